@@ -1,0 +1,124 @@
+"""Gram matrices of tangent features, block by block: the one engine under every empirical kernel of the course."""
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor, nn
+
+from . import validate
+from .tangents import Tangents, num_outputs, tangent_features, tangent_product
+
+
+def gram_blocks(
+    model: nn.Module,
+    x1: Tensor,
+    c1: Tensor,
+    x2: Tensor | None = None,
+    c2: Tensor | None = None,
+    *,
+    block_size: int | None = None,
+    memory: int = 2 * 2**30,
+) -> Iterator[tuple[slice, slice, Tensor]]:
+    r"""Stream the Gram matrix :math:`\langle\phi_{c_n}(x_n), \phi_{c_m}(x_m)\rangle` in blocks, never holding all of it.
+
+    Blocks cover every pair exactly once, in no promised order. Without x2 and c2 the matrix is symmetric: only half of
+    it is computed, and each off-diagonal block is handed out a second time, transposed. Rows are worked through in
+    stripes whose tangent features fit in ``memory``; columns stream past them.
+
+    Args:
+        model: gives logits (N, K); its trainable parameters are the ones differentiated.
+        x1: (N, ...).
+        c1: cotangents (N, K), or (N, R, K) for R rows of the matrix a sample.
+        x2: (M, ...), or None for x1 against itself.
+        c2: (M, K) or (M, S, K); given exactly when x2 is.
+        block_size: samples a side of a block; by default up to 256 (1024 on a GPU), as ``memory`` allows.
+        memory: bytes for the features of one stripe of rows (default 2 GiB).
+
+    Yields:
+        ``(rows, cols, block)``: two slices and a tensor (n, m), or (n, m, R, S) for stacked cotangents, in the model's
+        dtype and on its device.
+
+    Raises:
+        TypeError, ValueError: bad shapes, dtypes, devices or values, a model in train mode with BatchNorm or Dropout.
+
+    Example:
+        >>> for rows, cols, block in gram_blocks(model, x, c):
+        ...     largest[rows] = torch.maximum(largest[rows], block.amax(1))
+    """
+    if (x2 is None) != (c2 is None):
+        raise ValueError(f"{'c2' if c2 is None else 'x2'}: got None; wanted x2 and c2 together, or neither")
+    x1, c1 = _checked(model, x1, c1, "1")
+    symmetric = x2 is None
+    x2, c2 = (x1, c1) if symmetric else _checked(model, x2, c2, "2")
+    if x1.shape[1:] != x2.shape[1:]:
+        raise ValueError(f"x2: got samples of shape {tuple(x2.shape[1:])}; wanted {tuple(x1.shape[1:])}, as in x1")
+    if c1.dim() != c2.dim():
+        raise ValueError(f"c2: got shape {tuple(c2.shape)}; wanted as many axes as c1 {tuple(c1.shape)}")
+    if block_size is not None:
+        validate.positive(block_size, "block_size")
+    return _blocks(model, x1, c1, x2, c2, symmetric, block_size, validate.positive(memory, "memory"))
+
+
+def _checked(model: nn.Module, x: Tensor, c: Tensor, side: str) -> tuple[Tensor, Tensor]:
+    validate.per_sample(model)
+    x = validate.inputs(x, model, f"x{side}")
+    k = num_outputs(model, x, f"x{side}")
+    return x, validate.cotangents(c, len(x), k, validate.parameters(model)[0], f"c{side}")
+
+
+def _blocks(model, x1, c1, x2, c2, symmetric, block_size, memory) -> Iterator[tuple[slice, slice, Tensor]]:
+    scalar = c1.dim() == 2
+    if scalar:
+        c1, c2 = c1.unsqueeze(1), c2.unsqueeze(1)
+    pairs = len(x1) * len(x2) / (len(x1) + len(x2))
+
+    def features(x: Tensor, c: Tensor, where: slice) -> Tangents:
+        return tangent_features(model, x[where], c[where], pairs)
+
+    one = features(x1, c1, slice(0, 1))
+    fit = max(1, memory // (one.numel() * c1.element_size()))
+    block_size = block_size or min(fit, 256 if x1.device.type == "cpu" else 1024)
+    stripe = max(1, fit // block_size) * block_size
+    columns = _slices(0, len(x2), block_size)
+    for start in range(0, len(x1), stripe):
+        rows = _slices(start, min(start + stripe, len(x1)), block_size)
+        held = [features(x1, c1, r) for r in rows]
+        for col in columns:
+            if symmetric and col.start < start:
+                continue
+            inside = symmetric and col.start < rows[-1].stop
+            column = held[rows.index(col)] if inside else features(x2, c2, col)
+            for row, row_features in zip(rows, held, strict=True):
+                if symmetric and row.start > col.start:
+                    continue
+                block = tangent_product(row_features, column).transpose(1, 2)
+                if scalar:
+                    block = block[..., 0, 0]
+                yield row, col, block
+                if symmetric and row != col:
+                    yield col, row, block.transpose(0, 1) if scalar else block.transpose(0, 1).transpose(2, 3)
+
+
+def _slices(start: int, stop: int, size: int) -> list[slice]:
+    return [slice(i, min(i + size, stop)) for i in range(start, stop, size)]
+
+
+def gram(model: nn.Module, x1: Tensor, c1: Tensor, x2: Tensor | None = None, c2: Tensor | None = None, **blocks) -> Tensor:
+    """Assemble the whole Gram matrix from its blocks; arguments as in :func:`gram_blocks`.
+
+    Returns:
+        (N, M), or (N, M, R, S) for stacked cotangents, in the model's dtype and on its device.
+
+    Example:
+        >>> gram(model, x, c).shape
+        torch.Size([64, 64])
+    """
+    stream = gram_blocks(model, x1, c1, x2, c2, **blocks)
+    shape = (len(x1), len(x1 if x2 is None else x2))
+    if c1.dim() == 3:
+        shape += (c1.shape[1], (c1 if c2 is None else c2).shape[1])
+    p = validate.parameters(model)[0]
+    out = torch.empty(shape, dtype=p.dtype, device=p.device)
+    for rows, cols, block in stream:
+        out[rows, cols] = block
+    return out

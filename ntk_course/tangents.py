@@ -1,0 +1,298 @@
+r"""Tangent features: for each sample the vector $\phi_c(x) = c^\top \partial z(x; w)/\partial w$, kept in factors.
+
+A weight that acts as ``out = input @ W.T`` at T positions (the pixels of a convolution, the tokens of a sequence, the
+several calls of one module) has the per-sample gradient ``sum_t outer(b_t, a_t)``, with a_t the input at position t
+and b_t the cotangent arriving there. Two samples then have the inner product
+``sum_{t,u} (a_t . a'_u) (b_t . b'_u)``, which never needs the gradient itself. Parameters of other layers go to
+torch.func. The decision is made for each parameter by looking at the autograd graph, not by trusting the module tree.
+"""
+
+import warnings
+from collections import Counter
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.graph import GradientEdge, get_gradient_edge
+from torch.func import functional_call, vjp, vmap
+from torch.nn import functional as F
+
+from . import validate
+
+
+class Positions(NamedTuple):
+    """A weight gradient as a sum of outer products: inputs a (N, G, T, p) and cotangents b (N, R, G, T, q), G groups."""
+
+    a: Tensor
+    b: Tensor
+
+
+class Tangents(NamedTuple):
+    """Tangent features of N samples with R cotangents each.
+
+    The feature vector is the concatenation of ``dense`` (N, R, D) and of one block for every pair in ``factors``,
+    whose a (N, T, p) and b (N, R, T, q) stand for the p * q numbers ``sum_t outer(b_t, a_t)``.
+    """
+
+    dense: Tensor
+    factors: tuple[tuple[Tensor, Tensor], ...]
+
+    def numel(self) -> int:
+        """Count the numbers held."""
+        return self.dense.numel() + sum(a.numel() + b.numel() for a, b in self.factors)
+
+
+class _Call(NamedTuple):
+    module: nn.Module
+    x: Tensor
+    version: int
+    edge: GradientEdge
+
+
+def explicit_is_cheaper(positions: int, fan_in: int, fan_out: int, pairs: float, cotangents: int = 1) -> bool:
+    r"""Decide whether a weight's gradient should be formed or kept as T outer products, by counting multiply-adds.
+
+    Per pair of samples, with R cotangents each: the formed gradient costs :math:`R^2 p q` for the product and
+    :math:`R\,T p q` for the forming, shared among the pairs that one sample takes part in; the factors cost
+    :math:`T^2 (p + R^2 q + R^2)`.
+
+    Args:
+        positions: T.
+        fan_in: p.
+        fan_out: q.
+        pairs: pairs per formed gradient, N M / (N + M) for an N x M Gram matrix.
+        cotangents: R.
+
+    Returns:
+        True when forming the gradient takes no more operations.
+
+    Example:
+        >>> explicit_is_cheaper(positions=784, fan_in=25, fan_out=6, pairs=256)
+        True
+        >>> explicit_is_cheaper(positions=1, fan_in=400, fan_out=120, pairs=256)
+        False
+    """
+    r2 = cotangents**2
+    explicit = r2 * fan_in * fan_out + cotangents * positions * fan_in * fan_out / pairs
+    factored = positions**2 * (fan_in + r2 * fan_out + r2)
+    return explicit <= factored
+
+
+def num_outputs(model: nn.Module, x: Tensor, name: str = "x") -> int:
+    """Return K, the number of outputs of a model, from one sample of x (N, ...), or say why the model refuses it."""
+    with torch.no_grad():
+        try:
+            z = model(x[:1])
+        except (RuntimeError, ValueError, IndexError) as error:
+            shape = tuple(x.shape[1:])
+            raise ValueError(f"{name}: got samples of shape {shape}; wanted a shape that the model takes ({error})") from error
+    return validate.logits(z, 1).shape[1]
+
+
+def tangent_features(model: nn.Module, x: Tensor, c: Tensor, pairs: float) -> Tangents:
+    r"""Compute the tangent features :math:`\phi_c(x) = c^\top \partial z/\partial w` of one block of samples.
+
+    Args:
+        model: gives logits (N, K); only parameters with ``requires_grad`` count, each once, however often it is used.
+        x: (N, ...).
+        c: (N, R, K), R cotangents for each sample.
+        pairs: as in :func:`explicit_is_cheaper`; the two sides of a product must be given the same number.
+
+    Returns:
+        Tangents of N samples, in the model's dtype, on the model's device, detached.
+
+    Raises:
+        ValueError: the model returns something other than (N, K).
+
+    Example:
+        >>> features = tangent_features(model, x, torch.ones(len(x), 1, 10), pairs=len(x) / 2)
+        >>> gram = tangent_product(features, features)[:, 0, :, 0]
+    """
+    params = validate.parameters(model)
+    with torch.inference_mode(False), torch.enable_grad():
+        x, c = (t.clone() if t.is_inference() else t for t in (x, c))
+        calls, z = _record(model, x)
+        validate.logits(z, len(x))
+        structured = _structured(calls, z, model, x)
+        pieces = _pieces(calls, z, c, structured)
+        dense, factors = [], []
+        for piece in pieces.values():
+            if isinstance(piece, Tensor):
+                dense.append(piece)
+                continue
+            _, groups, t, fan_in = piece.a.shape
+            if explicit_is_cheaper(t, fan_in, piece.b.shape[-1], pairs, c.shape[1]):
+                dense.append(torch.einsum("ngtp,nrgtq->nrgqp", piece.a, piece.b).flatten(2))
+            else:
+                factors += [(piece.a[:, g].contiguous(), piece.b[:, :, g].contiguous()) for g in range(groups)]
+        if any(id(p) not in pieces for p in params):
+            dense.append(_by_torch_func(model, x, c, pieces))
+    empty = c.new_zeros(len(x), c.shape[1], 0)
+    return Tangents(torch.cat([empty, *dense], dim=2).detach(), tuple(factors))
+
+
+def tangent_product(f: Tangents, g: Tangents) -> Tensor:
+    """Multiply the tangent features of two blocks: every inner product, shape (N, R, M, S)."""
+    (n, r, d), (m, s, e) = f.dense.shape, g.dense.shape
+    if d != e or len(f.factors) != len(g.factors):
+        raise ValueError(f"tangents: got features of two layouts ({d} and {e} dense); wanted one model and one plan")
+    out = (f.dense.reshape(n * r, d) @ g.dense.reshape(m * s, d).T).view(n, r, m, s)
+    for (a, b), (a2, b2) in zip(f.factors, g.factors, strict=True):
+        t, u = a.shape[1], a2.shape[1]
+        inputs = (a.flatten(0, 1) @ a2.flatten(0, 1).T).view(n, 1, t, m, 1, u)
+        cotangents = (b.flatten(0, 2) @ b2.flatten(0, 2).T).view(n, r, t, m, s, u)
+        if t == u == 1:
+            out.addcmul_(inputs[:, :, 0, ..., 0], cotangents[:, :, 0, ..., 0])
+        else:
+            out += cotangents.mul_(inputs).sum(dim=(2, 5))
+    return out
+
+
+def _record(model: nn.Module, x: Tensor) -> tuple[list[_Call], Tensor]:
+    """Run the model once and note every call of a layer whose gradient we know in factors."""
+    calls: list[_Call] = []
+
+    def note(module: nn.Module, args: tuple, out: Tensor) -> None:
+        # The edge is taken now: an in-place activation may overwrite `out` a moment later.
+        if len(args) == 1 and out.requires_grad:
+            calls.append(_Call(module, args[0], args[0]._version, get_gradient_edge(out)))
+
+    # First among the hooks, so that a hook of the user's cannot replace `out` before we see it.
+    handles = [m.register_forward_hook(note, prepend=True) for m in model.modules() if type(m) in _LAYERS]
+    try:
+        return calls, model(x)
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _structured(calls: list[_Call], z: Tensor, model: nn.Module, x: Tensor) -> set[int]:
+    """Find the trainable parameters (by id) all of whose uses are calls we noted and understand.
+
+    The autograd graph knows how often each parameter is used; where that differs from the calls noted (a parameter
+    read outside its module, a weight tied to another kind of layer, a checkpointed block) torch.func takes over. So it
+    does where the first axis of a layer's input is not the samples, or where that input was changed in place later.
+    One sample alone is run as well: a sequence-first layer can look batch-first when there are as many samples as
+    positions, but not then.
+    """
+    noted, opaque = Counter(), set()
+    for call in calls:
+        mine = [id(p) for p in call.module.parameters(recurse=False)]
+        noted.update(mine)
+        if call.x.shape[0] != len(x) or call.x._version != call.version:
+            opaque.update(mine)
+    for call in _record(model, x[:1])[0]:
+        if call.x.shape[0] != 1:
+            opaque.update(id(p) for p in call.module.parameters(recurse=False))
+    uses = _uses(z)
+    trainable = {id(p) for p in model.parameters() if p.requires_grad}
+    return {p for p, count in noted.items() if count == uses[p]} & trainable - opaque
+
+
+def _uses(z: Tensor) -> Counter:
+    """Count the edges of the autograd graph that end in each leaf."""
+    uses: Counter = Counter()
+    seen, stack = set(), [z.grad_fn]
+    while stack:
+        node = stack.pop()
+        if node is None or node in seen:
+            continue
+        seen.add(node)
+        for after, _ in node.next_functions:
+            if hasattr(after, "variable"):
+                uses[id(after.variable)] += 1
+            else:
+                stack.append(after)
+    return uses
+
+
+def _pieces(calls: list[_Call], z: Tensor, c: Tensor, structured: set[int]) -> dict[int, Tensor | Positions]:
+    """Send the cotangents back to every noted call and collect each parameter's share of the features."""
+    calls = [call for call in calls if any(id(p) in structured for p in call.module.parameters(recurse=False))]
+    edges = [call.edge for call in calls]
+    rounds = [torch.autograd.grad(z, edges, v, retain_graph=True) for v in c.unbind(1)] if calls else []
+    pieces: dict[int, Tensor | Positions] = {}
+    for call, arriving in zip(calls, zip(*rounds, strict=True), strict=True):
+        for p, piece in _LAYERS[type(call.module)](call.module, call.x.detach(), torch.stack(arriving, dim=1)):
+            if id(p) in structured:
+                pieces[id(p)] = _join(pieces[id(p)], piece) if id(p) in pieces else piece
+    return pieces
+
+
+def _join(one: Tensor | Positions, other: Tensor | Positions) -> Tensor | Positions:
+    """Add the gradients of two uses of one parameter."""
+    if isinstance(one, Tensor):
+        return one + other
+    return Positions(torch.cat([one.a, other.a], dim=2), torch.cat([one.b, other.b], dim=3))
+
+
+def _linear(module: nn.Linear, x: Tensor, b: Tensor):
+    n, r, q = b.shape[0], b.shape[1], b.shape[-1]
+    b = b.reshape(n, r, 1, -1, q)
+    yield module.weight, Positions(x.reshape(n, 1, -1, x.shape[-1]), b)
+    yield module.bias, b.sum(dim=(2, 3))
+
+
+def _conv2d(module: nn.Conv2d, x: Tensor, b: Tensor):
+    mode = "constant" if module.padding_mode == "zeros" else module.padding_mode
+    x = F.pad(x, module._reversed_padding_repeated_twice, mode=mode)
+    (n, r, q, *_), groups = b.shape, module.groups
+    a = _patches(x, module, b.shape[3:]).reshape(n, groups, -1, b.shape[3] * b.shape[4]).transpose(2, 3)
+    yield module.weight, Positions(a, b.reshape(n, r, groups, q // groups, -1).transpose(3, 4))
+    yield module.bias, b.sum(dim=(3, 4))
+
+
+def _patches(x: Tensor, module: nn.Conv2d, size: tuple[int, int]) -> Tensor:
+    """View the windows that a convolution reads, (N, C, kh, kw, H', W'), without copying (F.unfold is several times slower)."""
+    (sn, sc, sh, sw), (dh, dw), (th, tw) = x.stride(), module.dilation, module.stride
+    shape = (*x.shape[:2], *module.kernel_size, *size)
+    return x.as_strided(shape, (sn, sc, sh * dh, sw * dw, sh * th, sw * tw), x.storage_offset())
+
+
+def _batch_norm(module: nn.modules.batchnorm._BatchNorm, x: Tensor, b: Tensor):
+    along_channels = (1, -1) + (1,) * (x.dim() - 2)
+    mean, var = module.running_mean.view(along_channels), module.running_var.view(along_channels)
+    return _affine(module, (x - mean) * torch.rsqrt(var + module.eps), b, channels=True)
+
+
+def _group_norm(module: nn.GroupNorm, x: Tensor, b: Tensor):
+    return _affine(module, F.group_norm(x, module.num_groups, eps=module.eps), b, channels=True)
+
+
+def _layer_norm(module: nn.LayerNorm, x: Tensor, b: Tensor):
+    return _affine(module, F.layer_norm(x, module.normalized_shape, eps=module.eps), b, channels=False)
+
+
+def _affine(module: nn.Module, x_hat: Tensor, b: Tensor, channels: bool):
+    """Gradients of ``out = weight * x_hat + bias``, whose weight lives on axis 1 or on the last axes."""
+    last = b.dim() - (0 if channels else module.weight.dim())
+    over = tuple(range(3 if channels else 2, last))
+    for p, g in ((module.weight, b * x_hat.unsqueeze(1)), (module.bias, b)):
+        yield p, (g.sum(dim=over) if over else g).flatten(2)
+
+
+_LAYERS = {
+    nn.Linear: _linear,
+    nn.Conv2d: _conv2d,
+    nn.BatchNorm1d: _batch_norm,
+    nn.BatchNorm2d: _batch_norm,
+    nn.BatchNorm3d: _batch_norm,
+    nn.GroupNorm: _group_norm,
+    nn.LayerNorm: _layer_norm,
+}
+
+
+def _by_torch_func(model: nn.Module, x: Tensor, c: Tensor, done: dict) -> Tensor:
+    """Form the remaining per-sample gradients with vmap over vjp: right for any model, slower and larger."""
+    rest = {name: p.detach() for name, p in model.named_parameters() if p.requires_grad and id(p) not in done}
+    warnings.warn(
+        f"tangents of {', '.join(rest)}: no layer rule applies, so torch.func forms them sample by sample "
+        "(exact, but slower and with more memory)",
+        stacklevel=2,
+    )
+
+    def one_sample(x_n: Tensor, c_n: Tensor) -> Tensor:
+        _, pull = vjp(lambda free: functional_call(model, free, (x_n[None],))[0], rest)
+        return vmap(lambda v: torch.cat([g.flatten() for g in pull(v)[0].values()]))(c_n)
+
+    return vmap(one_sample)(x, c)

@@ -1,0 +1,160 @@
+"""Training as the papers do it: cross entropy, SGD with momentum, weight decay and a schedule, repeatable by seed."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+from tqdm.auto import tqdm
+
+from . import validate
+
+Schedule = Callable[[int], float]
+
+
+@dataclass(frozen=True)
+class History:
+    """What training leaves behind, measured in eval mode after every epoch.
+
+    Attributes:
+        loss: mean cross entropy over the training set in nats, (E,).
+        accuracy: training accuracy in [0, 1], (E,).
+        losses: every sample's cross entropy, (E, N), or None where not asked for.
+        predictions: every sample's predicted class, (E, N), or None where not asked for.
+    """
+
+    loss: Tensor
+    accuracy: Tensor
+    losses: Tensor | None
+    predictions: Tensor | None
+
+
+def device() -> torch.device:
+    """Return the GPU where there is one, else the CPU.
+
+    Example:
+        >>> model.to(device())
+    """
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def cosine(epochs: int) -> Schedule:
+    r"""Return the schedule that multiplies the learning rate by :math:`(1 + \cos(\pi e / E))/2` in epoch e of E.
+
+    Example:
+        >>> cosine(10)(5)
+        0.5
+    """
+    validate.positive(epochs, "epochs")
+    return lambda epoch: (1 + math.cos(math.pi * epoch / epochs)) / 2
+
+
+def step_decay(factor: float, every: int) -> Schedule:
+    """Return the schedule that multiplies the learning rate by ``factor`` once every ``every`` epochs.
+
+    Example:
+        >>> step_decay(0.5, every=2)(4)
+        0.25
+    """
+    validate.positive(every, "every")
+    return lambda epoch: factor ** (epoch // every)
+
+
+def train(
+    model: nn.Module,
+    x: Tensor,
+    y: Tensor,
+    *,
+    epochs: int,
+    lr: float,
+    batch_size: int | None = 128,
+    momentum: float = 0.0,
+    weight_decay: float = 0.0,
+    schedule: Schedule | None = None,
+    seed: int = 0,
+    per_sample: bool = False,
+    progress: bool = True,
+) -> History:
+    r"""Train a model in place by SGD on the mean cross entropy of each batch.
+
+    :math:`v \leftarrow \mu v + \nabla L(w) + \lambda w,\quad w \leftarrow w - \eta v` (torch.optim.SGD). The seed fixes
+    the order of the batches and any dropout; the global random state is left as it was. The model ends in eval mode. An
+    interrupt leaves it whole, with the weights of the last finished step.
+
+    Args:
+        model: gives logits (N, K); its own initialisation is the caller's (``torch.manual_seed`` before building it).
+        x: (N, ...), on the model's device.
+        y: integer labels (N,), on the model's device.
+        epochs: passes over the data.
+        lr: learning rate eta, for the mean loss of a batch.
+        batch_size: samples a step, or None for the full batch.
+        momentum: mu (heavy ball).
+        weight_decay: lambda.
+        schedule: maps the epoch (from 0) to a factor on lr; see :func:`cosine`, :func:`step_decay`.
+        seed: of the batch order.
+        per_sample: keep every sample's loss and prediction after every epoch.
+        progress: show a bar.
+
+    Returns:
+        A :class:`History`, on the CPU.
+
+    Raises:
+        TypeError, ValueError: bad inputs or labels; ArithmeticError: the loss became NaN or infinite (the learning
+        rate is too large).
+
+    Example:
+        >>> history = train(mlp((64, 32, 10)), data.x, data.y, epochs=5, lr=0.1)
+        >>> history.accuracy[-1]
+    """
+    x = validate.inputs(x, model)
+    with torch.no_grad():
+        z = validate.logits(model.eval()(x[:1]), 1)
+    y = validate.labels(y, len(x), z.shape[1], z)
+    validate.positive(epochs, "epochs")
+    batch_size = len(x) if batch_size is None else validate.positive(batch_size, "batch_size")
+
+    optimizer = torch.optim.SGD(validate.parameters(model), lr=lr, momentum=momentum, weight_decay=weight_decay)
+    scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, schedule or (lambda epoch: 1.0))
+    order = torch.Generator().manual_seed(seed)
+    rows: list[tuple[Tensor, Tensor]] = []
+    with torch.random.fork_rng(devices=[x.device] if x.device.type == "cuda" else []):
+        torch.manual_seed(seed)
+        bar = tqdm(range(epochs), desc="training", unit="epoch", disable=not progress)
+        for epoch in bar:
+            model.train()
+            for batch in torch.randperm(len(x), generator=order).to(x.device).split(batch_size):
+                loss = cross_entropy(model(x[batch]), y[batch])
+                if not torch.isfinite(loss):
+                    raise ArithmeticError(
+                        f"lr: the loss became {loss.item()} in epoch {epoch} with lr={lr}; wanted a smaller one"
+                    )
+                optimizer.zero_grad(set_to_none=True)
+                loss.backward()
+                optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+            scheduler.step()
+            model.eval()
+            rows.append(evaluate(model, x, y))
+            bar.set_postfix(loss=f"{rows[-1][0].mean():.3f}")
+    losses, predictions = (torch.stack(column).cpu() for column in zip(*rows, strict=True))
+    accuracy = (predictions == y.cpu()).float().mean(1)
+    return History(losses.mean(1), accuracy, losses if per_sample else None, predictions if per_sample else None)
+
+
+@torch.no_grad()
+def evaluate(model: nn.Module, x: Tensor, y: Tensor, batch_size: int = 1024) -> tuple[Tensor, Tensor]:
+    """Return every sample's cross entropy (N,) in nats and predicted class (N,); the model's mode is left as it is.
+
+    Args:
+        model: gives logits (N, K).
+        x: (N, ...), on the model's device.
+        y: integer labels (N,).
+        batch_size: samples a forward pass.
+
+    Example:
+        >>> losses, predictions = evaluate(model, data.x, data.y)
+    """
+    z = torch.cat([model(part) for part in x.split(batch_size)])
+    return cross_entropy(z, y, reduction="none"), z.argmax(1)

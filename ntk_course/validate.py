@@ -1,0 +1,116 @@
+"""Errors for bad input: each names the argument, what was got, and what is wanted."""
+
+import torch
+from torch import Tensor, nn
+
+_BATCH_STATISTICS = (nn.modules.batchnorm._BatchNorm,)
+_DROPOUT_INSIDE = (nn.MultiheadAttention, nn.RNNBase)
+_RANDOM_WHEN_TRAINING = (nn.modules.dropout._DropoutNd, nn.RReLU)
+
+
+def labels(y, num_samples: int, num_classes: int, like: Tensor, name: str = "y") -> Tensor:
+    """Return labels as an int64 tensor of shape (N,) after checking length, range [0, K) and the device of `like`."""
+    y = torch.as_tensor(y)
+    if y.is_floating_point() or y.is_complex() or y.dtype == torch.bool:
+        raise TypeError(f"{name}: got dtype {y.dtype}; wanted integer class labels")
+    if y.shape != (num_samples,):
+        raise ValueError(f"{name}: got shape {tuple(y.shape)}; wanted ({num_samples},), one label for each sample")
+    same_device(y, like, name)
+    low, high = int(y.min()), int(y.max())
+    if low < 0 or high >= num_classes:
+        raise ValueError(f"{name}: got labels from {low} to {high}; wanted 0 to {num_classes - 1} for {num_classes} classes")
+    return y.long()
+
+
+def inputs(x: Tensor, model: nn.Module, name: str = "x") -> Tensor:
+    """Return x in the model's dtype after checking that it is a finite, non-empty batch on the model's device."""
+    if not isinstance(x, Tensor):
+        raise TypeError(f"{name}: got {type(x).__name__}; wanted a torch.Tensor whose first axis runs over samples")
+    if x.dim() < 2:
+        raise ValueError(f"{name}: got shape {tuple(x.shape)}; wanted at least two axes, (N, ...), samples first")
+    if x.shape[0] == 0:
+        raise ValueError(f"{name}: got N = 0 samples; wanted at least one")
+    anchor = parameters(model)[0]
+    same_device(x, anchor, name)
+    if x.is_floating_point():
+        x = x.to(anchor.dtype)
+        finite(x, name)
+    return x
+
+
+def parameters(model: nn.Module) -> list[nn.Parameter]:
+    """Return the trainable parameters (each once) after checking that they share one device and dtype and are finite."""
+    trainable = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
+    if not trainable:
+        raise ValueError("model: got no trainable parameter (all are frozen, or there are none); wanted at least one")
+    first_name, first = trainable[0]
+    for name, p in model.named_parameters():
+        if p.device != first.device:
+            raise ValueError(
+                f"model: got parameters on two devices ({first_name} on {first.device}, {name} on {p.device}); wanted one"
+            )
+    for name, p in trainable:
+        if p.dtype != first.dtype:
+            raise ValueError(f"model: got two dtypes ({first_name} {first.dtype}, {name} {p.dtype}); wanted one")
+    for name, p in model.named_parameters():
+        finite(p, f"model parameter {name}")
+    return [p for _, p in trainable]
+
+
+def cotangents(c: Tensor, num_samples: int, num_outputs: int, like: Tensor, name: str = "c") -> Tensor:
+    """Return cotangents in the dtype of `like`; shape (N, K), or (N, R, K) for R cotangents a sample."""
+    if not isinstance(c, Tensor):
+        raise TypeError(f"{name}: got {type(c).__name__}; wanted a torch.Tensor of shape (N, K)")
+    if c.dim() not in (2, 3) or c.shape[0] != num_samples or c.shape[-1] != num_outputs or 0 in c.shape:
+        raise ValueError(
+            f"{name}: got shape {tuple(c.shape)}; wanted ({num_samples}, {num_outputs}) or "
+            f"({num_samples}, R, {num_outputs}): one cotangent of length K = {num_outputs} for each sample"
+        )
+    same_device(c, like, name)
+    finite(c, name)
+    return c.to(like.dtype)
+
+
+def logits(z, num_samples: int) -> Tensor:
+    """Check that a model's answer has shape (N, K)."""
+    if not isinstance(z, Tensor):
+        raise TypeError(f"model: returned {type(z).__name__}; wanted one tensor of logits, shape ({num_samples}, K)")
+    if z.dim() != 2 or z.shape[0] != num_samples:
+        raise ValueError(
+            f"model: returned shape {tuple(z.shape)} for {num_samples} sample(s); wanted logits of shape ({num_samples}, K)"
+        )
+    return z
+
+
+def per_sample(model: nn.Module) -> None:
+    """Refuse a model whose output for one sample depends on the others, or on chance."""
+    for name, module in model.named_modules():
+        statistics = isinstance(module, _BATCH_STATISTICS) and (module.training or module.running_mean is None)
+        random = isinstance(module, _RANDOM_WHEN_TRAINING) and module.training
+        random |= isinstance(module, _DROPOUT_INSIDE) and module.training and module.dropout > 0
+        if statistics or random:
+            why = "normalises by the batch, so one sample's output depends on the others" if statistics else "is random"
+            raise ValueError(
+                f"model: got module '{name}' ({type(module).__name__}) in a mode where it {why}: "
+                "per-sample tangents are undefined; wanted model.eval() (and running statistics)"
+            )
+
+
+def finite(t: Tensor, name: str) -> None:
+    """Refuse NaN and infinity."""
+    if t.device.type != "meta" and not bool(torch.isfinite(t).all()):
+        bad = int((~torch.isfinite(t)).sum())
+        raise ValueError(f"{name}: got {bad} non-finite value(s) (NaN or infinity); wanted finite numbers")
+
+
+def same_device(t: Tensor, like: Tensor, name: str) -> None:
+    """Refuse tensors that do not share a device."""
+    if t.device != like.device:
+        raise ValueError(f"{name}: got device {t.device}; wanted {like.device}, the model's device")
+
+
+def positive(value: int, name: str) -> int:
+    """Check an integer argument that must be at least one."""
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise ValueError(f"{name}: got {value!r}; wanted an integer of at least 1")
+    return value

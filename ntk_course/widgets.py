@@ -1,0 +1,92 @@
+"""Explorers: a slider over prepared figures, alive in Jupyter and Colab, and still alive on the static site."""
+
+import base64
+import html
+import io
+import os
+import uuid
+from collections.abc import Callable, Sequence
+
+import ipywidgets
+import matplotlib.pyplot as plt
+from IPython.display import HTML, display
+from matplotlib.figure import Figure
+
+_PAGE = """<figure class="ntk-explorer" id="{id}" style="margin:0">
+<label style="display:block;margin-bottom:.5em">{label}
+<input type="range" min="0" max="{last}" value="{start}" style="width:min(22em,60%);vertical-align:middle"
+ aria-valuetext="{current}" data-values="{values}"> <output>{current}</output></label>
+{frames}
+<script>(function(){{
+const box=document.getElementById("{id}"),range=box.querySelector("input"),names=range.dataset.values.split("|");
+range.addEventListener("input",function(){{
+box.querySelectorAll("img").forEach(function(img,i){{img.hidden=i!=range.value;}});
+box.querySelector("output").textContent=names[range.value];
+range.setAttribute("aria-valuetext",names[range.value]);}});
+}})();</script></figure>"""
+
+
+def explore(draw: Callable[..., Figure], values: Sequence, label: str, alt: str, start: int = 0) -> None:
+    """Show ``draw(value)`` under a slider over ``values``.
+
+    With a running kernel the control is an ipywidgets slider. Where NTK_COURSE_STATIC is set (the book's build) every
+    frame is drawn beforehand and a plain HTML slider pages through them; without scripts the first frame still shows.
+
+    Args:
+        draw: from one value to a matplotlib figure.
+        values: the positions of the slider.
+        label: words beside the slider.
+        alt: what the figure shows, for readers who do not see it.
+        start: index of the first value shown.
+
+    Raises:
+        ValueError: no values, or start outside them.
+
+    Example:
+        >>> explore(lambda lr: plots.predicted_against_true(...), [1e-3, 1e-2], "learning rate", "a scatter plot")
+    """
+    if not 0 <= start < len(values):
+        raise ValueError(f"start: got {start} with {len(values)} values; wanted an index into values")
+    if os.environ.get("NTK_COURSE_STATIC"):
+        display(HTML(_static(draw, values, label, alt, start)))
+        return
+    slider = ipywidgets.SelectionSlider(
+        options=[(_text(v), v) for v in values],
+        value=values[start],
+        description=label,
+        style={"description_width": "initial"},
+        continuous_update=False,
+    )
+
+    def show(value) -> None:
+        figure = draw(value)
+        display(figure)
+        plt.close(figure)
+
+    display(ipywidgets.VBox([slider, ipywidgets.interactive_output(show, {"value": slider})]))
+
+
+def _static(draw: Callable[..., Figure], values: Sequence, label: str, alt: str, start: int) -> str:
+    frames = []
+    for i, value in enumerate(values):
+        figure = draw(value)
+        png = io.BytesIO()
+        figure.savefig(png, format="png", dpi=90)
+        plt.close(figure)
+        data = base64.b64encode(png.getvalue()).decode()
+        words = html.escape(f"{alt} ({label} {_text(value)})")
+        frames.append(f'<img src="data:image/png;base64,{data}" alt="{words}"{"" if i == start else " hidden"}>')
+    names = [_text(v) for v in values]
+    return _PAGE.format(
+        id=f"explorer-{uuid.uuid4().hex[:8]}",
+        label=html.escape(label),
+        last=len(values) - 1,
+        start=start,
+        current=html.escape(names[start]),
+        values=html.escape("|".join(names)),
+        frames="\n".join(frames),
+    )
+
+
+def _text(value) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,34 @@
+"""Shared helpers of the tests: the brute-force Jacobian that every kernel is compared with."""
+
+import os
+import warnings
+
+import pytest
+import torch
+
+os.environ.pop("NTK_COURSE_DATA", None)
+
+
+def jacobian(model, x, c=None):
+    """Per-sample Jacobian (N, R, d) by plain torch.autograd, one sample and one cotangent at a time."""
+    params = [p for p in model.parameters() if p.requires_grad]
+    rows = []
+    for n in range(len(x)):
+        z = model(x[n : n + 1])[0]
+        basis = torch.eye(len(z), dtype=z.dtype) if c is None else c[n].reshape(-1, len(z)).to(z.dtype)
+        grads = [torch.autograd.grad(z, params, v, retain_graph=True, allow_unused=True, materialize_grads=True) for v in basis]
+        rows.append(torch.stack([torch.cat([g.flatten() for g in gs]) for gs in grads]))
+    return torch.stack(rows)
+
+
+def relative(got, wanted):
+    """Relative Frobenius error."""
+    return ((got - wanted).norm() / wanted.norm()).item()
+
+
+@pytest.fixture(autouse=True)
+def seeded():
+    """Every test starts from the same random state and with the warnings filters fresh."""
+    torch.manual_seed(0)
+    with warnings.catch_warnings():
+        yield

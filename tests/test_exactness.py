@@ -1,0 +1,335 @@
+"""Every kernel against a brute-force torch.autograd Jacobian, for every model and for the traps."""
+
+import warnings
+
+import pytest
+import torch
+from conftest import jacobian, relative
+from torch import nn
+from torch.nn import functional as F
+
+import ntk_course as ntk
+from ntk_course.tangents import tangent_features, tangent_product
+
+BOUND = {torch.float64: 1e-10, torch.float32: 1e-5}
+
+
+class CalledTwice(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.first, self.shared, self.last = nn.Linear(6, 5), nn.Linear(5, 5), nn.Linear(5, 3)
+
+    def forward(self, x):
+        return self.last(torch.tanh(self.shared(torch.tanh(self.shared(torch.tanh(self.first(x)))))))
+
+
+class Tied(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.first, self.second, self.last = nn.Linear(6, 6), nn.Linear(6, 6), nn.Linear(6, 3)
+        self.second.weight = self.first.weight
+
+    def forward(self, x):
+        return self.last(torch.tanh(self.second(torch.tanh(self.first(x)))))
+
+
+class TiedTransposed(nn.Module):
+    """An autoencoder-style tie: one weight used by its module and, transposed, without it."""
+
+    def __init__(self):
+        super().__init__()
+        self.encode, self.last = nn.Linear(6, 4), nn.Linear(6, 3)
+
+    def forward(self, x):
+        return self.last(torch.tanh(F.linear(torch.tanh(self.encode(x)), self.encode.weight.t())))
+
+
+class BareParameter(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.linear, self.scale = nn.Linear(6, 3), nn.Parameter(torch.randn(6))
+
+    def forward(self, x):
+        return self.linear(torch.sin(x * self.scale))
+
+
+class ReadOutsideItsModule(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.linear = nn.Linear(6, 3)
+
+    def forward(self, x):
+        return self.linear(x) + F.linear(x**2, self.linear.weight)
+
+
+class Unused(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.linear, self.never, self.ignored = nn.Linear(6, 3), nn.Linear(6, 3), nn.Linear(6, 3)
+
+    def forward(self, x):
+        self.ignored(x)
+        return self.linear(x)
+
+
+class InPlace(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv, self.bn = nn.Conv2d(2, 4, 3, padding=1), nn.BatchNorm2d(4)
+        self.act, self.linear = nn.ReLU(inplace=True), nn.Linear(4 * 36, 3)
+
+    def forward(self, x):
+        h = self.bn(self.conv(x))
+        h += 0.1
+        h = self.linear(self.act(h).flatten(1))
+        return h.mul_(2.0)
+
+
+class Residual(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.a, self.b, self.last = nn.Linear(6, 6), nn.Linear(6, 6), nn.Linear(6, 3)
+
+    def forward(self, x):
+        h = x + torch.tanh(self.a(x))
+        h = h + torch.tanh(self.b(h))
+        return self.last(h)
+
+
+class Convolutions(nn.Module):
+    """Groups, stride, dilation, every padding, rectangular kernels, no bias, depthwise, and one linear over positions."""
+
+    def __init__(self):
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.Conv2d(2, 4, 3, padding=1, groups=2),
+            nn.Tanh(),
+            nn.Conv2d(4, 6, (3, 2), stride=(2, 1), padding=(0, 1), bias=False),
+            nn.Tanh(),
+            nn.Conv2d(6, 6, 2, dilation=(1, 2), padding="same", groups=6),
+            nn.Tanh(),
+            nn.Conv2d(6, 4, 3, padding=1, padding_mode="circular"),
+            nn.Tanh(),
+            nn.Conv2d(4, 4, 2, padding=(1, 0), padding_mode="reflect", dilation=1),
+        )
+        self.mix, self.norm, self.last = nn.Linear(6, 2), nn.LayerNorm([6, 2]), nn.Linear(4 * 3 * 2, 3)
+
+    def forward(self, x):
+        h = self.layers(x)
+        h = self.norm(self.mix(h.flatten(2)[:, :, :18].reshape(len(x), 4, 3, 6)).repeat(1, 1, 2, 1))
+        return self.last(torch.tanh(h[:, :, :3].flatten(1)))
+
+
+class SequenceFirst(nn.Module):
+    """Positions before samples: with as many samples as positions it looks batch-first."""
+
+    def __init__(self):
+        super().__init__()
+        self.embed, self.last = nn.Linear(4, 5), nn.Linear(5, 3)
+
+    def forward(self, x):
+        return self.last(torch.tanh(self.embed(x.transpose(0, 1))).sum(0))
+
+
+class Hooked(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.first, self.last = nn.Linear(6, 5), nn.Linear(5, 3)
+        self.first.register_forward_hook(lambda module, args, out: torch.sin(out) * 2)
+        self.last.register_forward_pre_hook(lambda module, args: (args[0] * 3,))
+
+    def forward(self, x):
+        return self.last(self.first(x))
+
+
+class Keyword(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.first, self.last = nn.Linear(6, 5), nn.Linear(5, 3)
+
+    def forward(self, x):
+        return self.last(torch.tanh(self.first(input=x)))
+
+
+class Tokens(nn.Module):
+    """Token sequence with LayerNorm, GroupNorm over tokens, and a parametrised weight."""
+
+    def __init__(self):
+        super().__init__()
+        self.inner = nn.utils.parametrizations.weight_norm(nn.Linear(4, 6))
+        self.norm, self.group, self.last = nn.LayerNorm(6), nn.GroupNorm(1, 5), nn.Linear(6, 3)
+
+    def forward(self, x):
+        return self.last(self.group(torch.tanh(self.norm(self.inner(x)))).mean(1))
+
+
+def frozen():
+    model = ntk.small_cnn(2, 4, (3, 4), 3)
+    model[0].weight.requires_grad_(False)
+    model[-1].bias.requires_grad_(False)
+    return model
+
+
+def norms():
+    model = nn.Sequential(
+        nn.Conv2d(2, 4, 3), nn.BatchNorm2d(4), nn.ReLU(inplace=True), nn.GroupNorm(2, 4), nn.Flatten(), nn.Linear(64, 6)
+    )
+    model.extend([nn.BatchNorm1d(6), nn.Dropout(0.5), nn.Tanh(), nn.LayerNorm(6), nn.Linear(6, 3)])
+    for _ in range(3):
+        model(torch.randn(8, 2, 6, 6))
+    return model.eval()
+
+
+def settled_resnet(width):
+    """A ResNet whose BatchNorms have seen data, so that their statistics and parameters are not the trivial ones."""
+    model = ntk.resnet18(width=width)
+    with torch.no_grad():
+        for _ in range(2):
+            model(torch.randn(16, 3, 32, 32) * 1.5 + 0.3)
+        for m in model.modules():
+            if isinstance(m, nn.BatchNorm2d):
+                m.weight.uniform_(0.5, 1.5), m.bias.normal_(0, 0.1)
+    return model.eval()
+
+
+# name -> (model, input shape, whether torch.func is expected to help out)
+CASES = {
+    "mlp relu": (lambda: ntk.mlp((6, 8, 7, 3)), (6,), False),
+    "mlp gelu, no bias": (lambda: ntk.mlp((6, 8, 3), "gelu", bias=False), (2, 3), False),
+    "mlp tanh": (lambda: ntk.mlp((64, 32, 10), "tanh"), (1, 8, 8), False),
+    "mlp softplus": (lambda: ntk.mlp((6, 8, 3), "softplus"), (6,), False),
+    "mlp sigmoid": (lambda: ntk.mlp((6, 8, 3), "sigmoid"), (6,), False),
+    "lenet5": (ntk.lenet5, (1, 28, 28), False),
+    "small_cnn": (ntk.small_cnn, (1, 8, 8), False),
+    "resnet18, width 8": (lambda: settled_resnet(8), (3, 32, 32), False),
+    "called twice": (CalledTwice, (6,), False),
+    "tied": (Tied, (6,), False),
+    "tied, transposed": (TiedTransposed, (6,), True),
+    "bare parameter": (BareParameter, (6,), True),
+    "read outside its module": (ReadOutsideItsModule, (6,), True),
+    "unused": (Unused, (6,), True),
+    "frozen": (frozen, (2, 4, 4), False),
+    "in place": (lambda: InPlace().eval(), (2, 6, 6), False),
+    "residual": (Residual, (6,), False),
+    "convolutions": (Convolutions, (2, 9, 8), False),
+    "norms, dropout in eval": (norms, (2, 6, 6), False),
+    "sequence first, as many as samples": (SequenceFirst, (5, 4), True),
+    "hooks of the user's": (Hooked, (6,), False),
+    "keyword call": (Keyword, (6,), True),
+    "tokens, weight norm": (Tokens, (5, 4), True),
+}
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=["float64", "float32"])
+@pytest.mark.parametrize("name", CASES)
+def test_kernels_equal_brute_force(name, dtype):
+    build, shape, fallback = CASES[name]
+    model = build().double()
+    x1, x2 = torch.randn(5, *shape, dtype=torch.float64), torch.randn(3, *shape, dtype=torch.float64)
+    j1, j2 = jacobian(model, x1), jacobian(model, x2)
+    k = j1.shape[1]
+    y1, y2 = torch.randint(0, k, (5,)), torch.randint(0, k, (3,))
+    full = torch.einsum("nid,mjd->nmij", j1, j2)
+    s1, s2 = 2 * F.one_hot(y1, k).double() - 1, 2 * F.one_hot(y2, k).double() - 1
+    c1, c2 = torch.randn(5, k, dtype=torch.float64), torch.randn(3, k, dtype=torch.float64)
+
+    model, x1, x2 = model.to(dtype), x1.to(dtype), x2.to(dtype)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        got = {
+            "entk": ntk.entk(model, x1, x2),
+            "pntk": ntk.pntk(model, x1, x2),
+            "lpntk": ntk.lpntk(model, x1, y1, x2, y2),
+            "tangent": ntk.tangent_kernel(model, x1, c1, x2, c2),
+        }
+        symmetric = ntk.lpntk(model, x1, y1, block_size=2)
+    wanted = {
+        "entk": full,
+        "pntk": full.sum((2, 3)) / k,
+        "lpntk": torch.einsum("nmij,ni,mj->nm", full, s1, s2) / k,
+        "tangent": torch.einsum("nmij,ni,mj->nm", full, c1, c2),
+    }
+    for kernel, value in got.items():
+        assert value.dtype == dtype and not value.requires_grad
+        assert relative(value.double(), wanted[kernel]) < BOUND[dtype], kernel
+    signed = torch.einsum("nid,ni->nd", j1, s1)
+    assert relative(symmetric.double(), signed @ signed.T / k) < BOUND[dtype]
+    assert any("torch.func" in str(w.message) for w in caught) == fallback
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=["float64", "float32"])
+def test_full_resnet18_equals_brute_force(dtype):
+    model = settled_resnet(64).to(dtype)
+    x, y = torch.randn(3, 3, 32, 32, dtype=dtype), torch.tensor([3, 0, 9])
+    got = ntk.lpntk(model, x, y).double()
+    phi = jacobian(model.double(), x.double(), ntk.signs(y, 10).double())[:, 0] / 10**0.5
+    assert relative(got, phi @ phi.T) < BOUND[dtype]
+    one = jacobian(model, x[:1].double())[0]
+    assert relative(ntk.entk(model.to(dtype), x[:1])[0, 0].double(), one @ one.T) < BOUND[dtype]
+
+
+@pytest.mark.parametrize("pairs", [1e-9, 1e12], ids=["factored", "explicit where cheaper"])
+@pytest.mark.parametrize("name", ["lenet5", "convolutions", "called twice", "resnet18, width 8"])
+def test_both_plans_agree(name, pairs, monkeypatch):
+    """The same features whether gradients are formed or kept in factors, also for stacked cotangents."""
+    build, shape, _ = CASES[name]
+    model = build().double()
+    if pairs < 1:
+        monkeypatch.setattr("ntk_course.tangents.explicit_is_cheaper", lambda *a: False)
+    else:
+        monkeypatch.setattr("ntk_course.tangents.explicit_is_cheaper", lambda *a: True)
+    if name == "lenet5":
+        shape = (1, 28, 28)
+    x = torch.randn(2, *shape, dtype=torch.float64)
+    c = torch.randn(2, 2, model(x).shape[1], dtype=torch.float64)
+    features = tangent_features(model, x, c, pairs)
+    phi = jacobian(model, x, c)
+    assert relative(tangent_product(features, features), torch.einsum("nrd,msd->nrms", phi, phi)) < 1e-10
+    formed = features.dense.shape[2] == phi.shape[2]
+    assert formed == (pairs > 1) and bool(features.factors) == (pairs < 1)
+
+
+def test_overwritten_layer_input_is_not_trusted():
+    """A layer whose input is changed in place afterwards: the features must come from the values it really saw."""
+
+    class Overwritten(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.norm = nn.Linear(6, 3), nn.LayerNorm(3)
+
+        def forward(self, x):
+            x = x.clone()
+            z = self.first(x)
+            x.mul_(0)  # autograd itself refuses this; silently wrong numbers would be worse
+            return z
+
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        ntk.pntk(Overwritten(), torch.randn(4, 6))
+
+
+def test_checkpointed_block():
+    from torch.utils.checkpoint import checkpoint
+
+    class Checkpointed(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.last = nn.Linear(6, 5), nn.Linear(5, 3)
+
+        def forward(self, x):
+            return self.last(torch.tanh(checkpoint(self.first, x, use_reentrant=False)))
+
+    model, x = Checkpointed().double(), torch.randn(4, 6, dtype=torch.float64)
+    j = jacobian(model, x)
+    assert relative(ntk.entk(model, x), torch.einsum("nid,mjd->nmij", j, j)) < 1e-10
+
+
+def test_ambient_grad_modes_do_not_matter():
+    model, x, y = ntk.small_cnn(), torch.randn(6, 1, 8, 8), torch.arange(6)
+    wanted = ntk.lpntk(model, x, y)
+    with torch.no_grad():
+        assert torch.equal(ntk.lpntk(model, x, y), wanted)
+    with torch.inference_mode():
+        assert torch.equal(ntk.lpntk(model, x.clone(), y), wanted)
+    assert all(p.grad is None for p in model.parameters())
+    assert not any(m._forward_hooks for m in model.modules())

@@ -1,0 +1,136 @@
+"""Networks have the sizes they claim; training is repeatable and does what torch.optim would."""
+
+import pytest
+import torch
+from torch import nn
+
+import ntk_course as ntk
+
+
+@pytest.mark.parametrize(
+    ("build", "shape", "count"),
+    [
+        (ntk.lenet5, (1, 28, 28), 61_706),
+        (ntk.resnet18, (3, 32, 32), 11_173_962),
+        (lambda: ntk.mlp((64, 32, 10)), (1, 8, 8), 64 * 32 + 32 + 330),
+        (ntk.small_cnn, (1, 8, 8), 80 + 1168 + 650),
+        (lambda: ntk.small_cnn(3, 32, (4, 8, 16), 5, "gelu"), (3, 32, 32), 112 + 296 + 1168 + 1285),
+    ],
+)
+def test_sizes(build, shape, count):
+    model = build()
+    assert sum(p.numel() for p in model.parameters()) == count
+    assert model(torch.randn(2, *shape)).dim() == 2
+
+
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [
+        (lambda: ntk.mlp((5,)), "sizes: got .5,.; wanted at least"),
+        (lambda: ntk.mlp((5, 0)), "sizes: got 0; wanted"),
+        (lambda: ntk.mlp((5, 3), "rleu"), "activation: got 'rleu'; wanted one of .*relu"),
+        (lambda: ntk.small_cnn(1, 9), "image_size: got 9 .* multiple of 4"),
+        (lambda: ntk.resnet18(width=0), "width: got 0; wanted"),
+        (lambda: ntk.zero_output_layer(nn.Conv2d(1, 1, 1)), "model: got Conv2d .* wanted a linear"),
+    ],
+)
+def test_bad_models_are_named(call, words):
+    with pytest.raises(ValueError, match=words):
+        call()
+
+
+def test_zero_output_layer():
+    model = ntk.zero_output_layer(ntk.lenet5())
+    assert model(torch.randn(3, 1, 28, 28)).abs().max() == 0
+    assert model[0].weight.abs().max() > 0
+
+
+@pytest.fixture
+def points():
+    data = ntk.load("digits", limit=200)
+    return data.x, data.y
+
+
+def fit(points, **changes):
+    torch.manual_seed(1)
+    model = nn.Sequential(ntk.mlp((64, 16, 10)), nn.Dropout(0.1))
+    history = ntk.train(model, *points, **({"epochs": 3, "lr": 0.1, "progress": False} | changes))
+    return model, history
+
+
+def test_deterministic_per_seed(points):
+    state = torch.random.get_rng_state()
+    torch.random.set_rng_state(state)
+    (a, one), (b, two), (c, _) = fit(points), fit(points), fit(points, seed=1)
+    same = [torch.equal(p, q) for p, q in zip(a.parameters(), b.parameters(), strict=True)]
+    assert all(same) and torch.equal(one.loss, two.loss)
+    assert not torch.equal(next(a.parameters()), next(c.parameters()))
+
+
+def test_global_random_state_is_left_alone(points):
+    model = ntk.mlp((64, 10))
+    torch.manual_seed(5)
+    wanted = torch.rand(3)
+    torch.manual_seed(5)
+    ntk.train(model, *points, epochs=1, lr=0.1, progress=False)
+    assert torch.equal(torch.rand(3), wanted)
+    assert not model.training
+
+
+def test_equals_a_hand_written_loop(points):
+    """Heavy ball with weight decay and a schedule, full batch: the update rule written out."""
+    x, y = points[0].double(), points[1]
+    torch.manual_seed(3)
+    model = ntk.mlp((64, 10)).double()
+    w = [p.detach().clone().requires_grad_() for p in model.parameters()]
+    v = [torch.zeros_like(p) for p in w]
+    ntk.train(
+        model,
+        x,
+        y,
+        epochs=4,
+        lr=0.2,
+        batch_size=None,
+        momentum=0.9,
+        weight_decay=1e-2,
+        schedule=ntk.step_decay(0.5, 2),
+        progress=False,
+    )
+    for epoch in range(4):
+        z = x.flatten(1) @ w[0].T + w[1]
+        loss = (torch.logsumexp(z, 1) - z[torch.arange(len(y)), y]).mean()
+        for i, g in enumerate(torch.autograd.grad(loss, w)):
+            v[i] = 0.9 * v[i] + g + 1e-2 * w[i].detach()
+            w[i] = (w[i].detach() - 0.2 * (0.5 if epoch >= 2 else 1.0) * v[i]).requires_grad_()
+    for p, q in zip(model.parameters(), w, strict=True):
+        assert torch.allclose(p, q, rtol=1e-10, atol=1e-12)
+
+
+def test_history(points):
+    _, history = fit(points, per_sample=True)
+    assert history.losses.shape == history.predictions.shape == (3, 200)
+    assert torch.allclose(history.losses.mean(1), history.loss)
+    assert history.accuracy[-1] > history.accuracy[0] and history.loss[-1] < history.loss[0]
+    assert fit(points)[1].losses is None
+
+
+def test_last_row_of_history_is_the_final_model(points):
+    model, history = fit(points, per_sample=True)
+    z = model(points[0])
+    assert torch.allclose(history.losses[-1], nn.functional.cross_entropy(z, points[1], reduction="none"), atol=1e-6)
+    assert torch.equal(history.predictions[-1], z.argmax(1))
+
+
+def test_schedules():
+    assert [ntk.cosine(4)(e) for e in (0, 2, 4)] == pytest.approx([1, 0.5, 0])
+    assert [ntk.step_decay(0.7, 2)(e) for e in (0, 1, 2, 5)] == pytest.approx([1, 1, 0.7, 0.49])
+
+
+def test_bad_training_input_is_named(points):
+    x, y = points
+    with pytest.raises(ValueError, match="y: got labels from .* wanted 0 to 4"):
+        ntk.train(ntk.mlp((64, 5)), x, y, epochs=1, lr=0.1)
+    with pytest.raises(ArithmeticError, match="lr: the loss became .* with lr=1e"):
+        ntk.train(ntk.mlp((64, 16, 10)), x, y, epochs=5, lr=1e20, progress=False)
+    with pytest.raises(ValueError, match="epochs: got 0; wanted"):
+        ntk.train(ntk.mlp((64, 10)), x, y, epochs=0, lr=0.1)
