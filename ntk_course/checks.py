@@ -208,7 +208,7 @@ def _network_cases() -> list[tuple]:
     for seed, activation in ((0, "tanh"), (1, "relu")):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            model = mlp((5, 7, 3), activation).double()
+            model = mlp((5, 7, 6, 3), activation).double()  # two hidden layers: with one, every K x K block is symmetric
         cases.append((model, _random(4, 5, seed=seed), _random(2, 5, seed=seed + 1)))
     return cases
 

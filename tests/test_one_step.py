@@ -10,7 +10,7 @@ import ntk_course as ntk
 
 @pytest.fixture
 def setting():
-    model = ntk.mlp((6, 9, 4), "tanh").double()
+    model = ntk.mlp((6, 9, 7, 4), "tanh").double()
     x = torch.randn(7, 6, dtype=torch.float64)
     return model, x[:4], x[4:], torch.tensor([0, 3, 1])
 

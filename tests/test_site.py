@@ -1,0 +1,186 @@
+"""The built site in a real browser: whole without the internet, readable, and searchable."""
+
+import functools
+import http.server
+import shutil
+import threading
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+SITE = ROOT / "_build" / "html"
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+PAGES = [
+    "book/index",
+    "book/01_one_sgd_step",
+    "book/02_computing_the_tangent_kernel",
+    "solutions/01_one_sgd_step",
+    "solutions/02_computing_the_tangent_kernel",
+    "book/notation",
+    "book/api",
+    "book/bibliography",
+]
+WITH_EQUATIONS = {p for p in PAGES if p not in ("book/index", "book/bibliography")}
+WITH_FIGURES = {"book/01_one_sgd_step": 5, "book/02_computing_the_tangent_kernel": 5}
+
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.skipif(CHROMIUM is None, reason="no chromium on this machine"),
+    pytest.mark.skipif(not SITE.exists(), reason="the site is not built: make book"),
+]
+
+
+class Quiet(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, *args):
+        pass
+
+
+@pytest.fixture(scope="module")
+def address():
+    handler = functools.partial(Quiet, directory=str(SITE))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+@pytest.fixture(scope="module")
+def browser():
+    from playwright.sync_api import sync_playwright
+
+    quiet = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update", "--disable-sync"]
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=quiet)
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture
+def visit(browser, address):
+    """Open a page and return it with lists, filled as it lives, of console errors and of requests to other hosts."""
+    contexts = []
+
+    def open_page(name, width=1280, scheme="light", query=""):
+        context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme)
+        contexts.append(context)
+        page = context.new_page()
+        page.errors, page.strangers = [], []
+        page.on("console", lambda message: page.errors.append(message.text) if message.type == "error" else None)
+        page.on("pageerror", lambda error: page.errors.append(str(error)))
+        page.on("requestfailed", lambda request: page.errors.append(f"failed: {request.url}"))
+        page.on("request", lambda request: note_stranger(page, request.url))
+        page.goto(f"{address}/{name}.html{query}", wait_until="networkidle")
+        page.wait_for_function("!window.MathJax || !MathJax.startup || MathJax.startup.promise.then(() => true)")
+        return page
+
+    def note_stranger(page, url):
+        if not url.startswith((address, "data:", "blob:")):
+            page.strangers.append(url)
+
+    yield open_page
+    for context in contexts:
+        context.close()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("name", PAGES)
+def test_page(visit, name, scheme):
+    page = visit(name, scheme=scheme)
+    assert page.errors == []
+    assert page.strangers == []
+    assert page.evaluate("document.querySelectorAll('mjx-merror').length") == 0
+    equations, rendered = (page.evaluate(f"document.querySelectorAll('{s}').length") for s in (".math", ".math mjx-container"))
+    assert equations == rendered
+    assert (equations > 0) == (name in WITH_EQUATIONS)
+    pictures = page.evaluate(
+        "[...document.querySelectorAll('article img')].filter(i => !i.hidden).map(i => [i.naturalWidth, i.alt.length])"
+    )
+    assert len(pictures) >= WITH_FIGURES.get(name, 0)
+    assert all(width > 0 and alt > 20 for width, alt in pictures)
+    assert "{" not in page.evaluate("document.querySelector('article h1').textContent")
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_phone(visit, name):
+    page = visit(name, width=360)
+    assert page.evaluate("document.documentElement.scrollWidth") <= 360
+    size = page.evaluate("parseFloat(getComputedStyle(document.querySelector('article p')).fontSize)")
+    assert size >= 14
+    page.locator("label.sidebar-toggle.primary-toggle, button.primary-toggle").first.click()
+    link = page.locator(".bd-sidebar-primary a", has_text="Notation").first
+    link.wait_for(state="visible", timeout=5000)
+    link.click()
+    page.wait_for_url("**/notation.html")
+
+
+def test_slider_of_the_static_page(visit):
+    page = visit("book/01_one_sgd_step")
+    explorer = page.locator(".ntk-explorer")
+    shown = "[...document.querySelectorAll('.ntk-explorer img')].findIndex(i => !i.hidden)"
+    assert page.evaluate(shown) == 3
+    explorer.locator("input").focus()
+    page.keyboard.press("ArrowRight")
+    assert page.evaluate(shown) == 4
+    assert explorer.locator("output").inner_text() == "0.3"
+    assert explorer.locator("img").nth(4).is_visible()
+
+
+def test_search_finds_tangent(visit):
+    page = visit("search", query="?q=tangent")
+    page.wait_for_selector("#search-results li a", timeout=10_000)
+    found = page.locator("#search-results li a").all_inner_texts()
+    assert any("Computing the tangent kernel" in text for text in found)
+    assert page.errors == []
+    assert page.strangers == []
+
+
+def test_one_search_field(visit):
+    page = visit("book/index")
+    page.keyboard.press("Control+k")
+    assert page.evaluate("[...document.querySelectorAll('input[type=search]')].filter(i => i.checkVisibility()).length") == 1
+
+
+def test_hints_and_solutions_are_folded(visit):
+    page = visit("solutions/01_one_sgd_step")
+    assert not page.get_by_text("Start from", exact=False).first.is_visible()
+    assert not page.get_by_text("pay for it", exact=False).first.is_visible()
+    assert not page.get_by_text("torch.outer(q, q)", exact=False).first.is_visible()
+
+
+def test_internal_links_and_anchors():
+    """Every relative link of every page leads to a file, and every fragment to an element."""
+    from html.parser import HTMLParser
+    from urllib.parse import unquote, urlsplit
+
+    class Links(HTMLParser):
+        def __init__(self):
+            super().__init__()
+            self.links, self.ids = [], set()
+
+        def handle_starttag(self, tag, attrs):
+            attrs = dict(attrs)
+            self.ids.update(v for k, v in attrs.items() if k in ("id", "name") and v)
+            self.links += [v for k, v in attrs.items() if k in ("href", "src") and v]
+
+    parsed = {}
+
+    def parse(path):
+        if path not in parsed:
+            parsed[path] = Links()
+            parsed[path].feed(path.read_text())
+        return parsed[path]
+
+    broken = []
+    for name in PAGES:
+        path = SITE / f"{name}.html"
+        for link in parse(path).links:
+            parts = urlsplit(link)
+            if parts.scheme or parts.netloc or link.startswith("data:"):
+                continue
+            target = (path.parent / unquote(parts.path)).resolve() if parts.path else path
+            anchor = unquote(parts.fragment)
+            missing = not target.exists() or (anchor and target.suffix == ".html" and anchor not in parse(target).ids)
+            if missing and link != "#":
+                broken.append((name, link))
+    assert broken == []

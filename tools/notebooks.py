@@ -1,0 +1,144 @@
+"""Generate the notebooks from their text sources.
+
+    python tools/notebooks.py            write every notebook, running it to store the text that nbval compares
+    python tools/notebooks.py --check    say which notebooks are out of step with their source, running nothing
+
+book/NN.md -> book/NN.ipynb; solutions/NN.md -> solutions/NN.ipynb and, with the solutions cut out, exercises/NN.ipynb.
+"""
+
+import argparse
+import copy
+import re
+import sys
+from pathlib import Path
+
+import jupytext
+import nbformat
+import yaml
+from myst_plain import Plain
+from nbclient import NotebookClient
+
+ROOT = Path(__file__).resolve().parent.parent
+CHECKED = "nbval-check-output"
+SOLUTION = re.compile(r"^([ \t]*)### BEGIN SOLUTION\n.*?^[ \t]*### END SOLUTION$", re.DOTALL | re.MULTILINE)
+
+
+def repository() -> str:
+    """Return the one repository address, from _config.yml."""
+    return yaml.safe_load((ROOT / "_config.yml").read_text())["repository"]["url"]
+
+
+def sources() -> list[tuple[Path, Path, bool]]:
+    """List (source, notebook, cleared) for every notebook there must be."""
+    pairs = [(p, p.with_suffix(".ipynb"), False) for p in sorted((ROOT / "book").glob("[0-9][0-9]_*.md"))]
+    for p in sorted((ROOT / "solutions").glob("[0-9][0-9]_*.md")):
+        pairs += [(p, p.with_suffix(".ipynb"), False), (p, ROOT / "exercises" / f"{p.stem}.ipynb", True)]
+    return pairs
+
+
+def generate(source: Path, target: Path, cleared: bool) -> nbformat.NotebookNode:
+    """Build a notebook, without outputs, from its source."""
+    read = jupytext.reads(source.read_text(), fmt="md:myst")
+    plain = Plain(chapter=int(source.name[:2]), bibliography=ROOT / "book" / "references.bib", keep_solutions=not cleared)
+    cells = []
+    for cell in read.cells:
+        if cell.cell_type == "markdown":
+            text = plain.render(cell.source)
+            if text:
+                cells.append(nbformat.v4.new_markdown_cell(text))
+            continue
+        tags = cell.metadata.get("tags", [])
+        if cleared and "solution-only" in tags:
+            continue
+        text = clear(cell.source) if cleared else cell.source
+        cells.append(nbformat.v4.new_code_cell(text, metadata={"tags": tags} if tags else {}))
+    url, where = repository(), target.relative_to(ROOT).as_posix()
+    badge = f"[![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)]({colab(url, where)})"
+    title, _, rest = cells[0].source.partition("\n")
+    cells[0].source = f"{title}\n\n{badge}\n{rest}".rstrip()
+    cells.insert(1, nbformat.v4.new_code_cell(set_up(url)))
+    for i, cell in enumerate(cells):
+        cell["id"] = f"cell-{i:02d}"
+    spec = {"display_name": "Python 3", "language": "python", "name": "python3"}
+    info = {"accelerator": "GPU", "kernelspec": spec, "language_info": {"name": "python"}}
+    return nbformat.v4.new_notebook(cells=cells, metadata=info)
+
+
+def colab(url: str, where: str) -> str:
+    """Return the address that opens a notebook of the repository in Colab."""
+    return f"{url.replace('https://github.com', 'https://colab.research.google.com/github')}/blob/main/{where}"
+
+
+def set_up(url: str) -> str:
+    """Return the first code cell: install the package where it is missing, and nowhere else."""
+    return (
+        "# Colab has everything but the course's own package; anywhere it is installed this cell does nothing.\n"
+        "import importlib.util\n\n"
+        'if importlib.util.find_spec("ntk_course") is None:\n'
+        f'    %pip install -q "ntk_course @ git+{url}"'
+    )
+
+
+def clear(code: str) -> str:
+    """Cut the solution out between its markers, which nbgrader knows too."""
+    return SOLUTION.sub(r"\1### BEGIN SOLUTION\n\1...  # your code here\n\1### END SOLUTION", code)
+
+
+def run(notebook: nbformat.NotebookNode, folder: Path) -> nbformat.NotebookNode:
+    """Run a notebook and keep only the text that the checked cells print."""
+    done = copy.deepcopy(notebook)
+    NotebookClient(done, timeout=600, resources={"metadata": {"path": str(folder)}}).execute()
+    for cell in done.cells:
+        cell.metadata.pop("execution", None)
+        if cell.cell_type != "code":
+            continue
+        cell.execution_count = None
+        kept = cell.outputs if CHECKED in cell.metadata.get("tags", []) else []
+        cell.outputs = [text_only(o) for o in kept if o.get("name") == "stdout" or "text/plain" in o.get("data", {})]
+    return done
+
+
+def text_only(output: nbformat.NotebookNode) -> nbformat.NotebookNode:
+    """Drop everything but text from one output."""
+    if output.output_type == "stream":
+        return output
+    return nbformat.v4.new_output("execute_result", data={"text/plain": output.data["text/plain"]})
+
+
+def bare(notebook: nbformat.NotebookNode) -> list:
+    """Return what must agree with the source: the cells without outputs, and the metadata."""
+    return [(c.cell_type, c.source, dict(c.metadata)) for c in notebook.cells] + [dict(notebook.metadata)]
+
+
+def out_of_step() -> list[str]:
+    """Name the notebooks that differ from what their source gives, are missing, or have no source."""
+    wanted = {target: generate(source, target, cleared) for source, target, cleared in sources()}
+    wrong = [
+        str(target.relative_to(ROOT))
+        for target, notebook in wanted.items()
+        if not target.exists() or bare(nbformat.read(target, as_version=4)) != bare(notebook)
+    ]
+    found = {p for folder in ("book", "exercises", "solutions") for p in (ROOT / folder).glob("*.ipynb")}
+    return wrong + [str(p.relative_to(ROOT)) for p in sorted(found - set(wanted))]
+
+
+def main() -> int:
+    """Write or check the notebooks; return 1 when a check fails."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--check", action="store_true")
+    if parser.parse_args().check:
+        wrong = out_of_step()
+        print("\n".join(f"{name}: out of step; run make notebooks" for name in wrong) or "all notebooks are in step")
+        return bool(wrong)
+    for source, target, cleared in sources():
+        notebook = run(generate(source, target, cleared), target.parent)
+        target.parent.mkdir(exist_ok=True)
+        beside = target.with_suffix(".part")
+        nbformat.write(notebook, beside)
+        beside.replace(target)
+        print(f"wrote {target.relative_to(ROOT)}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
