@@ -4,8 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
-export MPLBACKEND ?= agg
-unexport NTK_COURSE_DATA
+unexport NTK_COURSE_DATA MPLBACKEND
 
 .PHONY: book test lint unit nbval notebooks benchmark clean
 

@@ -272,7 +272,7 @@ def linear_layer_share(answer: Callable) -> Outcome:
 
 def form_the_gradient(answer: Callable) -> Outcome:
     """Check ``answer(t, p, q) -> bool``: is p q at most the T^2 (p + q + 1) operations that the factors need a pair?"""
-    cases = [(1, 400, 120), (784, 25, 6), (100, 150, 16), (1, 2, 2), (4, 64, 64), (16, 4608, 512), (3, 20, 20)]
+    cases = [(1, 400, 120), (784, 25, 6), (100, 150, 16), (1, 2, 2), (4, 64, 64), (16, 4608, 512), (3, 20, 20), (4, 30, 20)]
     return compare(
         answer,
         cases,

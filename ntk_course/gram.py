@@ -1,20 +1,22 @@
 """Gram matrices of tangent features, block by block: the one engine under every empirical kernel of the course."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
-import torch
 from torch import Tensor, nn
 
 from . import validate
-from .tangents import Tangents, num_outputs, tangent_features, tangent_product
+from .tangents import Survey, Tangents, survey, tangent_features, tangent_product
+
+# A cotangent for each sample, (N, K) or (N, R, K); or a function of K that makes them once K is known.
+Cotangents = Tensor | Callable[[int], Tensor]
 
 
 def gram_blocks(
     model: nn.Module,
     x1: Tensor,
-    c1: Tensor,
+    c1: Cotangents,
     x2: Tensor | None = None,
-    c2: Tensor | None = None,
+    c2: Cotangents | None = None,
     *,
     block_size: int | None = None,
     memory: int = 2 * 2**30,
@@ -28,7 +30,7 @@ def gram_blocks(
     Args:
         model: gives logits (N, K); its trainable parameters are the ones differentiated.
         x1: (N, ...).
-        c1: cotangents (N, K), or (N, R, K) for R rows of the matrix a sample.
+        c1: cotangents (N, K), or (N, R, K) for R rows of the matrix a sample; or a function from K to such a tensor.
         x2: (M, ...), or None for x1 against itself.
         c2: (M, K) or (M, S, K); given exactly when x2 is.
         block_size: samples a side of a block; by default up to 256 (1024 on a GPU), as ``memory`` allows.
@@ -47,36 +49,40 @@ def gram_blocks(
     """
     if (x2 is None) != (c2 is None):
         raise ValueError(f"{'c2' if c2 is None else 'x2'}: got None; wanted x2 and c2 together, or neither")
-    x1, c1 = _checked(model, x1, c1, "1")
-    symmetric = x2 is None
-    x2, c2 = (x1, c1) if symmetric else _checked(model, x2, c2, "2")
+    validate.per_sample(model)
+    like = validate.parameters(model)[0]
+    x1 = validate.inputs(x1, like, "x1")
+    known = survey(model, x1, "x1")
+    k, symmetric = known.num_outputs, x2 is None
+    c1 = validate.cotangents(c1(k) if callable(c1) else c1, len(x1), k, like, "c1")
+    if symmetric:
+        x2, c2 = x1, c1
+    else:
+        x2 = validate.inputs(x2, like, "x2")
+        c2 = validate.cotangents(c2(k) if callable(c2) else c2, len(x2), k, like, "c2")
     if x1.shape[1:] != x2.shape[1:]:
         raise ValueError(f"x2: got samples of shape {tuple(x2.shape[1:])}; wanted {tuple(x1.shape[1:])}, as in x1")
     if c1.dim() != c2.dim():
         raise ValueError(f"c2: got shape {tuple(c2.shape)}; wanted as many axes as c1 {tuple(c1.shape)}")
     if block_size is not None:
         validate.positive(block_size, "block_size")
-    return _blocks(model, x1, c1, x2, c2, symmetric, block_size, validate.positive(memory, "memory"))
+    return _blocks(model, known, x1, c1, x2, c2, symmetric, block_size, validate.positive(memory, "memory"))
 
 
-def _checked(model: nn.Module, x: Tensor, c: Tensor, side: str) -> tuple[Tensor, Tensor]:
-    validate.per_sample(model)
-    x = validate.inputs(x, model, f"x{side}")
-    k = num_outputs(model, x, f"x{side}")
-    return x, validate.cotangents(c, len(x), k, validate.parameters(model)[0], f"c{side}")
-
-
-def _blocks(model, x1, c1, x2, c2, symmetric, block_size, memory) -> Iterator[tuple[slice, slice, Tensor]]:
+def _blocks(model, known: Survey, x1, c1, x2, c2, symmetric, block_size, memory) -> Iterator[tuple[slice, slice, Tensor]]:
     scalar = c1.dim() == 2
     if scalar:
         c1, c2 = c1.unsqueeze(1), c2.unsqueeze(1)
     pairs = len(x1) * len(x2) / (len(x1) + len(x2))
 
     def features(x: Tensor, c: Tensor, where: slice) -> Tangents:
-        return tangent_features(model, x[where], c[where], pairs)
+        return tangent_features(model, x[where], c[where], pairs, known)
 
-    one = features(x1, c1, slice(0, 1))
-    fit = max(1, memory // (one.numel() * c1.element_size()))
+    # A sample's features are at most its gradients; only where these would not all fit is it worth a look at one sample.
+    most = c1.shape[1] * sum(p.numel() for p in model.parameters() if p.requires_grad)
+    if most * c1.element_size() * len(x1) > memory:
+        most = features(x1, c1, slice(0, 1)).numel()
+    fit = max(1, memory // (most * c1.element_size()))
     block_size = block_size or min(fit, 256 if x1.device.type == "cpu" else 1024)
     stripe = max(1, fit // block_size) * block_size
     columns = _slices(0, len(x2), block_size)
@@ -103,7 +109,9 @@ def _slices(start: int, stop: int, size: int) -> list[slice]:
     return [slice(i, min(i + size, stop)) for i in range(start, stop, size)]
 
 
-def gram(model: nn.Module, x1: Tensor, c1: Tensor, x2: Tensor | None = None, c2: Tensor | None = None, **blocks) -> Tensor:
+def gram(
+    model: nn.Module, x1: Tensor, c1: Cotangents, x2: Tensor | None = None, c2: Cotangents | None = None, **blocks
+) -> Tensor:
     """Assemble the whole Gram matrix from its blocks; arguments as in :func:`gram_blocks`.
 
     Returns:
@@ -113,12 +121,10 @@ def gram(model: nn.Module, x1: Tensor, c1: Tensor, x2: Tensor | None = None, c2:
         >>> gram(model, x, c).shape
         torch.Size([64, 64])
     """
-    stream = gram_blocks(model, x1, c1, x2, c2, **blocks)
-    shape = (len(x1), len(x1 if x2 is None else x2))
-    if c1.dim() == 3:
-        shape += (c1.shape[1], (c1 if c2 is None else c2).shape[1])
-    p = validate.parameters(model)[0]
-    out = torch.empty(shape, dtype=p.dtype, device=p.device)
-    for rows, cols, block in stream:
+    size = (len(x1), len(x1 if x2 is None else x2))
+    out = None
+    for rows, cols, block in gram_blocks(model, x1, c1, x2, c2, **blocks):
+        if out is None:
+            out = block.new_empty(*size, *block.shape[2:])
         out[rows, cols] = block
     return out

@@ -9,7 +9,6 @@ from torch.nn.functional import one_hot
 
 from . import validate
 from .gram import gram
-from .tangents import num_outputs
 
 
 def signs(y: Tensor, num_classes: int) -> Tensor:
@@ -82,8 +81,11 @@ def entk(model: nn.Module, x1: Tensor, x2: Tensor | None = None, **blocks) -> Te
         >>> entk(model, x[:8], x[8:12]).shape
         torch.Size([8, 4, 10, 10])
     """
-    basis1 = _same_for_all(model, x1, torch.eye, "x1")
-    return gram(model, x1, basis1, x2, None if x2 is None else _same_for_all(model, x2, torch.eye, "x2"), **blocks)
+
+    def basis(x: Tensor):
+        return lambda k: torch.eye(k, device=x.device).expand(len(x), k, k)
+
+    return gram(model, x1, basis(x1), x2, None if x2 is None else basis(x2), **blocks)
 
 
 def pntk(model: nn.Module, x1: Tensor, x2: Tensor | None = None, **blocks) -> Tensor:
@@ -107,8 +109,11 @@ def pntk(model: nn.Module, x1: Tensor, x2: Tensor | None = None, **blocks) -> Te
         >>> torch.allclose(pntk(model, x), entk(model, x).sum((2, 3)) / 10)
         True
     """
-    ones1 = _same_for_all(model, x1, _uniform, "x1")
-    return gram(model, x1, ones1, x2, None if x2 is None else _same_for_all(model, x2, _uniform, "x2"), **blocks)
+
+    def uniform(x: Tensor):
+        return lambda k: torch.full((len(x), k), k**-0.5, dtype=torch.float64, device=x.device)
+
+    return gram(model, x1, uniform(x1), x2, None if x2 is None else uniform(x2), **blocks)
 
 
 def lpntk(model: nn.Module, x1: Tensor, y1: Tensor, x2: Tensor | None = None, y2: Tensor | None = None, **blocks) -> Tensor:
@@ -136,26 +141,8 @@ def lpntk(model: nn.Module, x1: Tensor, y1: Tensor, x2: Tensor | None = None, y2
     """
     if (x2 is None) != (y2 is None):
         raise ValueError(f"{'y2' if y2 is None else 'x2'}: got None; wanted x2 and y2 together, or neither")
-    c1 = _label_cotangents(model, x1, y1, "1")
-    return gram(model, x1, c1, x2, None if x2 is None else _label_cotangents(model, x2, y2, "2"), **blocks)
 
+    def labelled(x: Tensor, y: Tensor, name: str):
+        return lambda k: signs(validate.labels(y, len(x), k, x, name), k).double() / k**0.5
 
-def _outputs(model: nn.Module, x: Tensor, name: str) -> tuple[int, Tensor]:
-    validate.per_sample(model)
-    return num_outputs(model, validate.inputs(x, model, name), name), validate.parameters(model)[0]
-
-
-def _same_for_all(model: nn.Module, x: Tensor, cotangent, name: str) -> Tensor:
-    k, like = _outputs(model, x, name)
-    c = cotangent(k, dtype=like.dtype, device=like.device)
-    return c.expand(len(x), *c.shape)
-
-
-def _uniform(k: int, **kwargs) -> Tensor:
-    return torch.full((k,), k**-0.5, **kwargs)
-
-
-def _label_cotangents(model: nn.Module, x: Tensor, y: Tensor, side: str) -> Tensor:
-    k, like = _outputs(model, x, f"x{side}")
-    y = validate.labels(y, len(x), k, like, f"y{side}")
-    return signs(y, k).to(like.dtype) / k**0.5
+    return gram(model, x1, labelled(x1, y1, "y1"), x2, None if x2 is None else labelled(x2, y2, "y2"), **blocks)

@@ -47,8 +47,9 @@ def prediction_error(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
     Example:
         >>> prediction_error(model, x, y).sum(1)  # zero in every row
     """
+    like = validate.parameters(model)[0]
     with torch.no_grad():
-        q = validate.logits(model(validate.inputs(x, model)), len(x)).softmax(1)
+        q = validate.logits(model(validate.inputs(x, like)), len(x)).softmax(1)
     y = validate.labels(y, len(x), q.shape[1], q)
     return one_hot(y, q.shape[1]) - q
 
@@ -75,7 +76,7 @@ def predicted_change(model: nn.Module, x_o: Tensor, x_u: Tensor, y_u: Tensor) ->
     """
     kernel = entk(model, x_o, x_u)
     with torch.no_grad():
-        a = softmax_jacobian(model(validate.inputs(x_o, model)).softmax(1))
+        a = softmax_jacobian(model(x_o.to(kernel.dtype)).softmax(1))
     return torch.einsum("nij,nmjk,mk->nmi", a, kernel, prediction_error(model, x_u, y_u))
 
 
@@ -99,7 +100,8 @@ def true_change(model: nn.Module, x_o: Tensor, x_u: Tensor, y_u: Tensor, lr: flo
         >>> remainder = true_change(model, x_o, x_u, y_u, eta) - eta * predicted_change(model, x_o, x_u, y_u)
     """
     validate.per_sample(model)
-    x_o, x_u = validate.inputs(x_o, model, "x_o"), validate.inputs(x_u, model, "x_u")
+    like = validate.parameters(model)[0]
+    x_o, x_u = validate.inputs(x_o, like, "x_o"), validate.inputs(x_u, like, "x_u")
     weights = {name: p for name, p in model.named_parameters() if p.requires_grad}
     with torch.no_grad():
         before = validate.logits(model(x_o), len(x_o)).softmax(1)

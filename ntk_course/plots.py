@@ -22,31 +22,38 @@ def style() -> None:
 
 
 def matrices(named: Mapping[str, Tensor], row_label: str = "", col_label: str = "") -> Figure:
-    """Draw several signed matrices (or vectors, as columns) side by side, white at zero, one colour scale each."""
-    widths = [2.6 if m.dim() == 2 and m.shape[1] > 1 else 0.9 for m in named.values()]
-    fig, axes = plt.subplots(1, len(named), figsize=(1.3 * sum(widths) + 1, 3.4), width_ratios=widths, squeeze=False)
+    """Draw signed matrices (and vectors, as columns) side by side, white at zero, one colour scale each."""
+    widths = [3.0 if m.dim() == 2 else 1.0 for m in named.values()]
+    fig, axes = plt.subplots(1, len(named), figsize=(sum(widths) + 1.5, 3.2), width_ratios=widths, squeeze=False)
     for ax, (title, m) in zip(axes[0], named.items(), strict=True):
-        m = _array(m if m.dim() == 2 else m[:, None])
+        square = m.dim() == 2
+        m = _array(m if square else m[:, None])
         top = max(np.abs(m).max(), 1e-30)
-        drawn = ax.imshow(m, cmap=DIVERGING, vmin=-top, vmax=top, aspect="auto" if m.shape[1] == 1 else "equal")
-        fig.colorbar(drawn, ax=ax, fraction=0.3 if m.shape[1] == 1 else 0.046)
-        ax.set(title=title, xlabel=col_label if m.shape[1] > 1 else "", ylabel=row_label)
+        drawn = ax.imshow(m, cmap=DIVERGING, vmin=-top, vmax=top, aspect="auto")
+        fig.colorbar(drawn, ax=ax, fraction=0.06 if square else 0.25, format="%.2g")
+        ax.set(title=title, xlabel=col_label if square else "", ylabel=row_label)
         ax.set_yticks(range(len(m)))
-        ax.set_xticks(range(m.shape[1]) if m.shape[1] > 1 else [])
+        ax.set_xticks(range(m.shape[1]) if square else [])
     return fig
 
 
 def predicted_against_true(predicted: Mapping[str, Tensor], true: Mapping[str, Tensor]) -> Figure:
-    """Scatter predicted against true changes, a panel for each key, with the diagonal on which they agree."""
-    fig, axes = plt.subplots(1, len(true), figsize=(3.2 * len(true), 3.3), squeeze=False)
-    for ax, name in zip(axes[0], true, strict=True):
+    """Scatter predicted against true changes, a panel for each key, with the diagonal on which they agree.
+
+    The frame holds all true changes; the title says which share of the predictions falls outside.
+    """
+    columns = min(2, len(true))
+    rows = -(-len(true) // columns)
+    fig, axes = plt.subplots(rows, columns, figsize=(3.6 * columns, 3.3 * rows), squeeze=False)
+    for ax, name in zip(axes.flat, true, strict=False):
         t, p = _array(true[name]).ravel(), _array(predicted[name]).ravel()
-        top = max(np.abs(t).max(), np.abs(p).max()) * 1.05
+        top = np.abs(t).max() * 1.05
+        outside = (np.abs(p) > top).mean()
         ax.plot([-top, top], [-top, top], color="0.6", lw=1, zorder=0)
         ax.scatter(t, p, s=6, alpha=0.5, linewidths=0)
-        ax.set(title=name, xlim=(-top, top), ylim=(-top, top), xlabel="true change of softmax")
+        ax.set(title=name if outside == 0 else f"{name} ({outside:.1%} outside)", xlim=(-top, top), ylim=(-top, top))
+        ax.set(xlabel="true change of softmax", ylabel="predicted change")
         ax.ticklabel_format(style="sci", scilimits=(-2, 2))
-    axes[0, 0].set_ylabel("predicted change")
     return fig
 
 
@@ -60,7 +67,7 @@ def orders(steps: Sequence[float], curves: Mapping[str, Sequence[float]], guides
     for power in guides:
         guide = first[middle] * (np.asarray(steps) / steps[middle]) ** power
         ax.loglog(steps, guide, ls=":", color="0.5", lw=1)
-        ax.annotate(f"slope {power}", (steps[0], guide[0]), color="0.4", fontsize=9)
+        ax.annotate(f"slope {power}", (steps[1], guide[1]), (8, -8), textcoords="offset points", color="0.3", fontsize=10)
     ax.set(xlabel=r"learning rate $\eta$", ylabel="median norm over pairs")
     ax.legend()
     return fig

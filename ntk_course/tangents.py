@@ -19,12 +19,44 @@ from torch.nn import functional as F
 
 from . import validate
 
+# Numbers copied at a time when patches are laid out: enough to keep the cores busy, few enough to stay in their caches.
+_CHUNK = {"cpu": 2**20, "cuda": 2**26}
+
 
 class Positions(NamedTuple):
-    """A weight gradient as a sum of outer products: inputs a (N, G, T, p) and cotangents b (N, R, G, T, q), G groups."""
+    """A weight gradient as a sum of outer products over T positions, in G groups.
+
+    b is (N, R, G, q, T); a is a view that reshapes to (N, G, p, T): the patches of a convolution overlap, and laying
+    them out is put off until it is known how they will be used.
+    """
 
     a: Tensor
     b: Tensor
+
+    @property
+    def sizes(self) -> tuple[int, int, int]:
+        """T, p and q."""
+        (n, _, groups, q, t), inputs = self.b.shape, self.a.shape.numel()
+        return t, inputs // (n * groups * t), q
+
+    def laid_out(self, rows: slice = slice(None)) -> Tensor:
+        """Copy some samples' inputs into (n, G, p, T)."""
+        a, (t, p, _) = self.a[rows], self.sizes
+        return a.reshape(len(a), self.b.shape[2], p, t)
+
+    def formed(self) -> Tensor:
+        """Carry out the sum: the gradient itself, (N, R, G * q * p)."""
+        (n, r, groups, q, t), p = self.b.shape, self.sizes[1]
+        out = self.b.new_empty(n, r, groups, q, p)
+        step = max(1, _CHUNK.get(self.b.device.type, 2**20) // (groups * p * t))
+        for rows in (slice(i, i + step) for i in range(0, n, step)):
+            out[rows] = torch.einsum("ngpt,nrgqt->nrgqp", self.laid_out(rows), self.b[rows])
+        return out.flatten(2)
+
+    def kept(self) -> list[tuple[Tensor, Tensor]]:
+        """Lay the factors out for products, one pair (N, T, p), (N, R, T, q) for each group."""
+        a, b = self.laid_out().transpose(2, 3), self.b.transpose(3, 4)
+        return [(a[:, g].contiguous(), b[:, :, g].contiguous()) for g in range(a.shape[1])]
 
 
 class Tangents(NamedTuple):
@@ -78,18 +110,30 @@ def explicit_is_cheaper(positions: int, fan_in: int, fan_out: int, pairs: float,
     return explicit <= factored
 
 
-def num_outputs(model: nn.Module, x: Tensor, name: str = "x") -> int:
-    """Return K, the number of outputs of a model, from one sample of x (N, ...), or say why the model refuses it."""
-    with torch.no_grad():
+class Survey(NamedTuple):
+    """What one sample tells of a model: K, and the ids of parameters in layers whose first axis is not the samples."""
+
+    num_outputs: int
+    not_samples_first: frozenset[int]
+
+
+def survey(model: nn.Module, x: Tensor, name: str = "x") -> Survey:
+    """Run one sample of x (N, ...) through the model, or say why the model refuses it.
+
+    With one sample alone a sequence-first layer, whose first axis runs over positions, cannot be mistaken for a
+    batch-first one, as it can when there are as many samples as positions.
+    """
+    with torch.inference_mode(False), torch.enable_grad():
         try:
-            z = model(x[:1])
+            calls, z = _record(model, x[:1].clone())
         except (RuntimeError, ValueError, IndexError) as error:
             shape = tuple(x.shape[1:])
             raise ValueError(f"{name}: got samples of shape {shape}; wanted a shape that the model takes ({error})") from error
-    return validate.logits(z, 1).shape[1]
+    odd = {id(p) for call in calls if call.x.shape[0] != 1 for p in call.module.parameters(recurse=False)}
+    return Survey(validate.logits(z, 1).shape[1], frozenset(odd))
 
 
-def tangent_features(model: nn.Module, x: Tensor, c: Tensor, pairs: float) -> Tangents:
+def tangent_features(model: nn.Module, x: Tensor, c: Tensor, pairs: float, known: Survey | None = None) -> Tangents:
     r"""Compute the tangent features :math:`\phi_c(x) = c^\top \partial z/\partial w` of one block of samples.
 
     Args:
@@ -97,6 +141,7 @@ def tangent_features(model: nn.Module, x: Tensor, c: Tensor, pairs: float) -> Ta
         x: (N, ...).
         c: (N, R, K), R cotangents for each sample.
         pairs: as in :func:`explicit_is_cheaper`; the two sides of a product must be given the same number.
+        known: the :func:`survey` of the model, where it has been made already.
 
     Returns:
         Tangents of N samples, in the model's dtype, on the model's device, detached.
@@ -108,23 +153,22 @@ def tangent_features(model: nn.Module, x: Tensor, c: Tensor, pairs: float) -> Ta
         >>> features = tangent_features(model, x, torch.ones(len(x), 1, 10), pairs=len(x) / 2)
         >>> gram = tangent_product(features, features)[:, 0, :, 0]
     """
-    params = validate.parameters(model)
+    params = [p for p in model.parameters() if p.requires_grad]
     with torch.inference_mode(False), torch.enable_grad():
         x, c = (t.clone() if t.is_inference() else t for t in (x, c))
         calls, z = _record(model, x)
         validate.logits(z, len(x))
-        structured = _structured(calls, z, model, x)
+        structured = _structured(calls, z, model, len(x)) - (known or survey(model, x)).not_samples_first
         pieces = _pieces(calls, z, c, structured)
         dense, factors = [], []
         for piece in pieces.values():
             if isinstance(piece, Tensor):
                 dense.append(piece)
                 continue
-            _, groups, t, fan_in = piece.a.shape
-            if explicit_is_cheaper(t, fan_in, piece.b.shape[-1], pairs, c.shape[1]):
-                dense.append(torch.einsum("ngtp,nrgtq->nrgqp", piece.a, piece.b).flatten(2))
+            if explicit_is_cheaper(*piece.sizes, pairs, c.shape[1]):
+                dense.append(piece.formed())
             else:
-                factors += [(piece.a[:, g].contiguous(), piece.b[:, :, g].contiguous()) for g in range(groups)]
+                factors += piece.kept()
         if any(id(p) not in pieces for p in params):
             dense.append(_by_torch_func(model, x, c, pieces))
     empty = c.new_zeros(len(x), c.shape[1], 0)
@@ -166,24 +210,19 @@ def _record(model: nn.Module, x: Tensor) -> tuple[list[_Call], Tensor]:
             handle.remove()
 
 
-def _structured(calls: list[_Call], z: Tensor, model: nn.Module, x: Tensor) -> set[int]:
+def _structured(calls: list[_Call], z: Tensor, model: nn.Module, n: int) -> set[int]:
     """Find the trainable parameters (by id) all of whose uses are calls we noted and understand.
 
     The autograd graph knows how often each parameter is used; where that differs from the calls noted (a parameter
     read outside its module, a weight tied to another kind of layer, a checkpointed block) torch.func takes over. So it
     does where the first axis of a layer's input is not the samples, or where that input was changed in place later.
-    One sample alone is run as well: a sequence-first layer can look batch-first when there are as many samples as
-    positions, but not then.
     """
     noted, opaque = Counter(), set()
     for call in calls:
         mine = [id(p) for p in call.module.parameters(recurse=False)]
         noted.update(mine)
-        if call.x.shape[0] != len(x) or call.x._version != call.version:
+        if call.x.shape[0] != n or call.x._version != call.version:
             opaque.update(mine)
-    for call in _record(model, x[:1])[0]:
-        if call.x.shape[0] != 1:
-            opaque.update(id(p) for p in call.module.parameters(recurse=False))
     uses = _uses(z)
     trainable = {id(p) for p in model.parameters() if p.requires_grad}
     return {p for p, count in noted.items() if count == uses[p]} & trainable - opaque
@@ -210,35 +249,40 @@ def _pieces(calls: list[_Call], z: Tensor, c: Tensor, structured: set[int]) -> d
     """Send the cotangents back to every noted call and collect each parameter's share of the features."""
     calls = [call for call in calls if any(id(p) in structured for p in call.module.parameters(recurse=False))]
     edges = [call.edge for call in calls]
-    rounds = [torch.autograd.grad(z, edges, v, retain_graph=True) for v in c.unbind(1)] if calls else []
+    last = c.shape[1] - 1
+    rounds = [torch.autograd.grad(z, edges, v, retain_graph=r < last) for r, v in enumerate(c.unbind(1))] if calls else []
     pieces: dict[int, Tensor | Positions] = {}
     for call, arriving in zip(calls, zip(*rounds, strict=True), strict=True):
-        for p, piece in _LAYERS[type(call.module)](call.module, call.x.detach(), torch.stack(arriving, dim=1)):
+        for p, piece in _LAYERS[type(call.module)](call.module, call.x.detach(), _stacked(arriving)):
             if id(p) in structured:
                 pieces[id(p)] = _join(pieces[id(p)], piece) if id(p) in pieces else piece
     return pieces
+
+
+def _stacked(rounds: tuple[Tensor, ...]) -> Tensor:
+    """Stack what arrived for each of the R cotangents, (N, R, ...); a single one is not copied."""
+    return torch.stack(rounds, dim=1) if len(rounds) > 1 else rounds[0].unsqueeze(1)
 
 
 def _join(one: Tensor | Positions, other: Tensor | Positions) -> Tensor | Positions:
     """Add the gradients of two uses of one parameter."""
     if isinstance(one, Tensor):
         return one + other
-    return Positions(torch.cat([one.a, other.a], dim=2), torch.cat([one.b, other.b], dim=3))
+    return Positions(torch.cat([one.laid_out(), other.laid_out()], dim=3), torch.cat([one.b, other.b], dim=4))
 
 
 def _linear(module: nn.Linear, x: Tensor, b: Tensor):
     n, r, q = b.shape[0], b.shape[1], b.shape[-1]
-    b = b.reshape(n, r, 1, -1, q)
-    yield module.weight, Positions(x.reshape(n, 1, -1, x.shape[-1]), b)
-    yield module.bias, b.sum(dim=(2, 3))
+    b = b.reshape(n, r, 1, -1, q).transpose(3, 4)
+    yield module.weight, Positions(x.reshape(n, 1, -1, x.shape[-1]).transpose(2, 3), b)
+    yield module.bias, b.sum(dim=(2, 4))
 
 
 def _conv2d(module: nn.Conv2d, x: Tensor, b: Tensor):
     mode = "constant" if module.padding_mode == "zeros" else module.padding_mode
     x = F.pad(x, module._reversed_padding_repeated_twice, mode=mode)
-    (n, r, q, *_), groups = b.shape, module.groups
-    a = _patches(x, module, b.shape[3:]).reshape(n, groups, -1, b.shape[3] * b.shape[4]).transpose(2, 3)
-    yield module.weight, Positions(a, b.reshape(n, r, groups, q // groups, -1).transpose(3, 4))
+    n, r, q = b.shape[:3]
+    yield module.weight, Positions(_patches(x, module, b.shape[3:]), b.reshape(n, r, module.groups, q // module.groups, -1))
     yield module.bias, b.sum(dim=(3, 4))
 
 

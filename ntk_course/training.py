@@ -108,7 +108,7 @@ def train(
         >>> history = train(mlp((64, 32, 10)), data.x, data.y, epochs=5, lr=0.1)
         >>> history.accuracy[-1]
     """
-    x = validate.inputs(x, model)
+    x = validate.inputs(x, validate.parameters(model)[0])
     with torch.no_grad():
         z = validate.logits(model.eval()(x[:1]), 1)
     y = validate.labels(y, len(x), z.shape[1], z)

@@ -22,18 +22,17 @@ def labels(y, num_samples: int, num_classes: int, like: Tensor, name: str = "y")
     return y.long()
 
 
-def inputs(x: Tensor, model: nn.Module, name: str = "x") -> Tensor:
-    """Return x in the model's dtype after checking that it is a finite, non-empty batch on the model's device."""
+def inputs(x: Tensor, like: Tensor, name: str = "x") -> Tensor:
+    """Return x in the dtype of `like` (a weight) after checking that it is a finite, non-empty batch on its device."""
     if not isinstance(x, Tensor):
         raise TypeError(f"{name}: got {type(x).__name__}; wanted a torch.Tensor whose first axis runs over samples")
     if x.dim() < 2:
         raise ValueError(f"{name}: got shape {tuple(x.shape)}; wanted at least two axes, (N, ...), samples first")
     if x.shape[0] == 0:
         raise ValueError(f"{name}: got N = 0 samples; wanted at least one")
-    anchor = parameters(model)[0]
-    same_device(x, anchor, name)
+    same_device(x, like, name)
     if x.is_floating_point():
-        x = x.to(anchor.dtype)
+        x = x.to(like.dtype)
         finite(x, name)
     return x
 

@@ -11,7 +11,10 @@ _TITLE = re.compile(r"^# .+$", re.MULTILINE)
 def add_button(app, docname: str, content: list[str]) -> None:
     """Insert the button after the title; a page of solutions links to the cleared notebook as well."""
     folder, _, stem = docname.rpartition("/")
-    notebooks = {"book": [("Open in Colab", "book")], "solutions": [("Work on these in Colab", "exercises"), ("Solved", "solutions")]}
+    notebooks = {
+        "book": [("Open in Colab", "book")],
+        "solutions": [("Work on these in Colab", "exercises"), ("Solved", "solutions")],
+    }
     for text, place in reversed(notebooks.get(folder, [])):
         where = Path(place) / f"{stem}.ipynb"
         if not (ROOT / where).exists():

@@ -11,7 +11,7 @@ from pybtex.database import parse_file
 
 _OPEN = re.compile(r"^(`{3,}|:{3,})\{([\w:-]+)\}[ \t]*(.*)$")
 _ROLE = re.compile(r"\{([\w:]+)\}`([^`]+)`")
-_EQUATION = re.compile(r"^\$\$[ \t]*\((eq-[\w-]+)\)[ \t]*$", re.MULTILINE)
+_EQUATION = re.compile(r"^((?:> )*)\$\$[ \t]*\((eq-[\w-]+)\)[ \t]*$", re.MULTILINE)  # also inside a quoted theorem
 _TARGET = re.compile(r"^\([\w-]+\)=[ \t]*\n?", re.MULTILINE)
 _LABEL = re.compile(r"^(.*)<([^>]+)>$")
 _BOXES = {"note", "tip", "warning", "important", "admonition", "seealso", "hint", "dropdown"}
@@ -32,10 +32,10 @@ class Plain:
 
     def render(self, text: str) -> str:
         """Return one Markdown cell in plain Markdown."""
-        for label in _EQUATION.findall(text):
+        for _, label in _EQUATION.findall(text):
             self.equations[label] = f"{self.chapter}.{len(self.equations) + 1}"
         lines = self._blocks(_TARGET.sub("", text).splitlines())
-        text = _EQUATION.sub(lambda m: f"\\tag{{{self.equations[m[1]]}}}\n$$", "\n".join(lines))
+        text = _EQUATION.sub(lambda m: f"{m[1]}\\tag{{{self.equations[m[2]]}}}\n{m[1]}$$", "\n".join(lines))
         return re.sub(r"\n{3,}", "\n\n", _ROLE.sub(self._role, text)).strip()
 
     def _blocks(self, lines: list[str]) -> list[str]:

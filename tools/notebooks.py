@@ -88,6 +88,7 @@ def run(notebook: nbformat.NotebookNode, folder: Path) -> nbformat.NotebookNode:
     """Run a notebook and keep only the text that the checked cells print."""
     done = copy.deepcopy(notebook)
     NotebookClient(done, timeout=600, resources={"metadata": {"path": str(folder)}}).execute()
+    done.metadata = copy.deepcopy(notebook.metadata)  # running adds the state of widgets, pictures and all
     for cell in done.cells:
         cell.metadata.pop("execution", None)
         if cell.cell_type != "code":

@@ -1,0 +1,215 @@
+"""The house: layout, direction of imports, docstrings, the command line, artifacts, and nothing that should not be said."""
+
+import ast
+import json
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+import torch
+
+import ntk_course as ntk
+from ntk_course import cli, results
+from ntk_course.experiments import find, names
+
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGE = ROOT / "ntk_course"
+MODULES = sorted(PACKAGE.rglob("*.py"))
+
+# An import may only lead from a later layer to an earlier one.
+LAYERS = [
+    ["validate"],
+    ["data", "models"],
+    ["training"],
+    ["tangents"],
+    ["gram"],
+    ["kernels"],
+    ["one_step"],
+    ["results", "plots", "widgets", "checks"],
+    ["experiments"],
+    ["cli"],
+]
+LEVEL = {name: i for i, layer in enumerate(LAYERS) for name in layer}
+DRAWING = {"matplotlib", "seaborn", "ipywidgets", "IPython"}
+
+
+def name_of(path):
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def imports(path):
+    """Yield (is_own, top-level name) for every import of a module."""
+    depth = len(path.relative_to(PACKAGE).parts)
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                yield alias.name.startswith("ntk_course"), alias.name.removeprefix("ntk_course.").split(".")[0]
+        elif isinstance(node, ast.ImportFrom):
+            own = node.level == depth or (node.module or "").startswith("ntk_course")
+            if node.level and not own:
+                continue  # inside experiments/
+            module = (node.module or "").removeprefix("ntk_course").lstrip(".")
+            for top in [module.split(".")[0]] if module else [alias.name for alias in node.names]:
+                yield own, top
+
+
+@pytest.mark.parametrize("path", [p for p in MODULES if p != PACKAGE / "__init__.py"], ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_imports_run_one_way(path):
+    me = name_of(path)
+    assert me in LEVEL, f"{me} has no layer: add it to LAYERS"
+    for own, other in imports(path):
+        if own:
+            assert LEVEL[other] < LEVEL[me], f"{me} imports {other}, which is not below it"
+        elif me not in ("plots", "widgets"):
+            assert other not in DRAWING, f"{me} imports {other}; only plots and widgets may"
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_modules_stay_readable(path):
+    assert path.read_text().count("\n") <= 310
+
+
+@pytest.mark.parametrize("name", [n for n in ntk.__all__ if callable(getattr(ntk, n))])
+def test_public_docstrings(name):
+    doc = getattr(ntk, name).__doc__
+    assert doc
+    first = doc.splitlines()[0]
+    assert first.endswith((".", ").", "):"))
+    if not isinstance(getattr(ntk, name), type):
+        assert "Example:" in doc
+        assert ">>>" in doc
+
+
+def test_public_names_of_the_design():
+    wanted = ["load", "lenet5", "mlp", "resnet18", "small_cnn", "entk", "pntk", "lpntk", "tangent_kernel", "gram_blocks", "train"]
+    assert set(wanted) <= set(ntk.__all__)
+
+
+def test_repository_says_nothing_it_should_not():
+    listed = subprocess.run(["git", "ls-files", "-co", "--exclude-standard"], cwd=ROOT, capture_output=True, text=True)
+    if listed.returncode:
+        pytest.skip("not a git checkout")
+    for name in listed.stdout.split():
+        path = ROOT / name
+        if not path.is_file():
+            continue
+        assert path.stat().st_size < 1_000_000, name
+        text = path.read_text(errors="ignore")
+        assert (
+            not re.search(r"/(home|root|Users)/\w|/tmp/\w+/|pypi\.org/simple|index-url", text) or name == "tests/test_house.py"
+        ), name
+
+
+def test_doctor(capsys):
+    assert cli.main(["doctor"]) == 0
+    printed = capsys.readouterr().out
+    for word in ("python", "torch", "gpu", "NTK_COURSE_DATA", "digits", "yes (offline)", "cifar10"):
+        assert word in printed
+
+
+def test_doctor_sees_a_data_folder(tmp_path, monkeypatch, capsys):
+    (tmp_path / "mnist").mkdir()
+    (tmp_path / "mnist/train-images-idx3-ubyte.gz").touch()
+    monkeypatch.setenv("NTK_COURSE_DATA", str(tmp_path))
+    cli.main(["doctor"])
+    printed = capsys.readouterr().out
+    assert f"yes ({tmp_path}/mnist)" in printed
+    assert re.search(r"cifar10 +no", printed)
+
+
+def test_run_and_list(tmp_path, capsys):
+    assert cli.main(["list", "--results", str(tmp_path)]) == 0
+    assert "stored: none" in capsys.readouterr().out
+    assert cli.main(["run", "taylor_remainder", "--preset", "smoke", "--results", str(tmp_path)]) == 0
+    capsys.readouterr()
+    cli.main(["list", "--results", str(tmp_path)])
+    assert "stored: smoke" in capsys.readouterr().out
+    stored = json.loads((tmp_path / "taylor_remainder/smoke.json").read_text())
+    assert {"config", "data", "commit", "torch", "device", "seconds"} <= set(stored["provenance"])
+    by_rate = {row["lr"]: row["remainder"] for row in stored["rows"]}
+    assert 90 < by_rate[1e-3] / by_rate[1e-4] < 110
+    assert list(tmp_path.rglob("*.part")) == []
+
+
+def test_command_line_names_mistakes(capsys):
+    assert cli.main(["run", "no_such"]) == 2
+    assert "name: got 'no_such'; wanted one of ['taylor_remainder'" in capsys.readouterr().err
+
+
+def test_interrupted_run_leaves_nothing(tmp_path, monkeypatch):
+    def interrupted(*args):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(find("taylor_remainder"), "run", interrupted)
+    assert cli.main(["run", "taylor_remainder", "--results", str(tmp_path)]) == 130
+    assert list(tmp_path.rglob("*")) == []
+
+
+def test_results_round_trip_and_faults(tmp_path):
+    result = results.Result("name", "smoke", [{"a": 1.5}], {"seed": 0})
+    path = results.save(result, tmp_path)
+    assert results.read("name", "smoke", tmp_path) == result
+    assert results.read("name", "paper", tmp_path) is None
+    with pytest.raises(ValueError, match="Out of range"):
+        results.save(results.Result("name", "smoke", [{"a": float("nan")}], {}), tmp_path)
+    assert results.read("name", "smoke", tmp_path) == result
+    assert [p.name for p in path.parent.iterdir()] == ["smoke.json"]
+    path.write_text("{")
+    with pytest.raises(ValueError, match="not a result"):
+        results.read("name", "smoke", tmp_path)
+
+
+@pytest.mark.parametrize("name", names())
+def test_every_experiment_has_presets(name):
+    module = find(name)
+    for preset in ("smoke", "class", "paper"):
+        assert module.Config.preset(preset)
+
+
+def test_explorer_is_alive_and_static(monkeypatch):
+    import ipywidgets
+    import matplotlib.pyplot as plt
+
+    shown = []
+    monkeypatch.setattr("ntk_course.widgets.display", shown.append)
+    drawn = []
+
+    def draw(value):
+        drawn.append(value)
+        return plt.figure()
+
+    ntk.widgets.explore(draw, [1, 2, 3], "value", "an empty figure", start=1)
+    slider = next(w for box in shown if isinstance(box, ipywidgets.VBox) for w in box.children[:1])
+    slider.value = 3
+    assert drawn == [2, 3]
+    monkeypatch.setenv("NTK_COURSE_STATIC", "1")
+    ntk.widgets.explore(draw, [1, 2, 3], "value", "an <empty> figure", start=1)
+    page = shown[-1].data
+    assert page.count("<img") == 3
+    assert page.count("hidden>") == 2
+    assert "an &lt;empty&gt; figure (value 2)" in page
+    with pytest.raises(ValueError, match="start: got 3 with 3 values; wanted"):
+        ntk.widgets.explore(draw, [1, 2, 3], "value", "alt", start=3)
+    plt.close("all")
+
+
+def test_figures_draw():
+    import matplotlib.pyplot as plt
+
+    ntk.plots.style()
+    g = torch.randn(6, 6)
+    figures = [
+        ntk.plots.matrices({"a": g, "b": g[0]}),
+        ntk.plots.predicted_against_true({"x": g, "y": g}, {"x": g, "y": g / 2}),
+        ntk.plots.orders([1, 2, 3], {"a": [1, 2, 3]}),
+        ntk.plots.gram_heatmap(g @ g.T, torch.tensor([0, 1, 2, 0, 1, 2]), "abc"),
+        ntk.plots.bars({"a": 1.0, "b": 2.0}, "seconds"),
+        ntk.plots.lines([1, 2], {"a": [1, 2]}, "x", "y"),
+    ]
+    panels = figures[1].axes
+    assert panels[1].get_title().endswith("outside)")
+    assert figures[3].axes[0].images[0].get_array().shape == (6, 6)
+    for figure in figures:
+        figure.canvas.draw()
+        plt.close(figure)

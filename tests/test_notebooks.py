@@ -1,0 +1,189 @@
+"""Text is the source: notebooks are generated, in step, plain enough for Colab, and complete on their own."""
+
+import json
+import re
+import subprocess
+import sys
+import venv
+from pathlib import Path
+
+import jupytext
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT / "tools"))
+import notebooks  # noqa: E402
+from myst_plain import Plain  # noqa: E402
+
+GENERATED = sorted(p for folder in ("book", "exercises", "solutions") for p in (ROOT / folder).glob("*.ipynb"))
+
+
+def test_notebooks_are_in_step():
+    assert notebooks.out_of_step() == []
+
+
+def test_a_stale_notebook_is_noticed(tmp_path, monkeypatch):
+    for folder in ("book", "solutions", "exercises"):
+        (tmp_path / folder).mkdir()
+        for path in [*(ROOT / folder).glob("[0-9]*"), *(ROOT / folder).glob("*.bib")]:
+            (tmp_path / folder / path.name).write_bytes(path.read_bytes())
+    (tmp_path / "_config.yml").write_bytes((ROOT / "_config.yml").read_bytes())
+    monkeypatch.setattr(notebooks, "ROOT", tmp_path)
+    assert notebooks.out_of_step() == []
+    source = tmp_path / "book/01_one_sgd_step.md"
+    source.write_text(source.read_text().replace("Train a network", "Train some network"))
+    (tmp_path / "exercises/09_stray.ipynb").write_text("{}")
+    assert notebooks.out_of_step() == ["book/01_one_sgd_step.ipynb", "exercises/09_stray.ipynb"]
+
+
+@pytest.mark.parametrize("path", GENERATED, ids=lambda p: str(p.relative_to(ROOT)))
+def test_notebook(path):
+    book = json.loads(path.read_text())
+    first, set_up = book["cells"][0], book["cells"][1]
+    where = path.relative_to(ROOT).as_posix()
+    address = notebooks.repository()
+    assert f"{address.replace('github.com', 'colab.research.google.com/github')}/blob/main/{where}" in "".join(first["source"])
+    assert f"git+{address}" in "".join(set_up["source"])
+    assert 'find_spec("ntk_course") is None' in "".join(set_up["source"])
+    for cell in book["cells"]:
+        text = "".join(cell["source"])
+        if cell["cell_type"] == "markdown":
+            words = re.sub(r"\$\$.*?\$\$|\$[^$]*\$", "", text, flags=re.DOTALL)  # without the mathematics
+            assert not re.search(r"\{[\w:-]+\}|^:::|^\(\w[\w-]*\)=|\(eq-", words, re.MULTILINE), words
+        for output in cell.get("outputs", []):
+            assert notebooks.CHECKED in cell["metadata"]["tags"]
+            assert set(output.get("data", {})) <= {"text/plain"}
+            text = "".join(output.get("text", "") or output["data"]["text/plain"])
+            assert not re.search(r"\d\.\d{4,}", text), f"a raw float is compared: {text}"
+    if where.startswith("exercises"):
+        assert "your code here" in path.read_text()
+        assert "torch.outer(q" not in path.read_text()
+        assert "**Discussion**" not in path.read_text()
+    if where.startswith("solutions"):
+        assert "your code here" not in path.read_text()
+        assert "**Discussion**" in path.read_text()
+
+
+@pytest.mark.parametrize(
+    "source", sorted([*(ROOT / "book").glob("0*.md"), *(ROOT / "solutions").glob("*.md")]), ids=lambda p: p.name
+)
+def test_sources_read_well(source):
+    text = source.read_text()
+    for cell in jupytext.reads(text, fmt="md:myst").cells:
+        if cell.cell_type == "code":
+            lines = cell.source.splitlines()
+            assert len(lines) <= 28, f"a wall of code in {source.name}: {lines[0]}"
+            assert max(map(len, lines)) <= 92, f"a line too wide for the page in {source.name}: {max(lines, key=len)}"
+    if source.parent.name == "book":
+        assert "What you will learn" in text
+        assert "What to remember" in text
+        assert "ntk.widgets.explore(" in text
+        assert text.count("fig = ntk.plots") == text.count("    alt: ") > 3
+
+
+def test_plain_markdown():
+    plain = Plain(2, ROOT / "book/references.bib", keep_solutions=False)
+    got = plain.render(
+        "(sec-x)=\n# T\n```{prf:theorem} Name\n:label: thm-a\nSee {cite:t}`guo2024lpntk`.\n\n$$\na\n$$ (eq-a)\n```\n"
+        "{eq}`eq-a`, {prf:ref}`thm-a`, {doc}`here <x>`\n```{admonition} Hint\n:class: hint dropdown\nword\n```\n"
+        "```{solution-start} ex\n```\nsecret\n```{solution-end}\n```\nend {cite:p}`jacot2018ntk, mohamadi2022fast`"
+    )
+    assert "secret" not in got
+    assert "> **Theorem 1 (Name).**" in got
+    assert "Guo et al. (2024)" in got
+    assert "\\tag{2.1}" in got
+    assert "(2.1), Theorem 1, here" in got
+    assert "<details><summary>Hint</summary>" in got
+    assert got.endswith("end (Jacot et al., 2018; Mohamadi & Sutherland, 2022)")
+    for unknown in ("```{nonsense}\n```", "{nonsense}`x`", "```{note}\nnever closed"):
+        with pytest.raises(ValueError, match="nonsense|never closed"):
+            plain.render(unknown)
+
+
+def test_the_address_stands_in_one_place():
+    """Sources carry no badge and no address of their own, but for the welcome page's clone command and the theme's buttons."""
+    for source in [*(ROOT / "book").glob("0*.md"), *(ROOT / "solutions").glob("*.md"), *(ROOT / "ntk_course").rglob("*.py")]:
+        assert "github.com" not in source.read_text(), source
+        assert "colab." not in source.read_text(), source
+
+
+def run(*command, cwd=None):
+    done = subprocess.run(list(map(str, command)), cwd=cwd, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    return done.stdout + done.stderr
+
+
+@pytest.fixture(scope="module")
+def colab(tmp_path_factory):
+    """A clean environment that has what Colab has (borrowed from this one), and the wheel of the package."""
+    folder = tmp_path_factory.mktemp("colab")
+    run(sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", folder / "dist", ROOT)
+    (wheel,) = (folder / "dist").glob("*.whl")
+    venv.create(folder / "env", with_pip=True)
+    python = folder / "env/bin/python"
+    subprocess.run([str(python), "-m", "pip", "uninstall", "-qy", "setuptools"], check=True)  # Python 3.11 puts an old one there
+    site = Path(run(python, "-c", "import site; print(site.getsitepackages()[0])").strip())
+    # everything of this environment but the course's package itself, which is linked in by its editable install
+    borrowed = site / "borrowed"
+    borrowed.mkdir()
+    for entry in Path(pytest.__file__).resolve().parent.parent.iterdir():
+        if not re.match(r"(__editable__|ntk_course|_distutils|distutils|pip)", entry.name) and entry.suffix != ".pth":
+            (borrowed / entry.name).symlink_to(entry)
+    (site / "borrowed.pth").write_text(str(borrowed) + "\n")
+    return python, wheel
+
+
+def installed(python):
+    return set(run(python, "-m", "pip", "list", "--format=freeze").split())
+
+
+def test_the_wheel_changes_no_installed_version(colab):
+    python, wheel = colab
+    before = installed(python)
+    assert not any(line.lower().startswith("ntk") for line in before)
+    dry = run(python, "-m", "pip", "install", "--dry-run", "--no-index", wheel)
+    assert re.search(r"Would install ntk[_-]course-[\d.]+\s*$", dry), dry
+    run(python, "-m", "pip", "install", "--no-index", wheel)
+    added = installed(python) - before
+    assert [line.split("==")[0].replace("-", "_") for line in added if not line.startswith("[")] == ["ntk_course"]
+
+
+def test_dependencies_are_lower_bounds_of_what_colab_has():
+    import tomllib
+
+    names = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
+    assert all(re.fullmatch(r"[\w-]+>=[\d.]+", name) for name in names)
+    has = {"torch", "numpy", "scipy", "scikit-learn", "matplotlib", "seaborn", "ipywidgets", "tqdm", "pooch"}
+    assert {name.split(">")[0] for name in names} == has
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["book/01_one_sgd_step.ipynb", "exercises/02_computing_the_tangent_kernel.ipynb"])
+def test_runs_from_an_empty_folder(colab, tmp_path, name):
+    python, wheel = colab
+    run(python, "-m", "pip", "install", "--no-index", "--quiet", wheel)
+    target = tmp_path / Path(name).name
+    target.write_bytes((ROOT / name).read_bytes())
+    kernel = tmp_path / "kernels/kernels/colab"
+    kernel.mkdir(parents=True)
+    spec = {
+        "argv": [str(python), "-m", "ipykernel_launcher", "-f", "{connection_file}"],
+        "display_name": "colab",
+        "language": "python",
+    }
+    (kernel / "kernel.json").write_text(json.dumps(spec))
+    code = (
+        "import nbformat, nbclient, sys; nb = nbformat.read(sys.argv[1], 4);"
+        "nb.cells.insert(1, nbformat.v4.new_code_cell('import ntk_course; print(ntk_course.__file__)'));"
+        "nbclient.NotebookClient(nb, timeout=300, kernel_name='colab', resources={'metadata': {'path': sys.argv[2]}}).execute();"
+        "print(nb.cells[1].outputs[0].text)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(target), str(tmp_path)],
+        capture_output=True,
+        text=True,
+        env={"JUPYTER_PATH": str(tmp_path / "kernels"), "PATH": "/usr/bin:/bin", "HOME": str(tmp_path)},
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert str(python.parent.parent) in done.stdout
+    assert str(ROOT) not in done.stdout
