@@ -21,7 +21,7 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 LAYERS = [
     ["validate"],
     ["data", "models"],
-    ["training"],
+    ["training", "layers"],
     ["tangents"],
     ["gram"],
     ["kernels"],
