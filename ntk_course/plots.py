@@ -51,9 +51,9 @@ def predicted_against_true(predicted: Mapping[str, Tensor], true: Mapping[str, T
         outside = (np.abs(p) > top).mean()
         ax.plot([-top, top], [-top, top], color="0.6", lw=1, zorder=0)
         ax.scatter(t, p, s=6, alpha=0.5, linewidths=0)
-        ax.set(title=name if outside == 0 else f"{name} ({outside:.1%} outside)", xlim=(-top, top), ylim=(-top, top))
+        ax.set(title=name if outside < 5e-4 else f"{name} ({outside:.1%} outside)", xlim=(-top, top), ylim=(-top, top))
         ax.set(xlabel="true change of softmax", ylabel="predicted change")
-        ax.ticklabel_format(style="sci", scilimits=(-2, 2))
+        ax.ticklabel_format(style="sci", scilimits=(-3, 3))
     return fig
 
 

@@ -122,7 +122,7 @@ def tangent_features(model: nn.Module, x: Tensor, c: Tensor, pairs: float, known
         x, c = (t.clone() if t.is_inference() else t for t in (x, c))
         calls, z = _record(model, x)
         validate.logits(z, len(x))
-        structured = _structured(calls, z, model, len(x)) - (known or survey(model, x)).not_samples_first
+        structured = _structured(calls, z, len(x)) - (known or survey(model, x)).not_samples_first
         pieces = _pieces(calls, z, c, structured)
         dense, factors = [], []
         for piece in pieces.values():
@@ -176,7 +176,7 @@ def _record(model: nn.Module, x: Tensor) -> tuple[list[_Call], Tensor]:
             handle.remove()
 
 
-def _structured(calls: list[_Call], z: Tensor, model: nn.Module, n: int) -> set[int]:
+def _structured(calls: list[_Call], z: Tensor, n: int) -> set[int]:
     """Find the trainable parameters (by id) all of whose uses are calls we noted and understand.
 
     The autograd graph knows how often each parameter is used; where that differs from the calls noted (a parameter
@@ -189,9 +189,8 @@ def _structured(calls: list[_Call], z: Tensor, model: nn.Module, n: int) -> set[
         noted.update(mine)
         if call.x.shape[0] != n or call.x._version != call.version:
             opaque.update(mine)
-    uses = _uses(z)
-    trainable = {id(p) for p in model.parameters() if p.requires_grad}
-    return {p for p, count in noted.items() if count == uses[p]} & trainable - opaque
+    uses = _uses(z)  # a frozen parameter has none
+    return {p for p, count in noted.items() if count == uses[p]} - opaque
 
 
 def _uses(z: Tensor) -> Counter:

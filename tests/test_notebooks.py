@@ -182,7 +182,7 @@ def test_runs_from_an_empty_folder(colab, tmp_path, name):
         [sys.executable, "-c", code, str(target), str(tmp_path)],
         capture_output=True,
         text=True,
-        env={"JUPYTER_PATH": str(tmp_path / "kernels"), "PATH": "/usr/bin:/bin", "HOME": str(tmp_path)},
+        env={"JUPYTER_PATH": str(tmp_path / "kernels"), "PATH": "/usr/bin:/bin", "HOME": str(tmp_path), "NTK_COURSE_STATIC": "1"},
     )
     assert done.returncode == 0, done.stderr[-3000:]
     assert str(python.parent.parent) in done.stdout

@@ -8,6 +8,7 @@ book/NN.md -> book/NN.ipynb; solutions/NN.md -> solutions/NN.ipynb and, with the
 
 import argparse
 import copy
+import os
 import re
 import sys
 from pathlib import Path
@@ -87,23 +88,25 @@ def clear(code: str) -> str:
 def run(notebook: nbformat.NotebookNode, folder: Path) -> nbformat.NotebookNode:
     """Run a notebook and keep only the text that the checked cells print."""
     done = copy.deepcopy(notebook)
+    os.environ["NTK_COURSE_STATIC"] = "1"  # live widgets talk back to the client, which can leave both waiting
     NotebookClient(done, timeout=600, resources={"metadata": {"path": str(folder)}}).execute()
     done.metadata = copy.deepcopy(notebook.metadata)  # running adds the state of widgets, pictures and all
-    for cell in done.cells:
+    for count, cell in enumerate(done.cells, start=1):
         cell.metadata.pop("execution", None)
         if cell.cell_type != "code":
             continue
-        cell.execution_count = None
         kept = cell.outputs if CHECKED in cell.metadata.get("tags", []) else []
-        cell.outputs = [text_only(o) for o in kept if o.get("name") == "stdout" or "text/plain" in o.get("data", {})]
+        texts = [text_only(o, count) for o in kept if o.get("name") == "stdout" or "text/plain" in o.get("data", {})]
+        cell.outputs, cell.execution_count = texts, count if texts else None  # nbval takes an uncounted cell for unrun
     return done
 
 
-def text_only(output: nbformat.NotebookNode) -> nbformat.NotebookNode:
+def text_only(output: nbformat.NotebookNode, count: int) -> nbformat.NotebookNode:
     """Drop everything but text from one output."""
     if output.output_type == "stream":
         return output
-    return nbformat.v4.new_output("execute_result", data={"text/plain": output.data["text/plain"]})
+    text = {"text/plain": output.data["text/plain"]}
+    return nbformat.v4.new_output("execute_result", data=text, execution_count=count)
 
 
 def bare(notebook: nbformat.NotebookNode) -> list:
