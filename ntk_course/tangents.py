@@ -75,26 +75,32 @@ def explicit_is_cheaper(positions: int, fan_in: int, fan_out: int, pairs: float,
 
 
 class Survey(NamedTuple):
-    """What one sample tells of a model: K, and the ids of parameters in layers whose first axis is not the samples."""
+    """What one sample tells of a model: K, and the ids of the parameters whose layer rules can be trusted."""
 
     num_outputs: int
-    not_samples_first: frozenset[int]
+    structured: frozenset[int]
 
 
 def survey(model: nn.Module, x: Tensor, name: str = "x") -> Survey:
-    """Run one sample of x (N, ...) through the model, or say why the model refuses it.
+    """Run one sample of x (N, ...), alone and twice over, through the model, or say why the model refuses it.
 
-    With one sample alone a sequence-first layer, whose first axis runs over positions, cannot be mistaken for a
-    batch-first one, as it can when there are as many samples as positions.
+    Two batch sizes tell the axis of the samples from any other: a sequence-first layer can look batch-first when there
+    are as many samples as positions, and a layer that sees one row for the whole batch when there is one sample. The
+    answer holds for every block of a Gram matrix, so that their features have one layout.
     """
     with torch.inference_mode(False), torch.enable_grad():
-        try:
-            calls, z = _record(model, x[:1].clone())
-        except (RuntimeError, ValueError, IndexError) as error:
-            shape = tuple(x.shape[1:])
-            raise ValueError(f"{name}: got samples of shape {shape}; wanted a shape that the model takes ({error})") from error
-    odd = {id(p) for call in calls if call.x.shape[0] != 1 for p in call.module.parameters(recurse=False)}
-    return Survey(validate.logits(z, 1).shape[1], frozenset(odd))
+        trusted = []
+        for n in (1, 2):
+            try:
+                calls, z = _record(model, x[:1].expand(n, *x.shape[1:]).clone())
+            except (RuntimeError, ValueError, IndexError) as error:
+                shape = tuple(x.shape[1:])
+                raise ValueError(
+                    f"{name}: got samples of shape {shape}; wanted a shape that the model takes ({error})"
+                ) from error
+            num_outputs = validate.logits(z, n).shape[1]
+            trusted.append(_structured(calls, z, n))
+    return Survey(num_outputs, frozenset(set.intersection(*trusted)))
 
 
 def tangent_features(model: nn.Module, x: Tensor, c: Tensor, pairs: float, known: Survey | None = None) -> Tangents:
@@ -122,7 +128,7 @@ def tangent_features(model: nn.Module, x: Tensor, c: Tensor, pairs: float, known
         x, c = (t.clone() if t.is_inference() else t for t in (x, c))
         calls, z = _record(model, x)
         validate.logits(z, len(x))
-        structured = _structured(calls, z, len(x)) - (known or survey(model, x)).not_samples_first
+        structured = _structured(calls, z, len(x)) & (known or survey(model, x)).structured
         pieces = _pieces(calls, z, c, structured)
         dense, factors = [], []
         for piece in pieces.values():

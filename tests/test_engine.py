@@ -78,6 +78,7 @@ def test_plan_counts_operations():
         (16, 4608, 512, 64, 1),
         (4, 30, 20, 3, 2),
         (2, 9, 9, 5, 10),
+        (4, 9, 9, 0.2, 10),
     ]:
         formed = r * t * p * q / pairs + r * r * p * q
         kept = t * t * p + t * t * r * r * q + t * t * r * r
@@ -133,7 +134,7 @@ class Tuple(nn.Linear):
         (None, {"x1": torch.zeros(0, 6)}, ["x1", "N = 0", "at least one"]),
         (None, {"x1": [[0.0]]}, ["x1", "list", "Tensor"]),
         (None, {"x1": torch.full((5, 6), float("nan"))}, ["x1", "30 non-finite", "finite"]),
-        (None, {"x1": torch.zeros(5, 6, device="meta")}, ["x1", "meta", "cpu"]),
+        (None, {"x1": torch.zeros(5, 6, device="meta")}, ["x1", "got device meta", "cpu"]),
         (None, {"x2": torch.zeros(5, 6)}, ["y2", "None", "together"]),
         (None, {"x2": torch.zeros(5, 2, 3), "y2": torch.zeros(5, dtype=torch.int64)}, ["x2", "(2, 3)", "(6,)"]),
         (ntk.mlp((6, 10)), {"x2": torch.zeros(5, 2, 3), "y2": torch.arange(5)}, ["x2", "(2, 3)", "(6,)"]),

@@ -131,6 +131,17 @@ class SequenceFirst(nn.Module):
         return self.last(torch.tanh(self.embed(x.transpose(0, 1))).sum(0))
 
 
+class Broadcast(nn.Module):
+    """A layer that sees one row for the whole batch, however large."""
+
+    def __init__(self):
+        super().__init__()
+        self.shift, self.last = nn.Linear(2, 6), nn.Linear(6, 3)
+
+    def forward(self, x):
+        return self.last(torch.tanh(x + self.shift(x.new_ones(1, 2))))
+
+
 class Hooked(nn.Module):
     def __init__(self):
         super().__init__()
@@ -214,6 +225,8 @@ CASES = {
     "convolutions": (Convolutions, (2, 9, 8), False),
     "norms, dropout in eval": (norms, (2, 6, 6), False),
     "sequence first, as many as samples": (SequenceFirst, (5, 4), True),
+    "sequence first, two positions": (SequenceFirst, (2, 4), True),
+    "one row for the whole batch": (Broadcast, (6,), True),
     "hooks of the user's": (Hooked, (6,), False),
     "keyword call": (Keyword, (6,), True),
     "tokens, weight norm": (Tokens, (5, 4), True),

@@ -160,6 +160,16 @@ def test_results_round_trip_and_faults(tmp_path):
         results.read("name", "smoke", tmp_path)
 
 
+def test_a_full_disk_leaves_nothing(tmp_path, monkeypatch):
+    def full(self, target):
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr(Path, "replace", full)
+    with pytest.raises(OSError, match="No space left"):
+        results.save(results.Result("name", "smoke", [], {}), tmp_path)
+    assert [p for p in tmp_path.rglob("*") if p.is_file()] == []
+
+
 @pytest.mark.parametrize("name", names())
 def test_every_experiment_has_presets(name):
     module = find(name)

@@ -67,6 +67,16 @@ def test_deterministic_per_seed(points):
     assert not torch.equal(next(a.parameters()), next(c.parameters()))
 
 
+def test_the_seed_orders_the_batches(points):
+    weights = []
+    for seed in (0, 1):
+        torch.manual_seed(1)
+        model = ntk.mlp((64, 10))
+        ntk.train(model, *points, epochs=1, lr=0.1, batch_size=32, seed=seed, progress=False)
+        weights.append(model[1].weight.detach().clone())
+    assert not torch.equal(*weights)
+
+
 def test_global_random_state_is_left_alone(points):
     model = ntk.mlp((64, 10))
     torch.manual_seed(5)
