@@ -6,40 +6,111 @@ cotangent c chooses the kernel, and one engine computes them all.
 
 from . import checks, plots, widgets
 from .data import Dataset, load
-from .gram import gram_blocks
+from .difficulty import difficulty_by_size, difficulty_correlation, learning_difficulty, nested_subsets
+from .forgetting import (
+    PREDICTORS,
+    ForgettingRun,
+    Predictor,
+    Scores,
+    event_scores,
+    forgetting_run,
+    predict_forgetting,
+    scores_per_iteration,
+)
+from .gram import GramRows, gram_blocks
+from .interactions import (
+    Clusters,
+    Partners,
+    Relation,
+    closest_partners,
+    farthest_point_clustering,
+    interchangeable,
+    redundant,
+    relations,
+)
 from .kernels import entk, lpntk, pntk, signs, tangent_kernel
 from .models import lenet5, mlp, resnet18, small_cnn, zero_output_layer
-from .one_step import predicted_change, prediction_error, softmax_jacobian, true_change
+from .one_step import (
+    first_order_change,
+    predicted_change,
+    prediction_error,
+    sgd_step,
+    softmax_jacobian,
+    true_change,
+)
+from .pruning import (
+    class_support,
+    el2n,
+    flip_auc,
+    flip_labels,
+    forgetting_score,
+    grand,
+    influence_score,
+    prune_head,
+)
 from .tangents import explicit_is_cheaper
-from .training import History, cosine, device, evaluate, step_decay, train
+from .training import Ensemble, History, cosine, device, evaluate, step_decay, train, train_ensemble
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "Clusters",
     "Dataset",
+    "Ensemble",
+    "ForgettingRun",
+    "GramRows",
     "History",
+    "PREDICTORS",
+    "Partners",
+    "Predictor",
+    "Relation",
+    "Scores",
     "checks",
+    "class_support",
+    "closest_partners",
     "cosine",
     "device",
+    "difficulty_by_size",
+    "difficulty_correlation",
+    "el2n",
     "entk",
     "evaluate",
+    "event_scores",
     "explicit_is_cheaper",
+    "farthest_point_clustering",
+    "first_order_change",
+    "flip_auc",
+    "flip_labels",
+    "forgetting_run",
+    "forgetting_score",
     "gram_blocks",
+    "grand",
+    "influence_score",
+    "interchangeable",
+    "learning_difficulty",
     "lenet5",
     "load",
     "lpntk",
     "mlp",
+    "nested_subsets",
     "plots",
     "pntk",
+    "predict_forgetting",
     "predicted_change",
     "prediction_error",
+    "prune_head",
+    "redundant",
+    "relations",
     "resnet18",
+    "scores_per_iteration",
+    "sgd_step",
     "signs",
     "small_cnn",
     "softmax_jacobian",
     "step_decay",
     "tangent_kernel",
     "train",
+    "train_ensemble",
     "true_change",
     "widgets",
     "zero_output_layer",

@@ -6,11 +6,14 @@ A step of size eta on the loss of one sample u changes the prediction on another
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
+from torch.func import functional_call, jvp
 from torch.nn.functional import cross_entropy, one_hot
 
 from . import validate
 from .kernels import entk
+
+Step = dict[str, Tensor]
+ERRORS = ("true", "kappa_tilde")
 
 
 def softmax_jacobian(q: Tensor) -> Tensor:
@@ -115,3 +118,64 @@ def true_change(model: nn.Module, x_o: Tensor, x_u: Tensor, y_u: Tensor, lr: flo
             stepped = {name: p - lr * g for (name, p), g in zip(weights.items(), gradient, strict=True)}
             changes.append(functional_call(model, stepped, (x_o,)).softmax(1) - before)
     return torch.stack(changes, dim=1)
+
+
+def sgd_step(model: nn.Module, x: Tensor, y: Tensor, lr: float, error: str = "true") -> Step:
+    r"""Return the SGD step of one batch, :math:`\Delta w = \frac{\eta}{B}\sum_j J(x_j)^\top e_j`, without making it.
+
+    Args:
+        model: gives logits, in eval mode where it has BatchNorm or Dropout.
+        x: the batch (B, ...).
+        y: its labels (B,).
+        lr: eta.
+        error: "true" for :math:`e = p - q`, the gradient of the mean cross entropy; "kappa_tilde" for
+            :math:`e = e_y - 1/K`, the error of a network that knows nothing (Guo et al., 2024, sec. 3.3).
+
+    Returns:
+        Parameter name to change, in the model's dtype and on its device.
+
+    Raises:
+        TypeError, ValueError: bad inputs, labels, or an unknown error.
+
+    Example:
+        >>> first_order_change(model, x_before, sgd_step(model, x, y, lr=0.1))
+    """
+    if error not in ERRORS:
+        raise ValueError(f"error: got {error!r}; wanted one of {ERRORS}")
+    validate.per_sample(model)
+    x = validate.inputs(x, validate.parameters(model)[0])
+    names, params = zip(*[(n, p) for n, p in model.named_parameters() if p.requires_grad], strict=True)
+    with torch.enable_grad():
+        z = validate.logits(model(x), len(x))
+        y = validate.labels(y, len(x), z.shape[1], z)
+        e = one_hot(y, z.shape[1]).to(z.dtype) - (z.detach().softmax(1) if error == "true" else 1 / z.shape[1])
+        steps = torch.autograd.grad(z, params, lr / len(x) * e, allow_unused=True, materialize_grads=True)
+    return dict(zip(names, steps, strict=True))
+
+
+def first_order_change(model: nn.Module, x: Tensor, step: Step) -> tuple[Tensor, Tensor]:
+    r"""Return the logits z(x; w) and their first-order change :math:`J(x)\,\Delta w` under a step of the weights.
+
+    One forward-mode pass; with the step of :func:`sgd_step` it is :math:`\frac{\eta}{B}\sum_j K(x, x_j)\,e_j` without any
+    kernel being formed.
+
+    Args:
+        model: as in :func:`sgd_step`.
+        x: (N, ...).
+        step: parameter name to change; parameters left out do not move.
+
+    Returns:
+        (N, K) and (N, K), in the model's dtype and on its device.
+
+    Raises:
+        ValueError: a name the model does not have, or a change of another shape.
+
+    Example:
+        >>> z, dz = first_order_change(model, x_before, step)
+    """
+    weights = {name: p.detach() for name, p in model.named_parameters() if name in step}
+    for name, change in step.items():
+        if name not in weights or weights[name].shape != change.shape:
+            raise ValueError(f"step: got {name!r} of shape {tuple(change.shape)}; wanted a parameter of the model, in its shape")
+    with torch.no_grad():
+        return jvp(lambda w: functional_call(model, w, (x,)), (weights,), ({n: step[n] for n in weights},))

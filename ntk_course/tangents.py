@@ -37,6 +37,20 @@ class Tangents(NamedTuple):
         """Count the numbers held."""
         return self.dense.numel() + sum(a.numel() + b.numel() for a, b in self.factors)
 
+    def samples(self, rows: slice) -> "Tangents":
+        """View some of the samples."""
+        return Tangents(self.dense[rows], tuple((a[rows], b[rows]) for a, b in self.factors))
+
+    def split(self, size: int) -> "list[Tangents]":
+        """View the samples in slices of at most ``size``."""
+        return [self.samples(slice(i, i + size)) for i in range(0, len(self.dense), size)]
+
+    @staticmethod
+    def join(parts: "list[Tangents]") -> "Tangents":
+        """Copy the features of several blocks into one."""
+        factors = [tuple(map(torch.cat, zip(*pairs, strict=True))) for pairs in zip(*(p.factors for p in parts), strict=True)]
+        return Tangents(torch.cat([p.dense for p in parts]), tuple(factors))
+
 
 class _Call(NamedTuple):
     module: nn.Module

@@ -95,6 +95,22 @@ def per_sample(model: nn.Module) -> None:
             )
 
 
+def gram(g: Tensor, name: str = "gram") -> Tensor:
+    """Return a Gram matrix after checking that it is square, finite and symmetric to rounding."""
+    if not isinstance(g, Tensor) or not g.is_floating_point():
+        got = g.dtype if isinstance(g, Tensor) else type(g).__name__
+        raise TypeError(f"{name}: got {got}; wanted a floating-point tensor (N, N)")
+    if g.dim() != 2 or g.shape[0] != g.shape[1] or 0 in g.shape:
+        raise ValueError(f"{name}: got shape {tuple(g.shape)}; wanted a square matrix (N, N)")
+    finite(g, name)
+    off, scale = float((g - g.T).abs().max()), float(g.abs().max())
+    if off > 1e3 * torch.finfo(g.dtype).eps * scale:
+        raise ValueError(
+            f"{name}: got entries that differ from the transposed ones by up to {off:.3g}; wanted a symmetric matrix"
+        )
+    return g
+
+
 def finite(t: Tensor, name: str) -> None:
     """Refuse NaN and infinity."""
     if t.device.type != "meta" and not bool(torch.isfinite(t).all()):

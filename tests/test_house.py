@@ -26,6 +26,8 @@ LAYERS = [
     ["gram"],
     ["kernels"],
     ["one_step"],
+    ["interactions", "difficulty", "forgetting"],
+    ["pruning"],
     ["results", "plots", "widgets", "checks"],
     ["experiments"],
     ["cli"],

@@ -1,0 +1,178 @@
+"""Learning difficulty: how much loss a sample collects during training, and how it depends on the company it keeps."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import one_hot
+
+from . import validate
+from .training import Schedule, train_ensemble
+
+MEASURES = ("loss", "distance")
+
+
+def learning_difficulty(logits: Tensor, y: Tensor, measure: str = "loss") -> Tensor:
+    r"""Add up over the epochs what a sample costs: its learning difficulty (Guo et al., 2024, sec. 3.2).
+
+    "loss" is the paper's definition, :math:`\sum_e -\log q_y`; "distance" is what its public code adds up,
+    :math:`\sum_e \|q - e_y\|_2`, which is bounded by :math:`\sqrt2` an epoch.
+
+    Args:
+        logits: a sample's logits in each epoch, (E, ..., K), as :attr:`ntk_course.Ensemble.logits`.
+        y: integer labels (...).
+        measure: "loss" (in nats) or "distance".
+
+    Returns:
+        (...), larger is harder, in the dtype of logits.
+
+    Raises:
+        TypeError, ValueError: labels that do not fit the logits, an unknown measure.
+
+    Example:
+        >>> learning_difficulty(ensemble.logits, y[subsets])
+    """
+    if measure not in MEASURES:
+        raise ValueError(f"measure: got {measure!r}; wanted one of {MEASURES}")
+    if logits.dim() < 3 or logits.shape[1:-1] != y.shape:
+        raise ValueError(f"y: got shape {tuple(y.shape)}; wanted {tuple(logits.shape[1:-1])}, from logits (E, ..., K)")
+    k = logits.shape[-1]
+    target = one_hot(validate.labels(y.flatten(), y.numel(), k, logits), k).view(*y.shape, k).to(logits.dtype)
+    if measure == "loss":
+        return -(logits.log_softmax(-1) * target).sum(-1).sum(0)
+    return (logits.softmax(-1) - target).norm(dim=-1).sum(0)
+
+
+def nested_subsets(y: Tensor, sizes: Sequence[int], seed: int = 0) -> dict[int, Tensor]:
+    """Split samples at random into subsets of X per class, for every X, each subset inside one of the next size up.
+
+    Algorithm 1 of Guo et al. (2024) trains on every subset of every size. Samples of a class beyond the largest size are
+    left out, so the largest size has one subset: the universe.
+
+    Args:
+        y: integer labels (N,).
+        sizes: samples per class; each must divide the next larger one.
+        seed: of the split.
+
+    Returns:
+        Size X to indices (largest // X, X * classes), class by class within a subset.
+
+    Raises:
+        ValueError: sizes that do not divide one another, a class with fewer samples than the largest size.
+
+    Example:
+        >>> nested_subsets(y, (64, 16, 4))[16].shape
+        torch.Size([4, 160])
+    """
+    order = sorted({validate.positive(size, "sizes") for size in sizes}, reverse=True)
+    for large, small in zip(order, order[1:], strict=False):
+        if large % small:
+            raise ValueError(f"sizes: got {large} and {small}; wanted each size to divide the next larger one")
+    y = validate.labels(y, len(y), int(y.max()) + 1, y)
+    counts = torch.bincount(y)
+    if (counts < order[0]).any():
+        few = int(counts.argmin())
+        raise ValueError(f"sizes: got {order[0]}, but class {few} has only {int(counts[few])} sample(s)")
+    generator = torch.Generator().manual_seed(seed)
+    mixed = [members[torch.randperm(len(members), generator=generator)] for members in _by_class(y.cpu(), len(counts))]
+    universe = torch.stack([members[: order[0]] for members in mixed])  # (classes, largest)
+    return {x: universe.view(len(counts), -1, x).transpose(0, 1).reshape(-1, len(counts) * x) for x in order}
+
+
+def _by_class(y: Tensor, num_classes: int) -> list[Tensor]:
+    return [(y == k).nonzero()[:, 0] for k in range(num_classes)]
+
+
+def difficulty_by_size(
+    model: nn.Module,
+    x: Tensor,
+    y: Tensor,
+    sizes: Sequence[int],
+    *,
+    epochs: int,
+    lr: float,
+    batch_size: int = 128,
+    momentum: float = 0.0,
+    weight_decay: float = 0.0,
+    schedule: Schedule | None = None,
+    seed: int = 0,
+    measure: str = "loss",
+    together: int = 64,
+    progress: bool = True,
+) -> dict[int, Tensor]:
+    """Measure every sample's learning difficulty inside subsets of every size (Guo et al., 2024, Algorithm 1).
+
+    Every model starts from the weights of ``model``. Losses are taken where the algorithm takes them, on the visit of a
+    sample, before that visit's step. Models of one size are trained ``together`` in a vmap.
+
+    Args:
+        model: the initial weights; not changed.
+        x: (N, ...), on the model's device.
+        y: integer labels (N,).
+        sizes: as in :func:`nested_subsets`.
+        epochs: passes over each subset, the same number for every size.
+        lr: as in :func:`ntk_course.train_ensemble`.
+        batch_size: as there; a smaller subset is one batch.
+        momentum: as there.
+        weight_decay: as there.
+        schedule: as there.
+        seed: of the split and of the batches.
+        measure: as in :func:`learning_difficulty`.
+        together: as there.
+        progress: show a bar for each size.
+
+    Returns:
+        Size X to difficulties (U,), in one order of the U samples of the universe for all sizes.
+
+    Raises:
+        TypeError, ValueError: as :func:`nested_subsets` and :func:`ntk_course.train_ensemble`.
+
+    Example:
+        >>> difficulty = difficulty_by_size(lenet5(), x, y, (256, 16, 1), epochs=10, lr=0.1)
+        >>> difficulty_correlation(difficulty)[0]
+    """
+    found = {}
+    for size, subsets in nested_subsets(y, sizes, seed).items():
+        ensemble = train_ensemble(
+            model,
+            x,
+            y,
+            subsets,
+            epochs=epochs,
+            lr=lr,
+            batch_size=batch_size,
+            momentum=momentum,
+            weight_decay=weight_decay,
+            schedule=schedule,
+            seed=seed,
+            together=max(1, min(together, 2**14 // min(subsets.shape[1], batch_size))),
+            progress=progress,
+        )
+        difficulty = learning_difficulty(ensemble.logits, y.cpu()[subsets], measure)
+        found[size] = difficulty.flatten()[subsets.flatten().argsort()]
+    return found
+
+
+def difficulty_correlation(difficulty: dict[int, Tensor]) -> Tensor:
+    r"""Correlate the difficulties found at every pair of sizes (Pearson's :math:`\rho`; Guo et al., 2024, Tables 4 to 6).
+
+    Args:
+        difficulty: size to difficulties (U,), as from :func:`difficulty_by_size`.
+
+    Returns:
+        (S, S) float64, sizes in the order of the argument.
+
+    Raises:
+        ValueError: difficulties of different lengths, or the same for every sample (the correlation is undefined).
+
+    Example:
+        >>> difficulty_correlation({256: a, 1: b})[0, 1]
+    """
+    lengths = {len(d) for d in difficulty.values()}
+    if len(lengths) != 1 or lengths.pop() < 2:
+        raise ValueError(f"difficulty: got lengths {[len(d) for d in difficulty.values()]}; wanted one length of at least 2")
+    stacked = torch.stack([d.double() for d in difficulty.values()])
+    flat = [size for size, d in zip(difficulty, stacked, strict=True) if d.max() == d.min()]
+    if flat:
+        raise ValueError(f"difficulty: got the same value for every sample at size {flat[0]}; wanted some that differ")
+    return torch.corrcoef(stacked)

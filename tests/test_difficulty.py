@@ -1,0 +1,143 @@
+"""Ensembles in one vmap against one model at a time, and Algorithm 1 against a loop written from the paper's text."""
+
+import copy
+
+import pytest
+import torch
+from torch.nn.functional import cross_entropy
+
+import ntk_course as ntk
+
+DATA = ntk.load("digits", limit=400)
+X, Y = DATA.x.double(), DATA.y
+SETTINGS = {"epochs": 3, "lr": 0.1, "momentum": 0.9, "weight_decay": 5e-4, "schedule": ntk.step_decay(0.5, 2)}
+
+
+def net(seed=0, build=lambda: ntk.mlp((64, 12, 10))):
+    torch.manual_seed(seed)
+    return build().double()
+
+
+def subsets(m=5, n=30, seed=0):
+    g = torch.Generator().manual_seed(seed)
+    return torch.stack([torch.randperm(len(X), generator=g)[:n] for _ in range(m)])
+
+
+@pytest.mark.parametrize("build", [lambda: ntk.mlp((64, 12, 10)), lambda: ntk.small_cnn(channels=(3, 4))], ids=["mlp", "cnn"])
+@pytest.mark.parametrize("batch_size", [8, None])
+@pytest.mark.parametrize("together", [2, 64])
+def test_each_member_is_the_model_trained_alone(build, batch_size, together):
+    chosen, models = subsets(), [net(m, build) for m in range(5)]
+    ensemble = ntk.train_ensemble(
+        models, X, Y, chosen, batch_size=batch_size, seed=7, together=together, progress=False, **SETTINGS
+    )
+    for m, own in enumerate(models):
+        alone = copy.deepcopy(own)
+        ntk.train(alone, X[chosen[m]], Y[chosen[m]], batch_size=batch_size, seed=7 + m, progress=False, **SETTINGS)
+        for name, p in alone.named_parameters():
+            torch.testing.assert_close(ensemble.state[name][m], p.detach(), rtol=1e-9, atol=1e-12)
+    assert all(torch.equal(a, b) for a, b in zip(models[0].parameters(), net(0, build).parameters(), strict=True))
+
+
+def test_batch_statistics_stay_each_members_own():
+    models = [net(m, lambda: ntk.resnet18(in_channels=1, width=2)) for m in range(2)]
+    chosen = subsets(2, 12)
+    ensemble = ntk.train_ensemble(models, X, Y, chosen, epochs=2, lr=0.01, batch_size=6, seed=3, progress=False)
+    for m, own in enumerate(models):
+        ntk.train(own, X[chosen[m]], Y[chosen[m]], epochs=2, lr=0.01, batch_size=6, seed=3 + m, progress=False)
+        for name, value in own.state_dict().items():
+            torch.testing.assert_close(ensemble.state[name][m], value, rtol=1e-7, atol=1e-9)
+
+
+def test_logits_are_those_of_the_visit_in_the_order_of_the_subset():
+    """With batches of one, replay each member step by step: the logits kept are those just before the sample's own step."""
+    chosen, model = subsets(2, 6), net()
+    ensemble = ntk.train_ensemble(model, X, Y, chosen, epochs=2, lr=0.3, batch_size=1, seed=5, progress=False)
+    assert ensemble.logits.shape == (2, 2, 6, 10)
+    for m in range(2):
+        own, order = copy.deepcopy(model), torch.Generator().manual_seed(5 + m)
+        for epoch in range(2):
+            for i in torch.randperm(6, generator=order).tolist():
+                sample = chosen[m, i]
+                z = own(X[sample : sample + 1])
+                torch.testing.assert_close(ensemble.logits[epoch, m, i], z[0].detach())
+                grads = torch.autograd.grad(cross_entropy(z, Y[sample : sample + 1]), list(own.parameters()))
+                with torch.no_grad():
+                    for p, g in zip(own.parameters(), grads, strict=True):
+                        p -= 0.3 * g
+
+
+def test_difficulty_measures_by_their_formulas():
+    logits = torch.randn(4, 3, 5, 10, dtype=torch.float64)
+    y = torch.randint(0, 10, (3, 5))
+    loss, distance = (ntk.learning_difficulty(logits, y, measure) for measure in ("loss", "distance"))
+    for m in range(3):
+        for i in range(5):
+            q = logits[:, m, i].softmax(-1)
+            e = torch.zeros(10, dtype=torch.float64)
+            e[y[m, i]] = 1
+            torch.testing.assert_close(loss[m, i], sum(-torch.log(q[t, y[m, i]]) for t in range(4)))
+            torch.testing.assert_close(distance[m, i], sum(((q[t] - e) ** 2).sum() ** 0.5 for t in range(4)))
+
+
+def test_nested_subsets_nest_and_cover():
+    y = torch.arange(10).repeat(40)[torch.randperm(400)]
+    found = ntk.nested_subsets(y, (16, 4, 1, 32), seed=1)
+    assert {x: tuple(s.shape) for x, s in found.items()} == {32: (1, 320), 16: (2, 160), 4: (8, 40), 1: (32, 10)}
+    for size, rows in found.items():
+        assert sorted(rows.flatten().tolist()) == sorted(found[32].flatten().tolist())  # a partition of the universe
+        for row in rows:
+            assert torch.bincount(y[row]).tolist() == [size] * 10
+    for large, small in ((32, 16), (16, 4), (4, 1)):
+        parents = [set(row.tolist()) for row in found[large]]
+        assert all(any(set(row.tolist()) <= parent for parent in parents) for row in found[small])
+    assert not torch.equal(found[1], ntk.nested_subsets(y, (16, 4, 1, 32), seed=2)[1])
+
+
+def test_algorithm_1_against_a_plain_loop():
+    model, sizes = net(), (8, 4, 1)
+    found = ntk.difficulty_by_size(model, X, Y, sizes, epochs=3, lr=0.2, batch_size=16, seed=2, progress=False)
+    splits = ntk.nested_subsets(Y, sizes, 2)
+    universe = sorted(splits[8].flatten().tolist())
+    for size in sizes:
+        collected = dict.fromkeys(universe, 0.0)
+        for m, subset in enumerate(splits[size]):
+            own, order = copy.deepcopy(model), torch.Generator().manual_seed(2 + m)
+            for _ in range(3):
+                for batch in torch.randperm(len(subset), generator=order).split(16):
+                    chosen = subset[batch]
+                    losses = cross_entropy(own(X[chosen]), Y[chosen], reduction="none")
+                    for i, value in zip(chosen.tolist(), losses.tolist(), strict=True):
+                        collected[i] += value
+                    grads = torch.autograd.grad(losses.mean(), list(own.parameters()))
+                    with torch.no_grad():
+                        for p, g in zip(own.parameters(), grads, strict=True):
+                            p -= 0.2 * g
+        wanted = torch.tensor([collected[i] for i in universe], dtype=torch.float64)
+        torch.testing.assert_close(found[size], wanted)
+    rho = ntk.difficulty_correlation(found)
+    a, b = found[8] - found[8].mean(), found[1] - found[1].mean()
+    torch.testing.assert_close(rho[0, 2], (a @ b) / (a.norm() * b.norm()))
+
+
+def test_bad_input():
+    model = net()
+    with pytest.raises(ValueError, match="sizes: got 16 and 6"):
+        ntk.nested_subsets(Y, (16, 6))
+    with pytest.raises(ValueError, match="class . has only"):
+        ntk.nested_subsets(Y, (256, 1))
+    with pytest.raises(ValueError, match="measure: got 'l1'"):
+        ntk.learning_difficulty(torch.zeros(2, 3, 10), torch.zeros(3).long(), "l1")
+    with pytest.raises(ValueError, match=r"y: got shape \(4,\)"):
+        ntk.learning_difficulty(torch.zeros(2, 3, 10), torch.zeros(4).long())
+    with pytest.raises(ValueError, match="same value for every sample at size 1"):
+        ntk.difficulty_correlation({4: torch.arange(3.0), 1: torch.ones(3)})
+    with pytest.raises(ValueError, match="lengths"):
+        ntk.difficulty_correlation({4: torch.arange(3.0), 1: torch.ones(2)})
+    for wrong, words in ((torch.zeros(2), "indices"), (torch.zeros(2, 3), "float32"), (torch.full((1, 2), 400), "0 to 399")):
+        with pytest.raises(ValueError, match=f"subsets: got .*{words}"):
+            ntk.train_ensemble(model, X, Y, wrong, epochs=1, lr=0.1)
+    with pytest.raises(ValueError, match="models: got 2 for 3 subsets"):
+        ntk.train_ensemble([model, model], X, Y, subsets(3), epochs=1, lr=0.1)
+    with pytest.raises(ArithmeticError, match="lr: a loss became"):
+        ntk.train_ensemble(model, X, Y, subsets(2), epochs=30, lr=1e200, batch_size=4, progress=False)
