@@ -4,9 +4,9 @@ For a network z(x; w) every empirical kernel here is an inner product of tangent
 cotangent c chooses the kernel, and one engine computes them all.
 """
 
-from . import checks, plots, widgets
+from . import checks, plots, results, widgets
 from .data import Dataset, load
-from .difficulty import difficulty_by_size, difficulty_correlation, learning_difficulty, nested_subsets
+from .difficulty import difficulty_correlation, learning_difficulty, nested_subsets, visits_by_size
 from .forgetting import (
     PREDICTORS,
     ForgettingRun,
@@ -29,7 +29,7 @@ from .interactions import (
     relations,
 )
 from .kernels import entk, lpntk, pntk, signs, tangent_kernel
-from .models import lenet5, mlp, resnet18, small_cnn, zero_output_layer
+from .models import lenet5, mlp, network_for, resnet18, small_cnn, zero_output_layer
 from .one_step import (
     first_order_change,
     predicted_change,
@@ -70,7 +70,6 @@ __all__ = [
     "closest_partners",
     "cosine",
     "device",
-    "difficulty_by_size",
     "difficulty_correlation",
     "el2n",
     "entk",
@@ -93,6 +92,7 @@ __all__ = [
     "lpntk",
     "mlp",
     "nested_subsets",
+    "network_for",
     "plots",
     "pntk",
     "predict_forgetting",
@@ -101,6 +101,7 @@ __all__ = [
     "prune_head",
     "redundant",
     "relations",
+    "results",
     "resnet18",
     "scores_per_iteration",
     "sgd_step",
@@ -112,6 +113,7 @@ __all__ = [
     "train",
     "train_ensemble",
     "true_change",
+    "visits_by_size",
     "widgets",
     "zero_output_layer",
 ]

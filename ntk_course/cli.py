@@ -65,6 +65,6 @@ def _list(args: argparse.Namespace) -> int:
 
 def _run(args: argparse.Namespace) -> int:
     module = experiments.find(args.name)
-    result = module.run(module.Config.preset(args.preset), args.preset)
+    result = module.run(module.Config.preset(args.preset), args.preset, folder=args.results)
     print(f"wrote {results.save(result, args.results)}")
     return 0

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn.functional import one_hot
 
 from . import validate
-from .training import Schedule, train_ensemble
+from .training import train_ensemble
 
 MEASURES = ("loss", "distance")
 
@@ -83,81 +83,50 @@ def _by_class(y: Tensor, num_classes: int) -> list[Tensor]:
     return [(y == k).nonzero()[:, 0] for k in range(num_classes)]
 
 
-def difficulty_by_size(
-    model: nn.Module,
-    x: Tensor,
-    y: Tensor,
-    sizes: Sequence[int],
-    *,
-    epochs: int,
-    lr: float,
-    batch_size: int = 128,
-    momentum: float = 0.0,
-    weight_decay: float = 0.0,
-    schedule: Schedule | None = None,
-    seed: int = 0,
-    measure: str = "loss",
-    together: int = 64,
-    progress: bool = True,
-) -> dict[int, Tensor]:
-    """Measure every sample's learning difficulty inside subsets of every size (Guo et al., 2024, Algorithm 1).
+def visits_by_size(
+    model: nn.Module, x: Tensor, y: Tensor, sizes: Sequence[int], *, seed: int = 0, batch_size: int = 128, **training
+) -> tuple[Tensor, dict[int, Tensor]]:
+    """Train on every subset of every size and keep what each sample was answered on every visit.
 
-    Every model starts from the weights of ``model``. Losses are taken where the algorithm takes them, on the visit of a
-    sample, before that visit's step. Models of one size are trained ``together`` in a vmap.
+    Algorithm 1 of Guo et al. (2024): all models start from the weights of ``model``, and losses are taken on the visit of
+    a sample, before that visit's step. The models of one size are trained together in a vmap.
 
     Args:
         model: the initial weights; not changed.
         x: (N, ...), on the model's device.
         y: integer labels (N,).
-        sizes: as in :func:`nested_subsets`.
-        epochs: passes over each subset, the same number for every size.
-        lr: as in :func:`ntk_course.train_ensemble`.
-        batch_size: as there; a smaller subset is one batch.
-        momentum: as there.
-        weight_decay: as there.
-        schedule: as there.
+        sizes: samples per class, as in :func:`nested_subsets`.
         seed: of the split and of the batches.
-        measure: as in :func:`learning_difficulty`.
-        together: as there.
-        progress: show a bar for each size.
+        batch_size: samples a step; a smaller subset is one batch.
+        **training: epochs, lr, momentum, weight_decay, schedule and progress of :func:`ntk_course.train_ensemble`.
 
     Returns:
-        Size X to difficulties (U,), in one order of the U samples of the universe for all sizes.
+        The indices of the U samples of the universe in increasing order, and for each size X the logits (E, U, K) of
+        their visits, on the CPU, for :func:`learning_difficulty`.
 
     Raises:
         TypeError, ValueError: as :func:`nested_subsets` and :func:`ntk_course.train_ensemble`.
 
     Example:
-        >>> difficulty = difficulty_by_size(lenet5(), x, y, (256, 16, 1), epochs=10, lr=0.1)
-        >>> difficulty_correlation(difficulty)[0]
+        >>> universe, visits = visits_by_size(lenet5(), x, y, (256, 16, 1), epochs=10, lr=0.1)
+        >>> difficulty = {size: learning_difficulty(z, y[universe]) for size, z in visits.items()}
     """
-    found = {}
-    for size, subsets in nested_subsets(y, sizes, seed).items():
-        ensemble = train_ensemble(
-            model,
-            x,
-            y,
-            subsets,
-            epochs=epochs,
-            lr=lr,
-            batch_size=batch_size,
-            momentum=momentum,
-            weight_decay=weight_decay,
-            schedule=schedule,
-            seed=seed,
-            together=max(1, min(together, 2**14 // min(subsets.shape[1], batch_size))),
-            progress=progress,
-        )
-        difficulty = learning_difficulty(ensemble.logits, y.cpu()[subsets], measure)
-        found[size] = difficulty.flatten()[subsets.flatten().argsort()]
-    return found
+    splits = nested_subsets(y, sizes, seed)
+    universe = splits[max(splits)].flatten().sort().values
+    visits = {}
+    for size, subsets in splits.items():
+        # about 16,000 samples in flight: enough to fill the machine, few enough to fit in it
+        together = max(1, 2**14 // min(subsets.shape[1], batch_size))
+        ensemble = train_ensemble(model, x, y, subsets, seed=seed, batch_size=batch_size, together=together, **training)
+        visits[size] = ensemble.logits.flatten(1, 2)[:, subsets.flatten().argsort()]
+    return universe, visits
 
 
 def difficulty_correlation(difficulty: dict[int, Tensor]) -> Tensor:
     r"""Correlate the difficulties found at every pair of sizes (Pearson's :math:`\rho`; Guo et al., 2024, Tables 4 to 6).
 
     Args:
-        difficulty: size to difficulties (U,), as from :func:`difficulty_by_size`.
+        difficulty: size to difficulties (U,), as from :func:`learning_difficulty`.
 
     Returns:
         (S, S) float64, sizes in the order of the argument.

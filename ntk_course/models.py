@@ -179,6 +179,35 @@ def resnet18(num_classes: int = 10, in_channels: int = 3, width: int = 64) -> nn
     )
 
 
+def network_for(x: Tensor, num_classes: int = 10) -> nn.Sequential:
+    """Build the network that this course trains on images of a size: the papers' choice where they have one.
+
+    LeNet-5 for 28 x 28 grey images (MNIST), ResNet-18 for 32 x 32 colour images (CIFAR-10), a small convolutional
+    network for any other square image whose side is a multiple of 4 (the digits).
+
+    Args:
+        x: images (N, C, H, H); only the shape is looked at.
+        num_classes: K.
+
+    Returns:
+        A module from images to logits (N, K), float32, on the CPU.
+
+    Raises:
+        ValueError: x is not a batch of square images.
+
+    Example:
+        >>> network_for(load("digits").x)(torch.zeros(2, 1, 8, 8)).shape
+        torch.Size([2, 10])
+    """
+    if x.dim() != 4 or x.shape[2] != x.shape[3]:
+        raise ValueError(f"x: got shape {tuple(x.shape)}; wanted square images (N, C, H, H)")
+    if x.shape[1:] == (1, 28, 28):
+        return lenet5(num_classes)
+    if x.shape[1:] == (3, 32, 32):
+        return resnet18(num_classes)
+    return small_cnn(x.shape[1], x.shape[2], num_classes=num_classes)
+
+
 def zero_output_layer(model: nn.Module) -> nn.Module:
     """Set the last linear layer of a model to zero in place, so that every logit is 0 and every class equally likely.
 

@@ -1,14 +1,20 @@
 """Artifacts: the rows of an experiment with everything needed to believe or repeat them, as small JSON."""
 
+import hashlib
 import json
+import math
 import os
 import platform
+import shutil
 import subprocess
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import torch
+from tqdm.auto import tqdm
 
 
 @dataclass(frozen=True)
@@ -28,6 +34,67 @@ class Result:
     provenance: dict
 
 
+def over_seeds(
+    name: str,
+    preset: str,
+    config,
+    data,
+    one_seed: Callable[[int], list[dict]],
+    *,
+    device: torch.device,
+    folder: str | Path | None = None,
+    progress: bool = True,
+) -> Result:
+    """Run an experiment seed by seed, and keep every finished seed on disk until all of them are done.
+
+    A run that was killed goes on where it stopped. Seeds kept by another config, data set or preset are not taken: their
+    folder's name holds a fingerprint of all three. :func:`save` clears the folder away.
+
+    Args:
+        name: of the experiment.
+        preset: of the config.
+        config: a dataclass with a field ``seeds``.
+        data: the data set, for its checksum.
+        one_seed: from a seed to its rows, dicts of plain numbers, strings and lists; "seed" is added to each.
+        device: what the seeds run on.
+        folder: of the results; None keeps nothing.
+        progress: show a bar.
+
+    Returns:
+        A :class:`Result` with the rows of all seeds; ``seconds`` is the sum over the seeds, whenever they ran.
+    """
+    kept = None if folder is None else Path(folder) / name / f".{preset}-{_fingerprint(config, data)}"
+    rows, seconds = [], 0.0
+    for seed in tqdm(config.seeds, desc=f"{name}, seeds", disable=not progress):
+        path = None if kept is None else kept / f"{seed}.json"
+        if path is not None and path.exists():
+            done = json.loads(path.read_text())
+        else:
+            start = time.perf_counter()
+            found = [{"seed": seed, **_plain(row)} for row in one_seed(seed)]
+            done = {"rows": found, "seconds": time.perf_counter() - start}
+            if path is not None:
+                _write(path, done)
+        rows += done["rows"]
+        seconds += done["seconds"]
+    return Result(name, preset, rows, provenance(config, data, device, seconds))
+
+
+def _plain(row: dict) -> dict:
+    """Round floats to six digits, and write NaN, which JSON lacks, as null."""
+
+    def value(v):
+        if isinstance(v, float):
+            return float(f"{v:.6g}") if math.isfinite(v) else None
+        return [value(w) for w in v] if isinstance(v, (list, tuple)) else v
+
+    return {k: value(v) for k, v in row.items()}
+
+
+def _fingerprint(config, data) -> str:
+    return hashlib.sha256(json.dumps([asdict(config), data.checksum], sort_keys=True).encode()).hexdigest()[:12]
+
+
 def provenance(config, data, device: torch.device, seconds: float) -> dict:
     """Describe a run: its config (a dataclass), data set, package version, git commit, machine and wall time."""
     return {
@@ -44,16 +111,23 @@ def provenance(config, data, device: torch.device, seconds: float) -> dict:
 
 
 def save(result: Result, folder: str | Path) -> Path:
-    """Write a result to folder/NAME/PRESET.json: beside first, then renamed, so that no half file looks whole."""
+    """Write a result to folder/NAME/PRESET.json, whole or not at all, and clear away the seeds kept for it."""
     path = Path(folder) / result.name / f"{result.preset}.json"
+    _write(path, asdict(result))
+    for kept in path.parent.glob(f".{result.preset}-*"):
+        shutil.rmtree(kept)
+    return path
+
+
+def _write(path: Path, content: dict) -> None:
+    """Write JSON beside its place and rename it, so that no half file looks whole."""
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_suffix(f".{os.getpid()}.part")
     try:
-        beside.write_text(json.dumps(asdict(result), indent=1, allow_nan=False) + "\n")
+        beside.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n")
         beside.replace(path)
     finally:
         beside.unlink(missing_ok=True)
-    return path
 
 
 def read(name: str, preset: str, folder: str | Path) -> Result | None:
@@ -63,12 +137,61 @@ def read(name: str, preset: str, folder: str | Path) -> Result | None:
         ValueError: the file exists but does not hold a result.
     """
     path = Path(folder) / name / f"{preset}.json"
-    if not path.exists():
+    if not path.is_file():
         return None
     try:
         return Result(**json.loads(path.read_text()))
     except (TypeError, json.JSONDecodeError) as error:
         raise ValueError(f"{path}: got something that is not a result ({error}); run the experiment again") from error
+
+
+def stored(name: str, preset: str = "class") -> Result | None:
+    """Read a result that came with the course, or return None where no such run exists yet.
+
+    They are the files of book/results/, which the installed package carries too, so that a notebook has them anywhere.
+
+    Raises:
+        ValueError: the file exists but does not hold a result.
+
+    Example:
+        >>> stored("forgetting_prediction", "paper").rows[0]
+    """
+    here = Path(__file__).parent
+    # an installed package carries the files inside it; a checkout has them beside it
+    folder = here / "stored" if (here / "stored").is_dir() else here.parent / "book/results"
+    return read(name, preset, folder)
+
+
+def mean_and_sd(values: Sequence[float]) -> tuple[float, float]:
+    """Return the mean and the sample standard deviation (n - 1; NaN for one value), of the values that are not None."""
+    v = torch.tensor([value for value in values if value is not None], dtype=torch.float64)
+    return v.mean().item(), v.std().item() if len(v) > 1 else math.nan
+
+
+def table(rows: Sequence[dict], columns: Sequence[str] | None = None) -> str:
+    """Lay rows out as text, one line each, numbers to four digits.
+
+    Args:
+        rows: dicts.
+        columns: keys to show, in order; by default those of the first row. A missing or empty value shows as a dash.
+
+    Example:
+        >>> print(table([{"method": "EL2N", "accuracy": 0.9931}]))
+    """
+    columns = list(columns or rows[0])
+
+    def text(value) -> str:
+        if value is None or (isinstance(value, float) and math.isnan(value)):
+            return "-"
+        return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+    cells = [columns, *([text(row.get(c)) for c in columns] for row in rows)]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    left = [all(isinstance(row.get(c), (str, type(None))) for row in rows) for c in columns]
+    return "\n".join(
+        "  ".join(c.ljust(w) if at_left else c.rjust(w) for c, w, at_left in zip(line, widths, left, strict=True)).rstrip()
+        for line in cells
+    )
 
 
 def _version() -> str:

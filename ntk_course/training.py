@@ -24,12 +24,14 @@ class History:
         accuracy: training accuracy in [0, 1], (E,).
         losses: every sample's cross entropy, (E, N), or None where not asked for.
         predictions: every sample's predicted class, (E, N), or None where not asked for.
+        validation: accuracy on the validation samples in [0, 1], (E,), or None without any.
     """
 
     loss: Tensor
     accuracy: Tensor
     losses: Tensor | None
     predictions: Tensor | None
+    validation: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -89,6 +91,8 @@ def train(
     schedule: Schedule | None = None,
     seed: int = 0,
     per_sample: bool = False,
+    validation: tuple[Tensor, Tensor] | None = None,
+    keep_best: bool = False,
     progress: bool = True,
 ) -> History:
     r"""Train a model in place by SGD on the mean cross entropy of each batch.
@@ -109,6 +113,8 @@ def train(
         schedule: maps the epoch (from 0) to a factor on lr; see :func:`cosine`, :func:`step_decay`.
         seed: of the batch order.
         per_sample: keep every sample's loss and prediction after every epoch.
+        validation: other samples and labels, on the model's device, to be scored after every epoch.
+        keep_best: end with the weights of the epoch with the best validation accuracy, the first among equals.
         progress: show a bar.
 
     Returns:
@@ -128,11 +134,18 @@ def train(
     y = validate.labels(y, len(x), z.shape[1], z)
     validate.positive(epochs, "epochs")
     batch_size = len(x) if batch_size is None else validate.positive(batch_size, "batch_size")
+    if keep_best and validation is None:
+        raise ValueError("validation: got None with keep_best; wanted samples and labels to choose the epoch by")
+    if validation is not None:
+        x_val = validate.inputs(validation[0], z, "validation")
+        y_val = validate.labels(validation[1], len(x_val), z.shape[1], z, "validation")
 
     optimizer = torch.optim.SGD(validate.parameters(model), lr=lr, momentum=momentum, weight_decay=weight_decay)
     scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, schedule or (lambda epoch: 1.0))
     order = torch.Generator().manual_seed(seed)
     rows: list[tuple[Tensor, Tensor]] = []
+    scores: list[float] = []
+    best: dict[str, Tensor] = {}
     with torch.random.fork_rng(devices=[x.device] if x.device.type == "cuda" else []):
         torch.manual_seed(seed)
         bar = tqdm(range(epochs), desc="training", unit="epoch", disable=not progress)
@@ -151,10 +164,16 @@ def train(
             scheduler.step()
             model.eval()
             rows.append(evaluate(model, x, y))
+            if validation is not None:
+                scores.append((evaluate(model, x_val, y_val)[1] == y_val).float().mean().item())
+                if keep_best and scores[-1] > max(scores[:-1], default=-1.0):
+                    best = {name: value.clone() for name, value in model.state_dict().items()}
             bar.set_postfix(loss=f"{rows[-1][0].mean():.3f}")
+    model.load_state_dict(best, strict=False)
     losses, predictions = (torch.stack(column).cpu() for column in zip(*rows, strict=True))
     accuracy = (predictions == y.cpu()).float().mean(1)
-    return History(losses.mean(1), accuracy, losses if per_sample else None, predictions if per_sample else None)
+    kept = (losses, predictions) if per_sample else (None, None)
+    return History(losses.mean(1), accuracy, *kept, torch.tensor(scores) if scores else None)
 
 
 def train_ensemble(

@@ -96,9 +96,11 @@ def test_nested_subsets_nest_and_cover():
 
 def test_algorithm_1_against_a_plain_loop():
     model, sizes = net(), (8, 4, 1)
-    found = ntk.difficulty_by_size(model, X, Y, sizes, epochs=3, lr=0.2, batch_size=16, seed=2, progress=False)
+    indices, visits = ntk.visits_by_size(model, X, Y, sizes, epochs=3, lr=0.2, batch_size=16, seed=2, progress=False)
+    found = {size: ntk.learning_difficulty(z, Y[indices]) for size, z in visits.items()}
     splits = ntk.nested_subsets(Y, sizes, 2)
     universe = sorted(splits[8].flatten().tolist())
+    assert indices.tolist() == universe
     for size in sizes:
         collected = dict.fromkeys(universe, 0.0)
         for m, subset in enumerate(splits[size]):

@@ -22,7 +22,7 @@ def net(seed=0):
 def test_first_order_change_is_the_kernel_times_the_error(error):
     model, x, new, y = net(), X[:7], X[7:20], Y[7:20]
     z, change = ntk.first_order_change(model, x, ntk.sgd_step(model, new, y, 0.3, error))
-    e = one_hot(y, 10) - (model(new).softmax(1) if error == "true" else 0.1)
+    e = one_hot(y, 10).double() - (model(new).softmax(1) if error == "true" else 0.1)
     wanted = 0.3 / 13 * torch.einsum("nmij,mj->ni", ntk.entk(model, x, new), e)
     torch.testing.assert_close(change, wanted.detach(), rtol=1e-10, atol=1e-12)
     torch.testing.assert_close(z, model(x).detach())

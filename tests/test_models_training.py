@@ -144,3 +144,33 @@ def test_bad_training_input_is_named(points):
         ntk.train(ntk.mlp((64, 16, 10)), x, y, epochs=5, lr=1e20, progress=False)
     with pytest.raises(ValueError, match="epochs: got 0; wanted"):
         ntk.train(ntk.mlp((64, 10)), x, y, epochs=0, lr=0.1)
+
+
+def test_validation_and_the_best_epoch():
+    data, other = ntk.load("digits", limit=300), ntk.load("digits", "test")
+    torch.manual_seed(0)
+    model = ntk.small_cnn(channels=(4, 4))
+    settings = {"lr": 0.5, "batch_size": 32, "progress": False}
+    history = ntk.train(model, data.x, data.y, epochs=6, validation=(other.x, other.y), keep_best=True, **settings)
+    assert history.validation.shape == (6,)
+    best = int(history.validation.argmax())
+    assert best < 5, "the setting must have its best epoch before the last, or the test shows nothing"
+    for epochs, wanted in ((best + 1, True), (6, False)):
+        torch.manual_seed(0)
+        again = ntk.small_cnn(channels=(4, 4))
+        ntk.train(again, data.x, data.y, epochs=epochs, **settings)
+        same = all(torch.equal(a, b) for a, b in zip(model.parameters(), again.parameters(), strict=True))
+        assert same == wanted
+    accuracy = (ntk.evaluate(model, other.x, other.y)[1] == other.y).float().mean()
+    assert accuracy == history.validation[best]
+    assert ntk.train(model, data.x, data.y, epochs=1, **settings).validation is None
+    with pytest.raises(ValueError, match="validation: got None with keep_best"):
+        ntk.train(model, data.x, data.y, epochs=1, keep_best=True, **settings)
+
+
+def test_the_network_for_images():
+    for shape, kind in (((1, 28, 28), ntk.lenet5()), ((3, 32, 32), ntk.resnet18()), ((1, 8, 8), ntk.small_cnn())):
+        sizes = [p.shape for p in ntk.network_for(torch.zeros(1, *shape)).parameters()]
+        assert sizes == [p.shape for p in kind.parameters()]
+    with pytest.raises(ValueError, match="x: got shape"):
+        ntk.network_for(torch.zeros(2, 64))

@@ -9,7 +9,7 @@ PRESETS = ("smoke", "class", "paper")
 
 def names() -> list[str]:
     """List the experiments there are."""
-    return sorted(module.name for module in pkgutil.iter_modules(__path__))
+    return sorted(module.name for module in pkgutil.iter_modules(__path__) if not module.name.startswith("_"))
 
 
 def find(name: str) -> ModuleType:

@@ -1,0 +1,129 @@
+"""Fig 3 and App. C and D.1 of the lpNTK paper: the three relations on clean and flipped labels, and two copies of one input."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import one_hot
+
+from ..data import load
+from ..interactions import Relation, relations
+from ..kernels import signs, tangent_kernel
+from ..models import mlp
+from ..one_step import prediction_error
+from ..pruning import class_support, el2n, flip_auc, flip_labels, grand
+from ..results import Result, over_seeds
+from ..training import device, train
+from ._common import Recipe, fit, on_device
+
+KERNELS = ("lpNTK", "kappa tilde", "y-th logit", "loss gradient")
+
+
+@dataclass(frozen=True)
+class Config:
+    """Settings.
+
+    Attributes:
+        data: name of the data set.
+        limit: training samples, or None for all.
+        observed: samples whose relations are counted.
+        flipped: share of labels flipped.
+        recipe: of training; the states looked at are before the first epoch, after ``early`` epochs, and at the end.
+        early: epochs of the early state.
+        threshold: t of App. C.
+        seeds: of the network and the flips.
+    """
+
+    data: str = "mnist"
+    limit: int | None = None
+    observed: int = 2000
+    flipped: float = 0.1
+    recipe: Recipe = Recipe()
+    early: int = 1
+    threshold: float = 0.55
+    seeds: tuple[int, ...] = (0, 1, 2)
+
+    @classmethod
+    def preset(cls, name: str) -> "Config":
+        """Return the settings of "smoke", "class" (digits) or "paper" (MNIST)."""
+        return {
+            "smoke": cls("digits", 300, 150, 0.1, Recipe(2, 0.05), seeds=(0,)),
+            "class": cls("digits", None, 700, 0.1, Recipe(30, 0.05)),
+            "paper": cls(limit=12000),
+        }[name]
+
+
+def cotangent(kernel: str, model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+    """Return the cotangents (N, K) of a kernel by name."""
+    if kernel == "loss gradient":
+        return prediction_error(model, x, y)
+    k = model(x[:1]).shape[1]
+    target = one_hot(y, k).to(x.dtype)
+    return {"lpNTK": signs(y, k).to(x) / k**0.5, "kappa tilde": target - 1 / k, "y-th logit": target}[kernel]
+
+
+def run(config: Config, preset: str = "class", progress: bool = True, folder=None) -> Result:
+    """Count relations and find flips back, by kernel and state of training, then two copies of one input."""
+    data = load(config.data, limit=config.limit)
+    x, y = on_device(data)
+
+    def one_seed(seed: int) -> list[dict]:
+        rows = _copies(x, seed)
+        for share in (0.0, config.flipped):
+            noisy, flipped = flip_labels(y, share, data.num_classes, seed)
+            for state, epochs in (("untrained", 0), ("early", config.early), ("trained", config.recipe.epochs)):
+                how = Recipe(max(epochs, 1), config.recipe.lr if epochs else 0.0)
+                model, history = fit(x, noisy, how, seed)
+                some, labels, wrong = x[: config.observed], noisy[: config.observed], flipped[: config.observed]
+                head = {"part": "relations", "flipped": share, "state": state, "accuracy": history.accuracy[-1].item()}
+                for kernel in KERNELS:
+                    gram = tangent_kernel(model, some, cotangent(kernel, model, some, labels))
+                    rows += [head | row for row in _relations(gram, labels, wrong, kernel, config.threshold)]
+                if share:
+                    for name, score in (("EL2N", el2n), ("GraNd", grand)):
+                        rows.append(
+                            head | {"part": "detection", "kernel": name, "auc": flip_auc(score(model, some, labels), wrong)}
+                        )
+        return rows
+
+    return over_seeds("label_flips", preset, config, data, one_seed, device=device(), folder=folder, progress=progress)
+
+
+def _relations(gram: Tensor, y: Tensor, wrong: Tensor, kernel: str, threshold: float) -> list[dict]:
+    same = y[:, None] == y[None, :]
+    pair = torch.ones_like(same).triu(1)
+    one_wrong = wrong[:, None] ^ wrong[None, :]
+    groups = {"same label": pair & same & ~one_wrong, "different labels": pair & ~same & ~one_wrong}
+    groups["same label, one flipped"] = pair & same & one_wrong
+    own = gram.diagonal().clamp(min=torch.finfo(gram.dtype).tiny).sqrt()
+    cosine = gram / own[:, None] / own[None, :]
+    rows = []
+    for by in ("projections", "angle"):
+        kinds = relations(gram, threshold, by=by)
+        for group, mask in groups.items():
+            if mask.any():
+                shares = {r.name.lower(): (kinds[mask] == r).float().mean().item() for r in Relation}
+                rows.append({"kernel": kernel, "by": by, "pairs": group, "mean_cosine": cosine[mask].mean().item(), **shares})
+    if wrong.any():
+        rows.append({"part": "detection", "kernel": kernel, "auc": flip_auc(-class_support(gram, y), wrong)})
+    return rows
+
+
+def _copies(x: Tensor, seed: int) -> list[dict]:
+    """App. D.1 and its generalisation to K classes: cosine of two copies of one input, and what each costs to learn."""
+    rows = []
+    both = x[seed : seed + 1].repeat(2, *[1] * (x.dim() - 1))
+    for k in (2, 3, 4, 5, 10):
+        for labels in ("same", "different"):
+            torch.manual_seed(seed)
+            model = mlp((x[0].numel(), 256, k)).to(x.device)
+            y = torch.tensor([0, 0 if labels == "same" else 1], device=x.device)
+            cosines = {}
+            for kernel in KERNELS:
+                gram = tangent_kernel(model, both, cotangent(kernel, model, both, y))
+                cosines[kernel] = (gram[0, 1] / (gram[0, 0] * gram[1, 1]).sqrt()).item()
+            history = train(model, both, y, epochs=50, lr=0.1, batch_size=1, seed=seed, per_sample=True, progress=False)
+            rows.append(
+                {"part": "copies", "classes": k, "labels": labels, "difficulty": history.losses.sum(0).tolist(), **cosines}
+            )
+    return rows

@@ -1,0 +1,82 @@
+"""Fig 1 and Tables 4 to 6 of the lpNTK paper: a sample's difficulty in subsets of every size, correlated with the whole."""
+
+from dataclasses import dataclass
+
+import torch
+
+from ..data import load
+from ..difficulty import MEASURES, difficulty_correlation, visits_by_size
+from ..difficulty import learning_difficulty as difficulty_of
+from ..models import network_for
+from ..results import Result, over_seeds
+from ..training import device
+from ._common import on_device
+
+
+@dataclass(frozen=True)
+class Config:
+    """Settings of Algorithm 1: plain SGD, as it is printed.
+
+    Attributes:
+        data: name of the data set.
+        sizes: samples per class.
+        settings: (name, learning rate, batch size).
+        epochs: passes over every subset (the paper does not say; its public code has 30 for MNIST).
+        momentum: 0 in Algorithm 1, 0.9 in the public code.
+        weight_decay: 0 in Algorithm 1, 5e-4 in the public code.
+        seeds: of the initial weights and the split.
+    """
+
+    data: str = "mnist"
+    sizes: tuple[int, ...] = (4096, 1024, 256, 64, 16, 4, 1)
+    settings: tuple[tuple[str, float, int], ...] = (("Table 4", 0.1, 128), ("Table 5", 0.001, 256))
+    epochs: int = 30
+    momentum: float = 0.0
+    weight_decay: float = 0.0
+    seeds: tuple[int, ...] = (0,)
+
+    @classmethod
+    def preset(cls, name: str) -> "Config":
+        """Return the settings of "smoke", "class" (digits, 64 a class) or "paper" (MNIST, 4096 a class)."""
+        settings = (("Table 4", 0.1, 128), ("Table 5", 0.001, 256))
+        return {
+            "smoke": cls("digits", (16, 4, 1), settings[:1], 5),
+            "class": cls("digits", (64, 16, 4, 1), settings, 30, seeds=(0, 1, 2)),
+            "paper": cls(),
+        }[name]
+
+
+def run(config: Config, preset: str = "class", progress: bool = True, folder=None) -> Result:
+    """Correlate the difficulties of all pairs of sizes; a row for each seed, setting, measure and pair."""
+    data = load(config.data)
+    x, y = on_device(data)
+
+    def one_seed(seed: int) -> list[dict]:
+        rows = []
+        for name, lr, batch_size in config.settings:
+            torch.manual_seed(seed)
+            universe, visits = visits_by_size(
+                network_for(x).to(x.device),
+                x,
+                y,
+                config.sizes,
+                epochs=config.epochs,
+                lr=lr,
+                batch_size=batch_size,
+                momentum=config.momentum,
+                weight_decay=config.weight_decay,
+                seed=seed,
+                progress=progress,
+            )
+            for measure in MEASURES:
+                found = {size: difficulty_of(z, y.cpu()[universe.cpu()], measure) for size, z in visits.items()}
+                rho, sizes = difficulty_correlation(found).tolist(), list(found)
+                rows += [
+                    {"setting": name, "measure": measure, "from": a, "to": b, "rho": rho[i][j]}
+                    for i, a in enumerate(sizes)
+                    for j, b in enumerate(sizes)
+                    if i <= j
+                ]
+        return rows
+
+    return over_seeds("learning_difficulty", preset, config, data, one_seed, device=device(), folder=folder, progress=progress)
