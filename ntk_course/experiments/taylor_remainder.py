@@ -1,16 +1,14 @@
 """How fast the error of eq. (1) shrinks with the learning rate: the measured order of the Taylor remainder."""
 
-import time
 from dataclasses import dataclass
 
 import numpy as np
 import torch
-from tqdm.auto import tqdm
 
 from ..data import load
 from ..models import lenet5, mlp
 from ..one_step import predicted_change, true_change
-from ..results import Result, provenance
+from ..results import Result, over_seeds
 from ..training import device, train
 
 
@@ -47,28 +45,30 @@ class Config:
         }[name]
 
 
-def run(config: Config, preset: str = "class", progress: bool = True) -> Result:
+def run(config: Config, preset: str = "class", progress: bool = True, folder=None) -> Result:
     """Measure the median relative error of the predicted change, and its slope, for each seed and learning rate."""
-    start, where = time.perf_counter(), device()
+    where = device()
     data, test = load(config.data), load(config.data, "test")
-    rows = []
-    for seed in tqdm(config.seeds, desc="seeds", disable=not progress):
+    x, y = data.x.to(where, torch.float64), data.y.to(where)
+
+    def one_seed(seed: int) -> list[dict]:
         torch.manual_seed(seed)
         model = (mlp((64, 64, 10), "tanh") if config.model == "mlp" else lenet5()).to(where, torch.float64)
-        x, y = data.x.to(where, torch.float64), data.y.to(where)
         train(model, x, y, epochs=config.epochs, lr=0.1, batch_size=32, seed=seed, progress=False)
         x_o, x_u, y_u = test.x[: config.observed].to(where), x[: config.steps], y[: config.steps]
         per_unit = predicted_change(model, x_o, x_u, y_u)
+        rows = []
         for lr in config.lrs:
             truth = true_change(model, x_o, x_u, y_u, lr)
             remainder = (truth - lr * per_unit).norm(dim=-1)
             rows.append(
                 {
-                    "seed": seed,
                     "lr": lr,
                     "change": truth.norm(dim=-1).median().item(),
                     "remainder": remainder.median().item(),
                     "relative": (remainder / truth.norm(dim=-1)).median().item(),
                 }
             )
-    return Result("taylor_remainder", preset, rows, provenance(config, data, where, time.perf_counter() - start))
+        return rows
+
+    return over_seeds("taylor_remainder", preset, config, data, one_seed, device=where, folder=folder, progress=progress)

@@ -36,7 +36,7 @@ class Config:
     def preset(cls, name: str) -> "Config":
         """Return the settings of "smoke", "class" (digits, widths to 1024) or "paper" (MNIST, widths to 4096)."""
         return {
-            "smoke": cls("digits", (32, 64), (1, 2), 3, seeds=(0,)),
+            "smoke": cls("digits", (256, 1024), (1, 2), 3, seeds=(0,)),
             "class": cls("digits", (64, 128, 256, 512, 1024), seeds=(0, 1, 2)),
             "paper": cls(),
         }[name]
@@ -55,19 +55,19 @@ def lecun(sizes: tuple[int, ...], seed: int) -> nn.Sequential:
 def largest_hidden_kernel_entry(model: nn.Sequential, x1: Tensor, x2: Tensor) -> float:
     r"""Return :math:`\alpha = \max_{ab} |K^g_{ab}(x, x')|` of the last hidden layer g of a bias-free ReLU mlp, one pair.
 
-    With masks D of the active units, :math:`K^g` gains at each layer the inner product of its inputs on the diagonal, and
-    is carried through the next by :math:`D W K W^\top D'`.
+    :math:`K^g` gains at each layer the inner product of its inputs on the diagonal, and is carried through the next layer
+    by its weights on both sides. Units that are not active have zero rows and columns, which are left out.
     """
     linear = [m for m in model if isinstance(m, nn.Linear)][:-1]
-    h1, h2, kernel = x1.flatten(), x2.flatten(), None
+    h1, h2, on1, on2, kernel = x1.flatten(), x2.flatten(), slice(None), slice(None), None
     for layer in linear:
         w = layer.weight.detach()
-        own = torch.eye(len(w), dtype=w.dtype) * (h1 @ h2)
-        kernel = own if kernel is None else own + w @ kernel @ w.T
-        h1, h2 = w @ h1, w @ h2
-        kernel = (h1 > 0).double()[:, None] * kernel * (h2 > 0).double()
-        h1, h2 = h1.relu(), h2.relu()
-    return kernel.abs().max().item()
+        inner, z1, z2 = h1 @ h2, w @ h1, w @ h2
+        new1, new2 = (z1 > 0).nonzero()[:, 0], (z2 > 0).nonzero()[:, 0]
+        own = inner * (new1[:, None] == new2[None, :])
+        kernel = own if kernel is None else own + w[new1][:, on1] @ kernel @ w[new2][:, on2].T
+        h1, h2, on1, on2 = z1.relu(), z2.relu(), new1, new2
+    return kernel.abs().max().item() if kernel.numel() else 0.0
 
 
 def bound(alpha: float, width: int, num_classes: int, delta: float) -> float:

@@ -1,0 +1,116 @@
+"""Table 3 of the lpNTK paper: training without the head cluster's surplus, against four scores of importance."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from ..pruning import el2n, forgetting_score, grand, influence_score, prune_head
+from ..results import Result, over_seeds
+from ..training import device, evaluate
+from ._common import Recipe, both_splits, clusters_of_class, fit, on_device
+from .redundancy import partners
+
+
+@dataclass(frozen=True)
+class Config:
+    """Settings of Table 3.
+
+    Attributes:
+        data: name of the data set.
+        limit: training samples, or None for all.
+        recipe: of every training that is compared, and of the kernel's network.
+        keep: share of the data that every method keeps; the paper's steps remove about a fifth.
+        share: clusters as a share of a class.
+        score_models: networks that EL2N and GraNd are averaged over.
+        score_epochs: their epochs (Paul et al. score early in training).
+        influence_models: networks of the influence score, each on a random 70 %.
+        influence_epochs: their epochs.
+        seeds: of the networks.
+    """
+
+    data: str = "mnist"
+    limit: int | None = None
+    recipe: Recipe = Recipe()
+    keep: float = 0.8
+    share: float = 0.1
+    score_models: int = 10
+    score_epochs: int = 3
+    influence_models: int = 40
+    influence_epochs: int = 5
+    seeds: tuple[int, ...] = tuple(range(10))
+
+    @classmethod
+    def preset(cls, name: str) -> "Config":
+        """Return the settings of "smoke" (digits), "class" (MNIST, 6 epochs, 3 seeds) or "paper" (30 epochs, 10 seeds)."""
+        few = {"score_models": 3, "score_epochs": 1, "influence_models": 10, "influence_epochs": 2}
+        return {
+            "smoke": cls("digits", 400, Recipe(3, 0.05), seeds=(0,), **few),
+            "class": cls(recipe=Recipe(epochs=6), seeds=(0, 1, 2), **few),
+            "paper": cls(),
+        }[name]
+
+
+def head_pruned(model: nn.Module, x: Tensor, y: Tensor, keep: float, share: float, seed: int) -> Tensor:
+    """Keep a share of the data by the paper's steps: half of what goes is redundant, the other half from head clusters.
+
+    The rule for redundancy as written leaves a tenth of MNIST, not nine tenths, so the most redundant are taken by the
+    ratio of their closest partner's value to their own. Each class gives up the same share of its samples.
+    """
+    found = partners(model, x, y, "lpNTK", False)
+    ratio, kept = found.value / found.own, torch.ones_like(y, dtype=torch.bool)
+    kept[ratio.argsort(descending=True)[: round((1 - keep) / 2 * len(x))]] = False
+    rest = kept.nonzero()[:, 0]
+    surplus = (1 - keep) * len(x) - int((~kept).sum())
+    for label in y.unique().tolist():
+        where, _, clusters = clusters_of_class(model, x[rest], y[rest], label, share)
+        drop = surplus * len(where) / len(rest)
+        kept[rest[where]] = prune_head(clusters, min(1.0, drop / int(clusters.sizes.max())), seed)
+    return kept
+
+
+def influence(x: Tensor, y: Tensor, config: Config, seed: int) -> Tensor:
+    """Estimate the influence of every sample on itself from networks trained on random 70 % subsets."""
+    right, included = [], []
+    for m in range(config.influence_models):
+        generator = torch.Generator().manual_seed(1000 * seed + m)
+        inside = torch.rand(len(x), generator=generator).to(x.device) < 0.7
+        how = Recipe(config.influence_epochs, config.recipe.lr)
+        net, _ = fit(x[inside], y[inside], how, 1000 * seed + m)
+        right.append(evaluate(net, x, y)[1] == y)
+        included.append(inside)
+    return influence_score(torch.stack(right), torch.stack(included)).nan_to_num(0.0)
+
+
+def run(config: Config, preset: str = "class", progress: bool = True, folder=None) -> Result:
+    """Prune by every method to one size and train; a row for each seed and method, a random set of that size among them."""
+    data, test = both_splits(config.data, config.limit)
+    (x, y), (x_test, y_test) = on_device(data), on_device(test)
+
+    def hardest(score: Tensor) -> Tensor:
+        keep = torch.zeros_like(y, dtype=torch.bool)
+        # ties, of which the counts have many, are broken at random, not by place
+        order = torch.randperm(len(x), generator=torch.Generator().manual_seed(0)).to(x.device)
+        keep[order[score[order].argsort(descending=True, stable=True)[: round(config.keep * len(x))]]] = True
+        return keep
+
+    def one_seed(seed: int) -> list[dict]:
+        model, history = fit(x, y, config.recipe, seed, per_sample=True)
+        early = [fit(x, y, Recipe(config.score_epochs, config.recipe.lr), 50 * seed + m)[0] for m in range(config.score_models)]
+        random = torch.rand(len(x), generator=torch.Generator().manual_seed(seed)).to(x.device)
+        keeps = {
+            "full": torch.ones_like(y, dtype=torch.bool),
+            "lpNTK": head_pruned(model, x, y, config.keep, config.share, seed),
+            "EL2N": hardest(el2n(early, x, y)),
+            "GraNd": hardest(grand(early, x, y)),
+            "forgetting score": hardest(forgetting_score(history.predictions.to(x.device), y)),
+            "influence score": hardest(influence(x, y, config, seed)),
+            "random": hardest(random),
+        }
+        rows = []
+        for name, keep in keeps.items():
+            trained = fit(x[keep], y[keep], config.recipe, seed + 100, validation=(x_test, y_test))[1]
+            rows.append({"method": name, "samples": int(keep.sum()), "accuracy": trained.validation[-1].item()})
+        return rows
+
+    return over_seeds("pruned_training", preset, config, data, one_seed, device=device(), folder=folder, progress=progress)

@@ -1,0 +1,137 @@
+"""Table 2 of the lpNTK paper: what "redundant" selects, by kernel and state of training, and training without it."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from ..gram import gram_blocks
+from ..interactions import Partners, closest_partners
+from ..kernels import signs
+from ..models import network_for
+from ..pruning import el2n
+from ..results import Result, over_seeds
+from ..training import device
+from ._common import Recipe, both_splits, fit, on_device
+
+
+@dataclass(frozen=True)
+class Config:
+    """Settings of Table 2.
+
+    Attributes:
+        data: name of the data set.
+        limit: training samples, or None for all.
+        recipe: of every training, of the kernel's network and of those that are compared.
+        validation: samples held out to choose the kernel's weights by, as the paper does (sec. 2.3).
+        states: epochs after which redundancy is counted besides, for the first seed only.
+        seeds: of the networks.
+    """
+
+    data: str = "mnist"
+    limit: int | None = None
+    recipe: Recipe = Recipe()
+    validation: int = 5000
+    states: tuple[int, ...] = (0, 1)
+    seeds: tuple[int, ...] = tuple(range(10))
+
+    @classmethod
+    def preset(cls, name: str) -> "Config":
+        """Return the settings of "smoke" (digits), "class" (MNIST, 6 epochs, 3 seeds) or "paper" (30 epochs, 10 seeds)."""
+        return {
+            "smoke": cls("digits", 500, Recipe(3, 0.05), 100, (0,), (0,)),
+            "class": cls(recipe=Recipe(epochs=6), seeds=(0, 1, 2)),
+            "paper": cls(),
+        }[name]
+
+
+def partners(model: nn.Module, x: Tensor, y: Tensor, kernel: str, within_class: bool) -> Partners:
+    """Find each sample's closest partner, among all samples or among those of its label."""
+    k = int(y.max()) + 1
+    c = signs(y, k) if kernel == "lpNTK" else torch.ones(len(x), k, device=x.device)
+    c = c / k**0.5
+    if not within_class:
+        return closest_partners(gram_blocks(model, x, c))
+    parts = torch.empty(len(x)), torch.empty(len(x), dtype=torch.long), torch.empty(len(x))
+    for label in range(k):
+        where = (y == label).nonzero()[:, 0]
+        found = closest_partners(gram_blocks(model, x[where], c[where]))
+        for part, values in zip(parts, (found.value, where[found.index], found.own), strict=True):
+            part[where.cpu()] = values.cpu()
+    return Partners(*(part.to(x.device) for part in parts))
+
+
+def describe(found: Partners, y: Tensor, error: Tensor) -> dict:
+    """Say what the definition selects: how much, whose partners, how long the vectors are, how hard the samples."""
+    gone = found.value > found.own
+    counts = torch.bincount(found.index[gone], minlength=len(gone)).sort(descending=True).values
+    covered = counts.cumsum(0) / max(1, int(gone.sum()))
+    kept = ~gone
+    quantiles = torch.quantile(found.own[: 2**24].double(), torch.tensor([0.05, 0.5, 0.95, 1.0], dtype=torch.float64))
+    return {
+        "redundant": gone.float().mean().item(),
+        "partners_for_90_percent": int((covered < 0.9).sum()) + 1 if gone.any() else 0,
+        "partner_same_label": (y[found.index[gone]] == y[gone]).float().mean().item() if gone.any() else None,
+        "own_5_50_95_100": quantiles.tolist(),
+        "own_kept_median": found.own[kept].median().item() if kept.any() else None,
+        "own_removed_median": found.own[gone].median().item() if gone.any() else None,
+        "el2n_kept": error[kept].mean().item() if kept.any() else None,
+        "el2n_removed": error[gone].mean().item() if gone.any() else None,
+    }
+
+
+def run(config: Config, preset: str = "class", progress: bool = True, folder=None) -> Result:
+    """Count redundant samples, then train without them; rows of part "fraction" and of part "accuracy".
+
+    Beside each pruned set stands a random one of the same size. As the rule as written leaves far fewer samples than the
+    paper's text implies, the tenth of the samples with the largest ratio of closest partner to own value is removed too.
+    """
+    data, test = both_splits(config.data, config.limit)
+    (x, y), (x_test, y_test) = on_device(data), on_device(test)
+
+    def one_seed(seed: int) -> list[dict]:
+        held = torch.randperm(len(x), generator=torch.Generator().manual_seed(seed)).to(x.device)
+        val, rest = held[: config.validation], held[config.validation :]
+        model, history = fit(x[rest], y[rest], config.recipe, seed, validation=(x[val], y[val]), keep_best=True)
+        rows, keeps = [], {"full": torch.ones(len(x), dtype=torch.bool, device=x.device)}
+        states = {f"best of {config.recipe.epochs} epochs": model}
+        for epochs in config.states if seed == config.seeds[0] else ():
+            states[f"after {epochs}"] = _after(epochs, x[rest], y[rest], config.recipe, seed)
+        for state, net in states.items():
+            error = el2n(net, x, y)
+            for kernel in ("lpNTK", "pNTK"):
+                for within in (False, True):
+                    found = partners(net, x, y, kernel, within)
+                    compared = "same label" if within else "all"
+                    head = {"part": "fraction", "state": state, "kernel": kernel, "compared": compared}
+                    rows.append(head | describe(found, y, error))
+                    if net is model and not within:
+                        keeps[f"de-redundant by {kernel}"] = found.value <= found.own
+                        tenth = (found.value / found.own).argsort(descending=True)[: len(x) // 10]
+                        keeps[f"most redundant tenth by {kernel}"] = torch.ones_like(y, dtype=torch.bool)
+                        keeps[f"most redundant tenth by {kernel}"][tenth] = False
+        for name in [n for n in keeps if n.startswith("de-") or n.endswith("by lpNTK")]:
+            keeps[f"random, as many as {name}"] = _random_like(keeps[name], seed)
+        for name, keep in keeps.items():
+            if not keep.any():
+                continue
+            trained = fit(x[keep], y[keep], config.recipe, seed + 100, validation=(x_test, y_test))[1]
+            row = {"part": "accuracy", "set": name, "samples": int(keep.sum()), "classes": len(y[keep].unique())}
+            rows.append(row | {"accuracy": trained.validation[-1].item()})
+        return rows + [{"part": "kernel network", "validation": history.validation.tolist()}]
+
+    return over_seeds("redundancy", preset, config, data, one_seed, device=device(), folder=folder, progress=progress)
+
+
+def _after(epochs: int, x: Tensor, y: Tensor, recipe: Recipe, seed: int) -> nn.Module:
+    if epochs:
+        return fit(x, y, Recipe(epochs, recipe.lr, recipe.momentum, recipe.weight_decay, recipe.batch_size), seed)[0]
+    torch.manual_seed(seed)
+    return network_for(x).to(x.device).eval()
+
+
+def _random_like(keep: Tensor, seed: int) -> Tensor:
+    order = torch.randperm(len(keep), generator=torch.Generator().manual_seed(seed)).to(keep.device)
+    out = torch.zeros_like(keep)
+    out[order[: int(keep.sum())]] = True
+    return out

@@ -1,0 +1,77 @@
+"""Fig 18 of the lpNTK paper: when only 1 % or 5 % can be kept, at random or from the head clusters."""
+
+from dataclasses import dataclass
+
+import torch
+
+from ..results import Result, over_seeds
+from ..training import device
+from ._common import Recipe, both_splits, clusters_of_class, fit, on_device
+
+
+@dataclass(frozen=True)
+class Config:
+    """Settings of Fig 18.
+
+    Attributes:
+        data: name of the data set.
+        limit: training samples, or None for all.
+        recipe: of the kernel's network.
+        share: clusters as a share of a class.
+        fractions: of the data that are kept.
+        training: on what is kept.
+        seeds: of the draws and the networks trained on them.
+    """
+
+    data: str = "mnist"
+    limit: int | None = None
+    recipe: Recipe = Recipe(epochs=6)
+    share: float = 0.1
+    fractions: tuple[float, ...] = (0.01, 0.05)
+    training: Recipe = Recipe()
+    seeds: tuple[int, ...] = tuple(range(10))
+
+    @classmethod
+    def preset(cls, name: str) -> "Config":
+        """Return the settings of "smoke", "class" (digits, larger fractions) or "paper" (MNIST, ten runs)."""
+        return {
+            "smoke": cls("digits", 600, Recipe(3, 0.05), fractions=(0.1,), training=Recipe(5, 0.05), seeds=(0,)),
+            "class": cls("digits", None, Recipe(20, 0.05), fractions=(0.05, 0.2), training=Recipe(30, 0.05)),
+            "paper": cls(),
+        }[name]
+
+
+def run(config: Config, preset: str = "class", progress: bool = True, folder=None) -> Result:
+    """Train on small sets drawn in four ways; a row for each seed, fraction and draw, with test accuracy by epoch.
+
+    "head" draws each class's share from its head cluster, "tail" from all its other clusters, "random" from the whole
+    class; so all three are balanced alike, and "random, unbalanced" draws from all samples as the paper does.
+    """
+    data, test = both_splits(config.data, config.limit)
+    (x, y), (x_test, y_test) = on_device(data), on_device(test)
+    model, _ = fit(x, y, config.recipe, 0)
+    pools: dict[str, list] = {"head": [], "tail": [], "random": []}
+    for label in range(data.num_classes):
+        where, _, clusters = clusters_of_class(model, x, y, label, config.share)
+        head = clusters.assignment == clusters.head
+        for name, pool in (("head", where[head]), ("tail", where[~head]), ("random", where)):
+            pools[name].append(pool)
+
+    def one_seed(seed: int) -> list[dict]:
+        rows = []
+        for fraction in config.fractions:
+            generator = torch.Generator().manual_seed(seed)
+            size = max(1, round(fraction * len(x) / data.num_classes))
+            draws = {
+                name: torch.cat([p[torch.randperm(len(p), generator=generator).to(p.device)[:size]] for p in parts])
+                for name, parts in pools.items()
+            }
+            total = size * data.num_classes
+            draws["random, unbalanced"] = torch.randperm(len(x), generator=generator)[:total].to(x.device)
+            for name, chosen in draws.items():
+                _, history = fit(x[chosen], y[chosen], config.training, seed, validation=(x_test, y_test))
+                curve = history.validation.tolist()
+                rows.append({"fraction": fraction, "draw": name, "samples": len(chosen), "accuracy": curve[-1], "curve": curve})
+        return rows
+
+    return over_seeds("small_samples", preset, config, data, one_seed, device=device(), folder=folder, progress=progress)

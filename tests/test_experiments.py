@@ -1,0 +1,169 @@
+"""Every experiment runs, is killed and goes on, and its own pieces agree with independent routes."""
+
+import json
+import math
+
+import pytest
+import torch
+
+import ntk_course as ntk
+from ntk_course import cli, results
+from ntk_course.experiments import find, names
+from ntk_course.experiments.theorem_1 import bound, largest_hidden_kernel_entry, lecun
+
+_SMOKE = {}
+
+
+def smoke(name):
+    """Run an experiment's smoke preset, once for all tests."""
+    if name not in _SMOKE:
+        module = find(name)
+        _SMOKE[name] = module.run(module.Config.preset("smoke"), "smoke", progress=False)
+    return _SMOKE[name]
+
+
+@pytest.mark.parametrize("name", names())
+def test_smoke(name, tmp_path):
+    result = smoke(name)
+    assert result.rows
+    assert all("seed" in row for row in result.rows)
+    results.save(result, tmp_path)
+    stored = json.loads((tmp_path / name / "smoke.json").read_text())
+    assert stored["rows"] == json.loads(json.dumps(result.rows))
+    assert {"config", "data", "commit", "torch", "device", "seconds", "ntk_course"} <= set(stored["provenance"])
+
+
+@pytest.mark.parametrize("name", names())
+def test_every_experiment_says_what_it_redoes(name):
+    module = find(name)
+    assert module.Config.__doc__.count("Attributes:") == 1
+    assert all(f"        {field}: " in module.Config.__doc__ for field in module.Config.__dataclass_fields__)
+    for preset in ("smoke", "class", "paper"):
+        assert module.Config.preset(preset).seeds
+
+
+def test_a_killed_run_keeps_its_seeds_and_goes_on(tmp_path, monkeypatch, capsys):
+    """Kill after two of three seeds: the third alone is computed by the next call, and the file is that of a whole run."""
+    module = find("forgetting_prediction")
+    config = module.Config("digits", 5, 32, ((0.5, 0.0, 0.0),), (0, 1, 2))
+    whole = module.run(config, "smoke", progress=False)
+    monkeypatch.setattr(module.Config, "preset", classmethod(lambda cls, name: config))
+    made, real = [], module.forgetting_run
+
+    def counted(*args, **kwargs):
+        made.append(kwargs["seed"])
+        if made == [0, 1, 2]:
+            raise KeyboardInterrupt
+        return real(*args, **kwargs)
+
+    monkeypatch.setattr(module, "forgetting_run", counted)
+    command = ["run", "forgetting_prediction", "--preset", "smoke", "--results", str(tmp_path)]
+    assert cli.main(command) == 130
+    assert results.read("forgetting_prediction", "smoke", tmp_path) is None
+    assert len(list(tmp_path.rglob("*.json"))) == 2
+    assert cli.main(command) == 0
+    assert made == [0, 1, 2, 2]
+    assert results.read("forgetting_prediction", "smoke", tmp_path).rows == whole.rows
+    assert [p.name for p in (tmp_path / "forgetting_prediction").iterdir()] == ["smoke.json"]  # nothing is left over
+
+
+def test_kept_seeds_of_another_config_are_not_taken(tmp_path):
+    module, run = find("forgetting_prediction"), {}
+    for lr in (0.5, 0.1):
+        config = module.Config("digits", 5, 32, ((lr, 0.0, 0.0),), (0,))
+        run[lr] = module.run(config, "smoke", progress=False, folder=tmp_path).rows
+    assert {row["lr"] for row in run[0.1]} == {0.1}
+    assert len(list((tmp_path / "forgetting_prediction").iterdir())) == 2
+
+
+def test_rows_hold_no_nan():
+    rows = results._plain({"a": math.nan, "b": [math.inf, 1.23456789], "c": "x", "d": 3})
+    assert rows == {"a": None, "b": [None, 1.23457], "c": "x", "d": 3}
+
+
+def test_tables_and_means():
+    text = results.table([{"name": "a", "value": 0.123456}, {"name": "bcd", "value": None}])
+    assert text.splitlines() == ["name   value", "a     0.1235", "bcd        -"]
+    assert results.table([{"x": 1, "y": 2}], ["y"]).splitlines() == ["y", "2"]
+    assert results.mean_and_sd([1.0, 3.0, None]) == (2.0, pytest.approx(2**0.5))
+    assert math.isnan(results.mean_and_sd([1.0])[1])
+
+
+def test_stored_results_are_those_beside_the_package():
+    assert results.stored("no_such") is None
+    for name in names():
+        for preset in ("class", "paper"):
+            found = results.stored(name, preset)
+            if found is not None:
+                assert (found.name, found.preset) == (name, preset)
+
+
+# ----- pieces of single experiments
+
+
+@pytest.mark.parametrize("hidden", [(7,), (7, 6), (5, 7, 6)])
+def test_alpha_is_the_largest_entry_of_the_hidden_kernel(hidden):
+    """The closed form against the eNTK of the network cut off before its last layer."""
+    model = lecun((9, *hidden, 4), seed=1)
+    x = torch.randn(1, 9, dtype=torch.float64) + 0.4 * torch.randn(2, 9, dtype=torch.float64)
+    cut = model[:-1]
+    wanted = ntk.entk(cut, x[:1], x[1:])[0, 0].abs().max().item()
+    assert wanted > 0
+    assert largest_hidden_kernel_entry(model, x[0], x[1]) == pytest.approx(wanted, rel=1e-12)
+
+
+def test_the_bound_of_eq_20():
+    log = math.log(8 * 100 / 0.05)
+    assert bound(3.0, 64, 10, 0.05) == pytest.approx(8 * 10 * 3 / 8 * max(2 * math.sqrt(2 * log), math.sqrt(2) * log))
+
+
+def test_the_gap_does_not_close_between_two_labels():
+    rows = smoke("theorem_1").rows
+    for hidden in (1, 2):
+        gaps = {(r["width"], r["labels"]): r["relative_gap"] for r in rows if r["hidden"] == hidden}
+        assert gaps[1024, "same"] < 0.7 * gaps[256, "same"]
+        assert gaps[1024, "different"] == pytest.approx(0.4, abs=0.05)  # 1 - 6/10: two label signs agree at 8 of 10 outputs
+    assert all(r["within_bound"] == 1.0 for r in rows if r["labels"] == "same")
+
+
+def test_correlations_are_whole_tables():
+    rows = [r for r in smoke("learning_difficulty").rows if r["measure"] == "loss"]
+    assert {(r["from"], r["to"]) for r in rows} == {(16, 16), (16, 4), (16, 1), (4, 4), (4, 1), (1, 1)}
+    assert all(r["rho"] == pytest.approx(1) for r in rows if r["from"] == r["to"])
+
+
+def test_pooling_counts_events_once():
+    module = find("forgetting_prediction")
+    row = {"lr": 0.1, "momentum": 0.0, "predictor": "a"}
+    rows = [row | {"events": 4, "predicted": 2, "hits": 1}, row | {"events": 0, "predicted": 2, "hits": 0}]
+    pooled = module.pooled(results.Result("x", "smoke", rows, {}))
+    assert pooled == [row | {"events": 4, "precision": 0.25, "recall": 0.25, "F1": 0.25}]
+    empty = module.pooled(results.Result("x", "smoke", rows[1:], {}))[0]
+    assert (empty["precision"], empty["recall"], empty["F1"]) == (None, None, None)
+
+
+def test_two_copies_of_one_input():
+    """App. D.1: with two classes, opposite labels give opposite lpNTK features; with ten they do not."""
+    rows = {(r["classes"], r["labels"]): r for r in smoke("label_flips").rows if r["part"] == "copies"}
+    assert rows[2, "same"]["lpNTK"] == pytest.approx(1)
+    assert rows[2, "different"]["lpNTK"] == pytest.approx(-1, abs=1e-5)
+    assert rows[2, "different"]["y-th logit"] > -0.9  # App. C's own vector misses the extreme example of App. D.1
+    assert rows[10, "different"]["lpNTK"] > 0.3
+    assert min(rows[2, "different"]["difficulty"]) > max(rows[2, "same"]["difficulty"])
+
+
+def test_redundancy_rows_and_sets():
+    rows = smoke("redundancy").rows
+    fractions = {(r["state"], r["kernel"], r["compared"]): r for r in rows if r["part"] == "fraction"}
+    sizes = {r["set"]: r["samples"] for r in rows if r["part"] == "accuracy"}
+    share = fractions["best of 3 epochs", "lpNTK", "all"]["redundant"]
+    assert sizes["de-redundant by lpNTK"] == round((1 - share) * 500)
+    assert sizes["random, as many as de-redundant by lpNTK"] == sizes["de-redundant by lpNTK"]
+    assert sizes["most redundant tenth by lpNTK"] == 450
+
+
+def test_every_method_keeps_as_many():
+    sizes = {r["method"]: r["samples"] for r in smoke("pruned_training").rows}
+    assert sizes.pop("full") == 400
+    assert abs(sizes.pop("lpNTK") - 320) <= 10  # each class's count is rounded down
+    assert set(sizes.values()) == {320}
