@@ -11,7 +11,7 @@ from torch.nn.functional import cross_entropy
 from tqdm.auto import tqdm
 
 from . import validate
-from .one_step import ERRORS, Step, first_order_change, sgd_step, softmax_jacobian
+from .one_step import Step, first_order_change, sgd_step, softmax_jacobian
 
 SPACES = ("softmax", "logits")
 
@@ -106,7 +106,10 @@ def predict_forgetting(model: nn.Module, x: Tensor, y: Tensor, step: Step, space
     validate.per_sample(model)
     x = validate.inputs(x, validate.parameters(model)[0])
     z, change = first_order_change(model, x, step)
-    y = validate.labels(y, len(x), z.shape[1], z)
+    return _foreseen(z, change, validate.labels(y, len(x), z.shape[1], z), space)
+
+
+def _foreseen(z: Tensor, change: Tensor, y: Tensor, space: str) -> Tensor:
     after = z + change
     if space == "softmax":
         q = z.softmax(1)
@@ -165,7 +168,7 @@ def forgetting_run(
         raise ValueError(f"batch_size: got {batch_size} for {len(x)} samples; wanted at most as many")
     x = validate.inputs(x, validate.parameters(model)[0])
     validate.positive(iterations, "iterations")
-    model.eval()
+    y = validate.labels(y, len(x), validate.logits(model.eval()(x[:1]), 1).shape[1], x)
     optimizer = torch.optim.SGD(validate.parameters(model), lr=lr, momentum=momentum, weight_decay=weight_decay)
     batches = _batches(len(x), batch_size, seed)
     previous, rows = next(batches), []
@@ -174,11 +177,11 @@ def forgetting_run(
         now, before = next(batches), copy.deepcopy(model)
         known = _right(before, x[previous], y[previous])
         loss = _step(model, optimizer, x, y, now)
-        steps = {"step": _difference(model, before)}
-        steps |= {error: sgd_step(before, x[now], y[now], lr, error) for error in ERRORS}
+        changes = {"step": first_order_change(before, x[previous], _difference(model, before))}
+        for error in {p.error for p in predictors.values() if p.source == "gradient"}:
+            changes[error] = first_order_change(before, x[previous], sgd_step(before, x[now], y[now], lr, error))
         foreseen = [
-            predict_forgetting(before, x[previous], y[previous], steps["step" if p.source == "step" else p.error], p.space)
-            for p in predictors.values()
+            _foreseen(*changes["step" if p.source == "step" else p.error], y[previous], p.space) for p in predictors.values()
         ]
         rows.append((known, known & ~_right(model, x[previous], y[previous]), torch.stack(foreseen), loss))
         previous = now

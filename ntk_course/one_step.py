@@ -173,6 +173,7 @@ def first_order_change(model: nn.Module, x: Tensor, step: Step) -> tuple[Tensor,
     Example:
         >>> z, dz = first_order_change(model, x_before, step)
     """
+    x = validate.inputs(x, validate.parameters(model)[0])
     weights = {name: p.detach() for name, p in model.named_parameters() if name in step}
     for name, change in step.items():
         if name not in weights or weights[name].shape != change.shape:

@@ -7,6 +7,7 @@ import numpy as np
 import seaborn as sns
 import torch
 from matplotlib.figure import Figure
+from scipy.stats import t as student
 from torch import Tensor
 
 PALETTE = "colorblind"
@@ -112,6 +113,135 @@ def lines(x: Sequence[float], curves: Mapping[str, Sequence[float]], xlabel: str
         ax.loglog(x, values, marker=marker, ms=4, label=name)
     ax.set(xlabel=xlabel, ylabel=ylabel)
     ax.legend()
+    return fig
+
+
+def curves(
+    panels: Mapping[str, Mapping[str, Sequence]],
+    xlabel: str,
+    ylabel: str,
+    x: Sequence[float] | None = None,
+    log: str = "",
+    columns: int = 5,
+) -> Figure:
+    """Draw named curves in one panel for each key, with one legend; a curve of shape (R, T) shows its mean and its spread.
+
+    ``log`` names the axes that are logarithmic: "", "x", "y" or "xy".
+    """
+    columns = min(columns, len(panels))
+    rows = -(-len(panels) // columns)
+    width, height = (5.6, 3.6) if columns == 1 else (3.3, 2.8) if columns < 4 else (2.1, 2.0)
+    size = (width * columns + 0.3, height * rows + 0.5 * (len(panels) > 1))
+    fig, axes = plt.subplots(rows, columns, figsize=size, squeeze=False, sharex=True, sharey=True)
+    for ax, (title, named) in zip(axes.flat, panels.items(), strict=False):
+        styles = zip("osD^vPX*", ("-", "--", "-.", ":") * 2, strict=True)
+        for (name, values), (marker, dash) in zip(named.items(), styles, strict=False):
+            v = np.atleast_2d(_array(values))
+            at = np.arange(1, v.shape[1] + 1) if x is None else np.asarray(x)
+            few = len(at) < 15
+            (line,) = ax.plot(at, v.mean(0), marker=marker if few else None, ls="-" if few else dash, ms=4, label=name)
+            if len(v) > 1:
+                ax.fill_between(at, *(v.mean(0) + s * v.std(0, ddof=1) for s in (-1, 1)), color=line.get_color(), alpha=0.2, lw=0)
+        ax.set(title=title, xscale="log" if "x" in log else "linear", yscale="log" if "y" in log else "linear")
+    for ax in axes.flat[len(panels) :]:
+        ax.axis("off")
+    fig.supxlabel(xlabel, fontsize="medium")
+    fig.supylabel(ylabel, fontsize="medium")
+    if len(panels) == 1:
+        axes[0, 0].legend()
+    else:
+        fig.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=4)
+    return fig
+
+
+def scatters(panels: Mapping[str, tuple[Sequence, Sequence]], xlabel: str, ylabel: str) -> Figure:
+    """Scatter pairs of numbers, a panel for each key, with Pearson's correlation in the title."""
+    fig, axes = plt.subplots(1, len(panels), figsize=(2.9 * len(panels), 3.0), squeeze=False)
+    for ax, (title, (a, b)) in zip(axes[0], panels.items(), strict=True):
+        a, b = _array(a), _array(b)
+        ax.scatter(a, b, s=6, alpha=0.4, linewidths=0)
+        ax.set(title=f"{title}: $\\rho$ = {np.corrcoef(a, b)[0, 1]:.2f}", xlabel=xlabel)
+    axes[0, 0].set(ylabel=ylabel)
+    return fig
+
+
+def histograms(panels: Mapping[str, Mapping[str, Sequence]], xlabel: str, log: bool = False) -> Figure:
+    """Draw the densities of several groups of numbers, a panel for each key; with ``log`` of their decimal logarithms."""
+    fig, axes = plt.subplots(1, len(panels), figsize=(4.0 * len(panels), 3.2), squeeze=False)
+    for ax, (title, groups) in zip(axes[0], panels.items(), strict=True):
+        data = {name: _array(v).ravel() for name, v in groups.items()}
+        data = {name: np.log10(v[v > 0]) if log else v for name, v in data.items()}
+        edges = np.histogram_bin_edges(np.concatenate(list(data.values())), 50)
+        for (name, v), style in zip(data.items(), ("-", "--", ":", "-."), strict=False):
+            ax.hist(v, edges, density=True, histtype="step", ls=style, lw=1.6, label=name)
+        ax.set(title=title, xlabel=f"log10 of {xlabel}" if log else xlabel, yticks=[])
+    axes[0, 0].set(ylabel="density")
+    axes[0, 0].legend(fontsize=9)
+    return fig
+
+
+def shares(rows: Mapping[str, Mapping[str, float]], xlabel: str = "share of pairs") -> Figure:
+    """Draw shares that add up to one as stacked bars, one bar for each key."""
+    fig, ax = plt.subplots(figsize=(6.6, 0.45 * len(rows) + 1.5))
+    left = np.zeros(len(rows))
+    parts = list(next(iter(rows.values())))
+    colours = sns.color_palette(PALETTE, len(parts))
+    for part, colour, hatch in zip(parts, colours, ("", "//", "..", "xx"), strict=False):
+        width = np.array([row[part] for row in rows.values()])
+        ax.barh(list(rows), width, left=left, label=part, color=colour, hatch=hatch, edgecolor="white", lw=0.5)
+        left += width
+    ax.set(xlabel=xlabel, xlim=(0, 1))
+    ax.invert_yaxis()
+    fig.legend(loc="outside upper center", ncols=len(parts), fontsize=9)
+    return fig
+
+
+def arrows(panels: Mapping[str, Mapping[str, tuple[float, float]]], dashed: Sequence[str] = ()) -> Figure:
+    """Draw named vectors from one origin, a panel for each key; those named in ``dashed`` are parts of another vector."""
+    fig, axes = plt.subplots(1, len(panels), figsize=(2.9 * len(panels), 2.8), squeeze=False)
+    for ax, (title, vectors) in zip(axes[0], panels.items(), strict=True):
+        reach = 1.25 * max(abs(v) for vector in vectors.values() for v in vector)
+        for (name, end), colour in zip(vectors.items(), sns.color_palette(PALETTE), strict=False):
+            style = {"arrowstyle": "-|>", "color": colour, "lw": 2, "ls": "--" if name in dashed else "-", "shrinkA": 0}
+            ax.annotate("", end, (0, 0), arrowprops=style)
+            ax.annotate(name, end, np.sign(end) * 5, textcoords="offset points", ha="center", va="center", color=colour)
+        ax.set(title=title, xlim=(-reach, reach), ylim=(-reach, reach), aspect="equal")
+        ax.axhline(0, color="0.85", lw=0.8, zorder=0)
+        ax.axvline(0, color="0.85", lw=0.8, zorder=0)
+        ax.axis("off")
+    return fig
+
+
+def gallery(images: Tensor, rows: Sequence[str] = (), columns: Sequence[str] = ()) -> Figure:
+    """Show a table of images (R, C, channels, H, W), pixel values stretched over each image's own range."""
+    pixels = _array(images)
+    fig, axes = plt.subplots(
+        *pixels.shape[:2], figsize=(0.85 * pixels.shape[1] + 0.6, 0.85 * pixels.shape[0] + 0.4), squeeze=False
+    )
+    for (r, c), ax in np.ndenumerate(axes):
+        image = pixels[r, c].transpose(1, 2, 0)
+        image = (image - image.min()) / max(np.ptp(image), 1e-9)
+        ax.imshow(image, cmap="gray_r" if image.shape[2] == 1 else None)
+        ax.set(xticks=[], yticks=[])
+        ax.spines[:].set_visible(False)
+        if r == 0 and len(columns):
+            ax.set_title(columns[c], fontsize=9)
+        if c == 0 and len(rows):
+            ax.set_ylabel(rows[r], rotation=0, ha="right", va="center", fontsize=9)
+    return fig
+
+
+def groups(values: Mapping[str, Sequence[float]], xlabel: str) -> Figure:
+    """Show every value of several groups as a dot, with the mean and the 95 % confidence interval of the mean beside it."""
+    fig, ax = plt.subplots(figsize=(6.2, 0.45 * len(values) + 1.1))
+    for i, v in enumerate(values.values()):
+        v = np.asarray(v, dtype=float)
+        ax.plot(v, np.full(len(v), i - 0.15), "o", ms=4, alpha=0.5, color=sns.color_palette(PALETTE)[0])
+        half = student.ppf(0.975, len(v) - 1) * v.std(ddof=1) / len(v) ** 0.5 if len(v) > 1 else 0
+        ax.errorbar(v.mean(), i + 0.15, xerr=half, fmt="D", ms=5, capsize=4, color=sns.color_palette(PALETTE)[1])
+    ax.set_yticks(range(len(values)), list(values))
+    ax.set(xlabel=xlabel)
+    ax.invert_yaxis()
     return fig
 
 

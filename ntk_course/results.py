@@ -81,11 +81,11 @@ def over_seeds(
 
 
 def _plain(row: dict) -> dict:
-    """Round floats to six digits, and write NaN, which JSON lacks, as null."""
+    """Round floats to five digits, and write NaN, which JSON lacks, as null."""
 
     def value(v):
         if isinstance(v, float):
-            return float(f"{v:.6g}") if math.isfinite(v) else None
+            return float(f"{v:.5g}") if math.isfinite(v) else None
         return [value(w) for w in v] if isinstance(v, (list, tuple)) else v
 
     return {k: value(v) for k, v in row.items()}
@@ -124,7 +124,9 @@ def _write(path: Path, content: dict) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_suffix(f".{os.getpid()}.part")
     try:
-        beside.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n")
+        rows = ",\n".join(json.dumps(row, allow_nan=False) for row in content["rows"])
+        rest = json.dumps({**content, "rows": []}, indent=1, allow_nan=False)
+        beside.write_text(rest.replace('"rows": []', f'"rows": [\n{rows}\n ]') + "\n")  # a line for each row
         beside.replace(path)
     finally:
         beside.unlink(missing_ok=True)

@@ -26,6 +26,8 @@ def test_first_order_change_is_the_kernel_times_the_error(error):
     wanted = 0.3 / 13 * torch.einsum("nmij,mj->ni", ntk.entk(model, x, new), e)
     torch.testing.assert_close(change, wanted.detach(), rtol=1e-10, atol=1e-12)
     torch.testing.assert_close(z, model(x).detach())
+    step = ntk.sgd_step(model, new.float(), y, 0.3)
+    assert ntk.first_order_change(model, x.float(), step)[0].dtype == torch.float64  # inputs follow the model
 
 
 def test_the_step_is_the_one_sgd_makes():

@@ -41,7 +41,7 @@ class Config:
         settings = (("Table 4", 0.1, 128), ("Table 5", 0.001, 256))
         return {
             "smoke": cls("digits", (16, 4, 1), settings[:1], 5),
-            "class": cls("digits", (64, 16, 4, 1), settings, 30, seeds=(0, 1, 2)),
+            "class": cls("digits", (64, 16, 4, 1), settings[:1], 30, seeds=(0, 1, 2)),
             "paper": cls(),
         }[name]
 
