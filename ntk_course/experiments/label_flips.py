@@ -74,11 +74,12 @@ def run(config: Config, preset: str = "class", progress: bool = True, folder=Non
             for state, epochs in (("untrained", 0), ("early", config.early), ("trained", config.recipe.epochs)):
                 how = Recipe(max(epochs, 1), config.recipe.lr if epochs else 0.0)
                 model, history = fit(x, noisy, how, seed)
-                some, labels, wrong = x[: config.observed], noisy[: config.observed], flipped[: config.observed]
+                some, labels, true = x[: config.observed], noisy[: config.observed], y[: config.observed]
+                wrong = flipped[: config.observed]
                 head = {"part": "relations", "flipped": share, "state": state, "accuracy": history.accuracy[-1].item()}
                 for kernel in KERNELS:
                     gram = tangent_kernel(model, some, cotangent(kernel, model, some, labels))
-                    rows += [head | row for row in _relations(gram, labels, wrong, kernel, config.threshold)]
+                    rows += [head | row for row in _relations(gram, labels, true, kernel, config.threshold)]
                 if share:
                     for name, score in (("EL2N", el2n), ("GraNd", grand)):
                         rows.append(
@@ -89,12 +90,15 @@ def run(config: Config, preset: str = "class", progress: bool = True, folder=Non
     return over_seeds("label_flips", preset, config, data, one_seed, device=device(), folder=folder, progress=progress)
 
 
-def _relations(gram: Tensor, y: Tensor, wrong: Tensor, kernel: str, threshold: float) -> list[dict]:
-    same = y[:, None] == y[None, :]
-    pair = torch.ones_like(same).triu(1)
-    one_wrong = wrong[:, None] ^ wrong[None, :]
-    groups = {"same label": pair & same & ~one_wrong, "different labels": pair & ~same & ~one_wrong}
-    groups["same label, one flipped"] = pair & same & one_wrong
+def _relations(gram: Tensor, y: Tensor, true: Tensor, kernel: str, threshold: float) -> list[dict]:
+    wrong, pair = y != true, torch.ones_like(gram, dtype=torch.bool).triu(1)
+    same, of_one_class = y[:, None] == y[None, :], true[:, None] == true[None, :]
+    groups = {
+        "one label, one class": pair & same & of_one_class,
+        "two labels, two classes": pair & ~same & ~of_one_class,
+        "two labels, one class": pair & ~same & of_one_class,  # here flipping should make contradictions
+        "one label, two classes": pair & same & ~of_one_class,
+    }
     own = gram.diagonal().clamp(min=torch.finfo(gram.dtype).tiny).sqrt()
     cosine = gram / own[:, None] / own[None, :]
     rows = []

@@ -25,6 +25,7 @@ class Config:
         recipe: of every training, of the kernel's network and of those that are compared.
         validation: samples held out to choose the kernel's weights by, as the paper does (sec. 2.3).
         states: epochs after which redundancy is counted besides, for the first seed only.
+        sizes: numbers of samples, drawn at random, among which it is counted besides.
         seeds: of the networks.
     """
 
@@ -33,13 +34,14 @@ class Config:
     recipe: Recipe = Recipe()
     validation: int = 5000
     states: tuple[int, ...] = (0, 1)
+    sizes: tuple[int, ...] = (500, 2000, 8000, 30000)
     seeds: tuple[int, ...] = tuple(range(10))
 
     @classmethod
     def preset(cls, name: str) -> "Config":
         """Return the settings of "smoke" (digits), "class" (MNIST, 6 epochs, 3 seeds) or "paper" (30 epochs, 10 seeds)."""
         return {
-            "smoke": cls("digits", 500, Recipe(3, 0.05), 100, (0,), (0,)),
+            "smoke": cls("digits", 500, Recipe(3, 0.05), 100, (0,), (100, 200), (0,)),
             "class": cls(recipe=Recipe(epochs=6), seeds=(0, 1, 2)),
             "paper": cls(),
         }[name]
@@ -110,6 +112,13 @@ def run(config: Config, preset: str = "class", progress: bool = True, folder=Non
                         tenth = (found.value / found.own).argsort(descending=True)[: len(x) // 10]
                         keeps[f"most redundant tenth by {kernel}"] = torch.ones_like(y, dtype=torch.bool)
                         keeps[f"most redundant tenth by {kernel}"][tenth] = False
+        for size in config.sizes:
+            some = held[:size]
+            for kernel in ("lpNTK", "pNTK"):
+                found = partners(model, x[some], y[some], kernel, False)
+                cosine = found.value / (found.own * found.own[found.index]).sqrt()
+                row = {"part": "size", "kernel": kernel, "samples": len(some), "closest_cosine": cosine.median().item()}
+                rows.append(row | {"redundant": (found.value > found.own).float().mean().item()})
         for name in [n for n in keeps if n.startswith("de-") or n.endswith("by lpNTK")]:
             keeps[f"random, as many as {name}"] = _random_like(keeps[name], seed)
         for name, keep in keeps.items():
