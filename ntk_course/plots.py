@@ -200,12 +200,13 @@ def arrows(panels: Mapping[str, Mapping[str, tuple[float, float]]], dashed: Sequ
     """Draw named vectors from one origin, a panel for each key; those named in ``dashed`` are parts of another vector."""
     fig, axes = plt.subplots(1, len(panels), figsize=(2.9 * len(panels), 2.8), squeeze=False)
     for ax, (title, vectors) in zip(axes[0], panels.items(), strict=True):
-        reach = 1.25 * max(abs(v) for vector in vectors.values() for v in vector)
         for (name, end), colour in zip(vectors.items(), sns.color_palette(PALETTE), strict=False):
             style = {"arrowstyle": "-|>", "color": colour, "lw": 2, "ls": "--" if name in dashed else "-", "shrinkA": 0}
             ax.annotate("", end, (0, 0), arrowprops=style)
             ax.annotate(name, end, np.sign(end) * 5, textcoords="offset points", ha="center", va="center", color=colour)
-        ax.set(title=title, xlim=(-reach, reach), ylim=(-reach, reach), aspect="equal")
+        ends = np.array([(0, 0), *vectors.values()], dtype=float)
+        low, high, margin = ends.min(0), ends.max(0), 0.25 * np.abs(ends).max()
+        ax.set(title=title, xlim=(low[0] - margin, high[0] + margin), ylim=(low[1] - margin, high[1] + margin), aspect="equal")
         ax.axhline(0, color="0.85", lw=0.8, zorder=0)
         ax.axvline(0, color="0.85", lw=0.8, zorder=0)
         ax.axis("off")

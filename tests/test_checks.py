@@ -8,6 +8,7 @@ import jupytext
 import numpy as np
 import pytest
 import torch
+from scipy import stats
 
 import ntk_course as ntk
 from ntk_course import checks
@@ -39,8 +40,13 @@ def outcome(check, answer, set_up, code):
 
 
 def test_every_check_has_an_exercise_and_the_other_way_round():
-    public = {n for n, f in vars(checks).items() if callable(f) and getattr(f, "__module__", "") == checks.__name__}
-    assert {p.values[0] for p in EXERCISES} == {n for n in public if not n.startswith("_")} - {"Outcome", "compare"}
+    public = {n for n, f in vars(checks).items() if callable(f) and getattr(f, "__module__", "").startswith(checks.__name__)}
+    assert {p.values[0] for p in EXERCISES} == {n for n in public if not n.startswith("_")} - {
+        "Outcome",
+        "compare",
+        "collect",
+        "random",
+    }
     for stem in {p.id[:2] for p in EXERCISES}:
         assert 3 <= sum(p.id.startswith(stem) for p in EXERCISES) <= 5
 
@@ -58,6 +64,39 @@ def test_solution_is_right_and_stub_is_unanswered(check, answer, set_up, code, c
 
 def jac(q):
     return torch.diag(q) - torch.outer(q, q)
+
+
+def lpntk_by_loop(kernel, y1, y2):
+    k = kernel.shape[-1]
+    sign = lambda y: [1.0 if c == y else -1.0 for c in range(k)]  # noqa: E731
+    rows = [
+        [sum(sign(a)[i] * b[i][j] * sign(c)[j] for i in range(k) for j in range(k)) / k for b, c in pairs]
+        for a, pairs in ((a, zip(r, y2.tolist(), strict=True)) for a, r in zip(y1.tolist(), kernel.tolist(), strict=True))
+    ]
+    return torch.tensor(rows)
+
+
+def fpc_from_zero(gram, m):
+    centroids, cluster = [0], [0] * len(gram)
+    while len(centroids) < m:
+        new = min(set(range(len(gram))) - set(centroids), key=lambda i: float(gram[centroids[cluster[i]], i]))
+        for i in set(range(len(gram))) - set(centroids):
+            if i == new or gram[new, i] > gram[centroids[cluster[i]], i]:
+                cluster[i] = len(centroids)
+        centroids.append(new)
+    return cluster
+
+
+def by_inner_products(gram, count):
+    """Cover greedily, by kernel values instead of cosines: right for unit vectors, misled by short ones."""
+    chosen = [0]
+    while len(chosen) < count:
+        closest = gram[chosen].max(0).values
+        closest[chosen] = torch.inf
+        chosen.append(int(closest.argmin()))
+    keep = torch.zeros(len(gram), dtype=torch.bool)
+    keep[chosen] = True
+    return keep
 
 
 # written as a student would write them, not taken from checks.py
@@ -88,6 +127,66 @@ WRONG = [
     ("linear_layer_share", lambda a, b, c, d: a @ c.T + b @ d.T, "added"),
     ("form_the_gradient", lambda t, p, q: p * q <= t * (p + q + 1), "T\\^2 of them"),
     ("form_the_gradient", lambda t, p, q: not p * q <= t**2 * (p + q + 1), "turned round"),
+    ("signs_of_the_error", lambda q, y: torch.eye(len(q))[y], "one-hot target"),
+    ("signs_of_the_error", lambda q, y: torch.sign(q - torch.eye(len(q))[y]), "turned round"),
+    ("labelled_pseudo_ntk", lambda k, a, b: torch.einsum("nmij,ni->nm", k, ntk.signs(a, 3).double()) / 3, "Only one side"),
+    ("labelled_pseudo_ntk", lambda k, a, b: lpntk_by_loop(k, a, b) * 3, "1/K is missing"),
+    ("labelled_pseudo_ntk", lambda k, a, b: lpntk_by_loop(k.transpose(2, 3), a, b), "wrong sides"),
+    ("labelled_features", lambda j, y: torch.stack([j[n, c] for n, c in enumerate(y)]), "App. C"),
+    ("labelled_features", lambda j, y: (ntk.signs(y, 3).double()[:, :, None] * j).mean(1), "each of its two sides"),
+    ("contradictory_label", lambda b, y: int((ntk.signs(torch.tensor([y]), 5)[0].double() @ b).argmax()), "most interchangeable"),
+    ("contradictory_label", lambda b, y: int(b[y].argmin()), "row y"),
+    ("relation_of_a_pair", lambda uo, uu, oo, t: int(uo / uu >= t) - int(uo / uu <= -t), "One projection"),
+    ("relation_of_a_pair", lambda uo, uu, oo, t: int(uo >= t * (uu * oo) ** 0.5) - int(-uo >= t * (uu * oo) ** 0.5), "cosine"),
+    ("number_of_networks", lambda n, sizes: len(sizes), "one network a size"),
+    ("number_of_networks", lambda n, sizes: sum(10 * n // s for s in sizes), "ten times"),
+    ("difficulty_from_probabilities", lambda q, y: -torch.log(torch.stack([e[range(4), y] for e in q])).mean(0), "mean over"),
+    ("difficulty_from_probabilities", lambda q, y: (q - torch.eye(3)[y]).norm(dim=2).sum(0), "public code"),
+    ("nested_subset", lambda o, x, j: o[:, j :: o.shape[1] // x].flatten(), "not a nested one"),
+    ("nested_subset", lambda o, x, j: o[:, j * x : (j + 1) * x].T.flatten(), "class by class"),
+    ("pearson", lambda a, b: a @ b / (a.norm() * b.norm()), "cosine"),
+    ("pearson", lambda a, b: ((a - a.mean()) * (b - b.mean())).mean(), "covariance"),
+    ("best_company", lambda r, t, n: r.topk(n).indices, "itself is in the list"),
+    ("best_company", lambda r, t, n: r.sort().indices[:n], "least"),
+    ("count_events", lambda r: (r[1:] != r[:-1]).sum(0), "learning events too"),
+    ("count_events", lambda r: (r[1:] & ~r[:-1]).sum(0), "other way round"),
+    ("forgotten_by_hand", lambda z, d, y: (z + d).argmax(1) != y, "wrong before"),
+    ("forgotten_by_hand", lambda z, d, y: (z.argmax(1) == y) & (d.gather(1, y[:, None])[:, 0] < 0), "falling logit"),
+    ("softmax_to_first_order", lambda z, d: torch.softmax(z + d, 0), "true softmax"),
+    ("softmax_to_first_order", lambda z, d: z.softmax(0) + d, "added to the probabilities"),
+    ("f1_of_events", lambda f, p: 2 * float((f & p).sum()) / int(f.sum() + p.sum()) if f.any() else 1.0, "not a perfect 1"),
+    ("f1_of_events", lambda f, p: float((f == p).float().mean()), "accuracy"),
+    ("heavy_ball_step", lambda g, lr, mu: -lr * g[-1], "plain SGD"),
+    ("heavy_ball_step", lambda g, lr, mu: -lr * sum(mu**t * v for t, v in enumerate(g)), "order is turned"),
+    ("next_centroid", lambda g, c, a: min(range(len(g)), key=lambda i: float(g[c[a[i]], i])), "chosen again"),
+    ("next_centroid", lambda g, c, a: max(set(range(len(g))) - set(c), key=lambda i: float(g[c[a[i]], i])), "most similar"),
+    ("who_moves", lambda new, own, c: new > own, "that is the bug"),
+    ("who_moves", lambda new, own, c: (new >= own) & ~c, "tie"),
+    ("farthest_points", lambda g, m: fpc_from_zero(g, m), "first centroid is sample 0"),
+    ("farthest_points", lambda g, m: ntk.Clusters(*(f := ntk.farthest_point_clustering(g, m))).centroids[f[1]], "indices of"),
+    ("head_share", lambda a: max(a.tolist().count(c) for c in set(a.tolist())), "count"),
+    ("head_share", lambda a: a.tolist().count(0) / len(a), "cluster 0"),
+    (
+        "edge_of_the_head",
+        lambda r, a, h, c, n: [i for i in r.argsort(descending=True).tolist() if a[i] == h and i != c][:n],
+        "most",
+    ),
+    ("edge_of_the_head", lambda r, a, h, c, n: r.argsort()[:n], "all clusters"),
+    ("is_redundant", lambda g: (g >= g.diagonal()[:, None]).any(1), "Every sample"),
+    ("is_redundant", lambda g: ((g > g.diagonal()) & ~torch.eye(len(g)).bool()).any(1), "partner's own value"),
+    ("length_needed", lambda c, length: length * c if c > 0 else float("inf"), "divide by it"),
+    ("length_needed", lambda c, length: length / c if c else float("inf"), "return infinity"),
+    ("grand_from_kernel", lambda k, e: e.pow(2).sum(1).sqrt(), "EL2N"),
+    ("grand_from_kernel", lambda k, e: (e[:, None] @ k @ e[:, :, None]).flatten(), "take the root"),
+    (
+        "welch_t",
+        lambda a, b: (a.mean() - b.mean()) / (a.var(correction=0) / len(a) + b.var(correction=0) / len(b)) ** 0.5,
+        "n - 1",
+    ),
+    ("welch_t", lambda a, b: stats.ttest_ind(a, b).statistic, "pooled"),
+    ("better_rule", lambda g, n: torch.arange(len(g)) < n, "copy while a direction"),
+    ("better_rule", lambda g, n: by_inner_products(g, n), "look at lengths"),
+    ("better_rule", lambda g, n: ~ntk.redundant(g), "keeps .* samples; wanted"),
 ]
 
 

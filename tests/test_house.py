@@ -4,6 +4,7 @@ import ast
 import json
 import re
 import subprocess
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -218,3 +219,9 @@ def test_figures_draw():
     for figure in figures:
         figure.canvas.draw()
         plt.close(figure)
+
+
+def test_the_wheel_gets_every_folder():
+    listed = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]
+    folders = {".".join(p.parent.relative_to(ROOT).parts) for p in MODULES}
+    assert set(listed) == folders | {"ntk_course.stored"}

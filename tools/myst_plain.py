@@ -15,7 +15,7 @@ _EQUATION = re.compile(r"^((?:> )*)\$\$[ \t]*\((eq-[\w-]+)\)[ \t]*$", re.MULTILI
 _TARGET = re.compile(r"^\([\w-]+\)=[ \t]*\n?", re.MULTILINE)
 _LABEL = re.compile(r"^(.*)<([^>]+)>$")
 _BOXES = {"note", "tip", "warning", "important", "admonition", "seealso", "hint", "dropdown"}
-_PROOFS = {"theorem", "proposition", "lemma", "corollary", "definition", "remark", "proof"}
+_PROOFS = {"theorem", "proposition", "lemma", "corollary", "definition", "remark", "algorithm", "proof"}
 
 
 class Plain:

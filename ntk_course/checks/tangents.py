@@ -1,97 +1,25 @@
-"""Checks of the exercises: each compares an answer with a reference and names the common mistakes.
+"""Checks of chapters 1 and 2: one step of SGD, and computing the tangent kernel."""
 
-An unanswered stub (one that returns None or ``...``, or raises NotImplementedError) is told apart from a wrong answer.
-Answers may be tensors, arrays or numbers, of any floating dtype, on any device, vectorised or looped.
-"""
-
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
 
 import numpy as np
 import torch
-from torch import Tensor
 
-from .kernels import entk
-from .models import mlp
-from .one_step import softmax_jacobian
-from .tangents import explicit_is_cheaper
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What a check found: status is "right", "wrong" or "unanswered"; message is for the reader."""
-
-    status: str
-    message: str
-
-    def __repr__(self) -> str:
-        return f"{ {'right': '✓', 'wrong': '✗', 'unanswered': '…'}[self.status] } {self.message}"
-
-
-def compare(answer: Callable, cases: Sequence[tuple], reference: Callable, mistakes: Mapping[str, Callable]) -> Outcome:
-    """Run an answer on every case and compare it with the reference, then with each known mistake.
-
-    Args:
-        answer: the reader's function.
-        cases: argument tuples.
-        reference: the right function.
-        mistakes: hint -> the function that someone would write who makes this mistake.
-
-    Returns:
-        An :class:`Outcome`; a wrong answer that agrees with a mistake on every case gets that mistake's hint.
-    """
-    got = []
-    for case in cases:
-        try:
-            value = answer(*case)
-        except NotImplementedError:
-            value = None
-        except Exception as error:  # any mistake of the reader's must come back as a sentence, not a traceback
-            return Outcome("wrong", f"Your function raised {type(error).__name__}: {error}")
-        if value is None or value is ...:
-            return Outcome("unanswered", "Not answered yet: replace the `...` with your code and run this cell again.")
-        try:
-            got.append(_numbers(value))
-        except (TypeError, ValueError, RuntimeError):
-            return Outcome(
-                "wrong", f"Your function returned {type(value).__name__}; wanted numbers (a tensor, an array or a float)."
-            )
-    wanted = [_numbers(reference(*case)) for case in cases]
-    if all(map(_same, got, wanted)):
-        return Outcome("right", f"Right, on {len(cases)} test case{'s' if len(cases) > 1 else ''}.")
-    for hint, mistake in mistakes.items():
-        if all(map(_same, got, [_numbers(mistake(*case)) for case in cases])):
-            return Outcome("wrong", hint)
-    for g, w in zip(got, wanted, strict=True):
-        if g.shape != w.shape:
-            return Outcome("wrong", f"Your answer has shape {tuple(g.shape)}; wanted {tuple(w.shape)}.")
-    worst = max(float((g - w).abs().max()) for g, w in zip(got, wanted, strict=True))
-    return Outcome("wrong", f"The shape is right, the numbers are not: the largest difference is {worst:.3g}.")
-
-
-def _numbers(value) -> Tensor:
-    if isinstance(value, Tensor):
-        return value.detach().to("cpu", torch.float64)
-    return torch.as_tensor(np.asarray(value, dtype=np.float64))
-
-
-def _same(a: Tensor, b: Tensor) -> bool:
-    # 1e-4: an answer computed in float32 is right; every known mistake is off by far more
-    return a.shape == b.shape and torch.allclose(a, b, rtol=1e-4, atol=1e-6)
-
-
-def _random(*shape: int, seed: int = 0) -> Tensor:
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+from ..kernels import entk
+from ..models import mlp
+from ..one_step import softmax_jacobian
+from ..tangents import explicit_is_cheaper
+from .core import Outcome, compare, random
 
 
 def _one_step_cases() -> list[tuple]:
-    q = _random(4, 3, seed=1).softmax(1)
-    return [(0.1, q[i], _random(3, 3, seed=i), torch.eye(3, dtype=torch.float64)[i % 3] - q[(i + 1) % 4]) for i in range(4)]
+    q = random(4, 3, seed=1).softmax(1)
+    return [(0.1, q[i], random(3, 3, seed=i), torch.eye(3, dtype=torch.float64)[i % 3] - q[(i + 1) % 4]) for i in range(4)]
 
 
 def jacobian_of_softmax(answer: Callable) -> Outcome:
     """Check ``answer(q) -> (K, K)``: the Jacobian of the softmax at logits whose softmax is q (K,)."""
-    cases = [(_random(k, seed=k).softmax(0),) for k in (2, 3, 5)]
+    cases = [(random(k, seed=k).softmax(0),) for k in (2, 3, 5)]
     return compare(
         answer,
         cases,
@@ -161,8 +89,8 @@ def slope_on_log_axes(answer: Callable) -> Outcome:
 
 def change_from_a_batch(answer: Callable) -> Outcome:
     """Check ``answer(eta, q_o, K_o, errors) -> (K,)``: one step on the mean loss of B samples; K_o (B, K, K), errors (B, K)."""
-    q = _random(3, seed=5).softmax(0)
-    cases = [(0.1, q, _random(b, 3, 3, seed=b), _random(b, 3, seed=b + 10)) for b in (2, 5)]
+    q = random(3, seed=5).softmax(0)
+    cases = [(0.1, q, random(b, 3, 3, seed=b), random(b, 3, seed=b + 10)) for b in (2, 5)]
 
     def total(eta, q, k, e):
         return eta * softmax_jacobian(q) @ torch.einsum("bij,bj->i", k, e)
@@ -209,7 +137,7 @@ def _network_cases() -> list[tuple]:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             model = mlp((5, 7, 6, 3), activation).double()  # two hidden layers: with one, every K x K block is symmetric
-        cases.append((model, _random(4, 5, seed=seed), _random(2, 5, seed=seed + 1)))
+        cases.append((model, random(4, 5, seed=seed), random(2, 5, seed=seed + 1)))
     return cases
 
 
@@ -251,7 +179,7 @@ def pseudo_ntk(answer: Callable) -> Outcome:
 
 def linear_layer_share(answer: Callable) -> Outcome:
     """Check ``answer(a1, b1, a2, b2) -> (N, M)``: a linear layer's share of the kernel, weights and biases."""
-    cases = [(_random(4, 6), _random(4, 3, seed=1), _random(5, 6, seed=2), _random(5, 3, seed=3))]
+    cases = [(random(4, 6), random(4, 3, seed=1), random(5, 6, seed=2), random(5, 3, seed=3))]
     return compare(
         answer,
         cases,
