@@ -130,11 +130,15 @@ def main() -> int:
     """Write or check the notebooks; return 1 when a check fails."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--check", action="store_true")
-    if parser.parse_args().check:
+    parser.add_argument("only", nargs="*", help="words: generate the notebooks whose path holds one of them (default: all)")
+    args = parser.parse_args()
+    if args.check:
         wrong = out_of_step()
         print("\n".join(f"{name}: out of step; run make notebooks" for name in wrong) or "all notebooks are in step")
         return bool(wrong)
     for source, target, cleared in sources():
+        if args.only and not any(word in str(target) for word in args.only):
+            continue
         notebook = run(generate(source, target, cleared), target.parent)
         target.parent.mkdir(exist_ok=True)
         beside = target.with_suffix(".part")
