@@ -134,7 +134,8 @@ def forgetting_run(
     """Train for some iterations and watch, at each, what the step does to the batch before (Guo et al., 2024, Algorithm 2).
 
     A sample of the batch at t is forgotten at t + 1 where the model has it right before the step on the batch at t + 1
-    and wrong after it. The model is trained in place, in eval mode (the papers' LeNet-5 has no mode).
+    and wrong after it. The model is trained in place, in eval mode, or its tangents would be undefined: BatchNorm keeps
+    the running statistics that it has, Dropout is off.
 
     Args:
         model: gives logits (N, K).

@@ -39,9 +39,10 @@ def over_seeds(
     preset: str,
     config,
     data,
-    one_seed: Callable[[int], list[dict]],
+    one_seed: Callable[..., list[dict]],
     *,
     device: torch.device,
+    parts: Sequence[tuple] = ((),),
     folder: str | Path | None = None,
     progress: bool = True,
 ) -> Result:
@@ -55,8 +56,9 @@ def over_seeds(
         preset: of the config.
         config: a dataclass with a field ``seeds``.
         data: the data set, for its checksum.
-        one_seed: from a seed to its rows, dicts of plain numbers, strings and lists; "seed" is added to each.
+        one_seed: from a seed (and a part) to its rows, dicts of plain numbers, strings and lists; "seed" is added to each.
         device: what the seeds run on.
+        parts: further arguments of ``one_seed``, where a seed takes long: each seed is then kept part by part.
         folder: of the results; None keeps nothing.
         progress: show a bar.
 
@@ -65,13 +67,14 @@ def over_seeds(
     """
     kept = None if folder is None else Path(folder) / name / f".{preset}-{_fingerprint(config, data)}"
     rows, seconds = [], 0.0
-    for seed in tqdm(config.seeds, desc=f"{name}, seeds", disable=not progress):
-        path = None if kept is None else kept / f"{seed}.json"
+    units = [(seed, *part) for seed in config.seeds for part in parts]
+    for seed, *part in tqdm(units, desc=f"{name}, seeds", disable=not progress):
+        path = None if kept is None else kept / f"{'-'.join(map(str, (seed, *part)))}.json"
         if path is not None and path.exists():
             done = json.loads(path.read_text())
         else:
             start = time.perf_counter()
-            found = [{"seed": seed, **_plain(row)} for row in one_seed(seed)]
+            found = [{"seed": seed, **_plain(row)} for row in one_seed(seed, *part)]
             done = {"rows": found, "seconds": time.perf_counter() - start}
             if path is not None:
                 _write(path, done)

@@ -196,10 +196,10 @@ def train_ensemble(
 
     Member m ends with the weights that ``train(copy, x[subsets[m]], y[subsets[m]], seed=seed + m)`` would give it: the
     same batches, the same SGD. Every sample is visited once an epoch, and the logits of that visit are kept, which is
-    what Algorithm 1 of Guo et al. (2024) adds up.
+    what Algorithm 1 of Guo et al. (2024) adds up. The models end in eval mode.
 
     Args:
-        models: one module, whose weights all members start from, or M modules. They are not changed.
+        models: one module, whose weights all members start from, or M modules. Their weights are not changed.
         x: (N, ...), on the models' device.
         y: integer labels (N,).
         subsets: indices into x, (M, n).

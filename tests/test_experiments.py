@@ -67,6 +67,26 @@ def test_a_killed_run_keeps_its_seeds_and_goes_on(tmp_path, monkeypatch, capsys)
     assert [p.name for p in (tmp_path / "forgetting_prediction").iterdir()] == ["smoke.json"]  # nothing is left over
 
 
+def test_long_seeds_are_kept_part_by_part(tmp_path):
+    config = find("forgetting_prediction").Config("digits", seeds=(0, 1))
+    made = []
+
+    def one_seed(seed, word, number):
+        made.append((seed, word, number))
+        if len(made) == 3:
+            raise KeyboardInterrupt
+        return [{"word": word, "number": number}]
+
+    def run():
+        how = {"device": torch.device("cpu"), "folder": tmp_path, "progress": False, "parts": [("a", 1), ("b", 2)]}
+        return results.over_seeds("x", "smoke", config, ntk.load("digits", limit=3), one_seed, **how)
+
+    with pytest.raises(KeyboardInterrupt):
+        run()
+    assert [(r["seed"], r["word"]) for r in run().rows] == [(0, "a"), (0, "b"), (1, "a"), (1, "b")]
+    assert made == [(0, "a", 1), (0, "b", 2), (1, "a", 1), (1, "a", 1), (1, "b", 2)]
+
+
 def test_kept_seeds_of_another_config_are_not_taken(tmp_path):
     module, run = find("forgetting_prediction"), {}
     for lr in (0.5, 0.1):

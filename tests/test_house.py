@@ -213,6 +213,27 @@ def test_figures_draw():
         ntk.plots.bars({"a": 1.0, "b": 2.0}, "seconds"),
         ntk.plots.lines([1, 2], {"a": [1, 2]}, "x", "y"),
     ]
+    rows = {"x": {"p": 0.25, "q": 0.75}, "y": {"p": 1.0, "q": 0.0}}
+    figures += [
+        ntk.plots.curves({"": {"a": g, "b": g[0]}}, "x", "y"),
+        ntk.plots.curves({str(i): {"a": [1, 2]} for i in range(7)}, "x", "y", x=[1, 10], log="xy"),
+        ntk.plots.scatters({"a": (g[0], g[1]), "b": (g[0], -g[0])}, "x", "y"),
+        ntk.plots.histograms({"a": {"p": g, "q": g + 1}}, "x", log=True),
+        ntk.plots.shares(rows),
+        ntk.plots.arrows({"a": {"u": (1.0, 0.5), "v": (-1.0, 0.0)}}, dashed=["v"]),
+        ntk.plots.gallery(torch.rand(2, 3, 1, 8, 8), "ab", "xyz"),
+        ntk.plots.gallery(torch.rand(1, 2, 3, 8, 8)),
+        ntk.plots.groups({"a": [1.0, 2.0, 4.0], "b": [3.0]}, "x"),
+    ]
+    mean, spread = figures[6].axes[0].lines[0].get_ydata(), figures[6].axes[0].collections
+    assert torch.allclose(torch.tensor(mean), g.mean(0))
+    assert len(spread) == 1  # one row has no spread
+    assert figures[8].axes[1].get_title().endswith("-1.00")
+    assert [round(bar.get_width(), 2) for bar in figures[10].axes[0].patches] == [0.25, 1.0, 0.75, 0.0]
+    low, high = figures[14].axes[0].lines[1].get_xdata()[0], figures[14].axes[0].collections[0].get_segments()[0][:, 0]
+    half = 4.302653 * torch.tensor([1.0, 2.0, 4.0]).std().item() / 3**0.5  # Student's t, two degrees of freedom
+    assert low == pytest.approx(7 / 3)
+    assert list(high) == pytest.approx([7 / 3 - half, 7 / 3 + half])
     panels = figures[1].axes
     assert panels[1].get_title().endswith("outside)")
     assert figures[3].axes[0].images[0].get_array().shape == (6, 6)

@@ -51,32 +51,32 @@ def run(config: Config, preset: str = "class", progress: bool = True, folder=Non
     data = load(config.data)
     x, y = on_device(data)
 
-    def one_seed(seed: int) -> list[dict]:
+    def one_seed(seed: int, name: str, lr: float, batch_size: int) -> list[dict]:
+        torch.manual_seed(seed)
+        universe, visits = visits_by_size(
+            network_for(x).to(x.device),
+            x,
+            y,
+            config.sizes,
+            epochs=config.epochs,
+            lr=lr,
+            batch_size=batch_size,
+            momentum=config.momentum,
+            weight_decay=config.weight_decay,
+            seed=seed,
+            progress=progress,
+        )
         rows = []
-        for name, lr, batch_size in config.settings:
-            torch.manual_seed(seed)
-            universe, visits = visits_by_size(
-                network_for(x).to(x.device),
-                x,
-                y,
-                config.sizes,
-                epochs=config.epochs,
-                lr=lr,
-                batch_size=batch_size,
-                momentum=config.momentum,
-                weight_decay=config.weight_decay,
-                seed=seed,
-                progress=progress,
-            )
-            for measure in MEASURES:
-                found = {size: difficulty_of(z, y.cpu()[universe.cpu()], measure) for size, z in visits.items()}
-                rho, sizes = difficulty_correlation(found).tolist(), list(found)
-                rows += [
-                    {"setting": name, "measure": measure, "from": a, "to": b, "rho": rho[i][j]}
-                    for i, a in enumerate(sizes)
-                    for j, b in enumerate(sizes)
-                    if i <= j
-                ]
+        for measure in MEASURES:
+            found = {size: difficulty_of(z, y.cpu()[universe.cpu()], measure) for size, z in visits.items()}
+            rho, sizes = difficulty_correlation(found).tolist(), list(found)
+            rows += [
+                {"setting": name, "measure": measure, "from": a, "to": b, "rho": rho[i][j]}
+                for i, a in enumerate(sizes)
+                for j, b in enumerate(sizes)
+                if i <= j
+            ]
         return rows
 
-    return over_seeds("learning_difficulty", preset, config, data, one_seed, device=device(), folder=folder, progress=progress)
+    how = {"device": device(), "parts": config.settings, "folder": folder, "progress": progress}
+    return over_seeds("learning_difficulty", preset, config, data, one_seed, **how)
