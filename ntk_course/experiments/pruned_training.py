@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from ..pruning import el2n, forgetting_score, grand, influence_score, prune_head
 from ..results import Result, over_seeds
 from ..training import device, evaluate
-from ._common import Recipe, both_splits, clusters_of_class, fit, on_device
+from ._common import SHORT, Recipe, both_splits, clusters_of_class, fit, on_device
 from .redundancy import partners
 
 
@@ -46,7 +46,7 @@ class Config:
         few = {"score_models": 3, "score_epochs": 1, "influence_models": 10, "influence_epochs": 2}
         return {
             "smoke": cls("digits", 400, Recipe(3, 0.05), seeds=(0,), **few),
-            "class": cls(recipe=Recipe(epochs=6), seeds=(0, 1, 2), **few),
+            "class": cls(recipe=SHORT, seeds=(0, 1, 2), **few),
             "paper": cls(),
         }[name]
 
