@@ -38,6 +38,7 @@ from .one_step import (
     softmax_jacobian,
     true_change,
 )
+from .path import PathKernel, dpk, epk
 from .pruning import (
     class_support,
     el2n,
@@ -50,6 +51,7 @@ from .pruning import (
 )
 from .tangents import explicit_is_cheaper
 from .training import Ensemble, History, cosine, device, evaluate, step_decay, train, train_ensemble
+from .training_path import TrainingPath, load_path, train_path
 
 __version__ = "0.1.0"
 
@@ -62,17 +64,21 @@ __all__ = [
     "History",
     "PREDICTORS",
     "Partners",
+    "PathKernel",
     "Predictor",
     "Relation",
     "Scores",
+    "TrainingPath",
     "checks",
     "class_support",
     "closest_partners",
     "cosine",
     "device",
     "difficulty_correlation",
+    "dpk",
     "el2n",
     "entk",
+    "epk",
     "evaluate",
     "event_scores",
     "explicit_is_cheaper",
@@ -89,6 +95,7 @@ __all__ = [
     "learning_difficulty",
     "lenet5",
     "load",
+    "load_path",
     "lpntk",
     "mlp",
     "nested_subsets",
@@ -101,8 +108,8 @@ __all__ = [
     "prune_head",
     "redundant",
     "relations",
-    "results",
     "resnet18",
+    "results",
     "scores_per_iteration",
     "sgd_step",
     "signs",
@@ -112,6 +119,7 @@ __all__ = [
     "tangent_kernel",
     "train",
     "train_ensemble",
+    "train_path",
     "true_change",
     "visits_by_size",
     "widgets",

@@ -1,0 +1,195 @@
+r"""Path kernels: a network trained by steps is, exactly, a sum over its training points (Bell et al., 2023).
+
+Along a step from :math:`w_s` to :math:`w_{s+1}` a test output changes by
+:math:`f_{s+1}(x) - f_s(x) = \int_0^1 J_{w_s(t)}(x)\,dt \cdot (w_{s+1} - w_s)`, and the step is a sum of training
+gradients at :math:`w_s`. The integral on the test side is what makes the kernel exact; how it is evaluated is a
+:class:`ntk_course.quadrature.Quadrature`.
+"""
+
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+from torch.func import jacrev, jvp, vmap
+from tqdm.auto import tqdm
+
+from . import validate
+from .quadrature import Quadrature, breakpoints, pieces
+from .quadrature import quadrature as rule_of
+from .training_path import TrainingPath
+
+# Bytes of one layer's activations in a forward-mode pass over several directions.
+_CACHE = 2**24
+
+
+@dataclass(frozen=True, eq=False)
+class PathKernel:
+    r"""A path kernel between test and training points, and what the network is made of.
+
+    Attributes:
+        gram: :math:`\sum_s \frac{\eta_s}{B} \int \langle J_{s,t}(x_n), J_s(x_m)\rangle dt`, step sizes inside and nowhere
+            else, (N_test, N_train, K, K).
+        initial: b, the output before training, (N_test, K).
+        points: each training point's contribution to each output, (N_test, N_train, K).
+        first: coefficients :math:`a_{m,0} = -\partial L/\partial f` before training, (N_train, K).
+        steps: each step's contribution, (S, N_test, K), or None where not asked for.
+    """
+
+    gram: Tensor = field(repr=False)
+    initial: Tensor = field(repr=False)
+    points: Tensor = field(repr=False)
+    first: Tensor = field(repr=False)
+    steps: Tensor | None = field(default=None, repr=False)
+
+    def predict(self, initial: Tensor | None = None) -> Tensor:
+        r"""Return the kernel ensemble's output, :math:`b + \sum_s \sum_i K_s(x, x_i)\,a_{i,s}`, (N_test, K) (Thm 3.6).
+
+        Args:
+            initial: another b, (K,) or (N_test, K), for Remark 1; by default the network's own.
+        """
+        return (self.initial if initial is None else initial) + self.points.sum(1)
+
+    def machine(self) -> Tensor:
+        r"""Return the single kernel machine's output, :math:`b + \sum_i K(x, x_i)\,a_{i,0}`, (N_test, K) (Thm 3.7).
+
+        It equals :meth:`predict` where the coefficients are constant along the path, so for the loss "log_softmax".
+        """
+        return self.initial + torch.einsum("nmij,mj->ni", self.gram, self.first)
+
+
+def dpk(path: TrainingPath, x_test: Tensor, **options) -> PathKernel:
+    """Compute the discrete path kernel: test gradients at the start of each step (Domingos, 2020; Fig 2 of Bell et al.).
+
+    Args:
+        path: from :func:`ntk_course.train_path`.
+        x_test: (N_test, ...).
+        **options: per_step, memory and progress of :func:`epk`.
+
+    Returns:
+        A :class:`PathKernel`; its prediction misses the network by a term of first order in the step size.
+
+    Example:
+        >>> (dpk(path, x_test).predict() - path.log_probs(x_test)).abs().max()
+    """
+    return epk(path, x_test, "left", 1, **options)
+
+
+def epk(
+    path: TrainingPath,
+    x_test: Tensor,
+    quadrature: str = "gauss",
+    nodes: int = 4,
+    *,
+    per_step: bool = False,
+    memory: int = 2**30,
+    progress: bool = False,
+) -> PathKernel:
+    r"""Compute the exact path kernel between test points and the training points of a path (Bell et al., 2023, Def. 3.4).
+
+    Step s moves the weights by :math:`-\eta_s \sum_{r \le s} \mu^{s-r} g_r`, so the gradient of step r meets the test
+    Jacobians of all later steps: :math:`T_r = \eta_r \bar J_r + \mu T_{r+1}`, found backwards; without momentum it is
+    :math:`\eta_r \bar J_r`. The kernel of step r is :math:`\frac1B T_r(x)\,J_r(x_i)^\top`. The training Jacobian is never
+    formed: its product with each row of :math:`T_r` is one forward-mode pass.
+
+    Args:
+        path: from :func:`ntk_course.train_path`.
+        x_test: (N_test, ...).
+        quadrature: "gauss" (smooth networks), "piecewise" (ReLU, max pooling), "left" or "midpoint".
+        nodes: of the rule, or of each smooth piece.
+        per_step: keep each step's contribution too.
+        memory: bytes for the test Jacobians of one block of test points.
+        progress: show a bar over the steps.
+
+    Returns:
+        A :class:`PathKernel` in the path's dtype, on the model's device.
+
+    Raises:
+        TypeError, ValueError: bad inputs, an unknown rule, nodes below 1; ArithmeticError: non-finite weights on the path,
+        with the step.
+
+    Example:
+        >>> kernel = epk(path, x_test, "piecewise", 4)
+        >>> (kernel.predict() - path.log_probs(x_test)).abs().max()  # rounding
+    """
+    rule = rule_of(quadrature, nodes, path.weights.dtype)
+    like = validate.parameters(path.model)[0]
+    x_test = validate.inputs(x_test, like, "x_test")
+    if x_test.shape[1:] != path.x.shape[1:]:
+        raise ValueError(f"x_test: got samples of shape {tuple(x_test.shape[1:])}; wanted {tuple(path.x.shape[1:])}")
+    for s, weights in enumerate(path.weights):
+        if not torch.isfinite(weights).all():
+            raise ArithmeticError(f"path: got non-finite weights at step {s} of {len(path) - 1}; wanted finite ones")
+    initial = path.outputs(x_test, 0)
+    row = initial.shape[1] * path.weights.shape[1] * path.weights.element_size()
+    size = max(1, validate.positive(memory, "memory") // (4 * row))
+    parts = [
+        _block(path, part, quadrature, rule, per_step, progress)
+        for part in tqdm(x_test.split(size), desc="test points", unit="block", disable=not progress or len(x_test) <= size)
+    ]
+    gram, points, steps = zip(*parts, strict=True)
+    first = path.coefficients(0, torch.arange(len(path.x), device=x_test.device))
+    return PathKernel(torch.cat(gram), initial, torch.cat(points), first, torch.cat(steps, dim=1) if per_step else None)
+
+
+def _block(path, x, name, rule, per_step, progress) -> tuple[Tensor, Tensor, Tensor | None]:
+    k = path.outputs(x[:1], 0).shape[1]
+    gram = x.new_zeros(len(x), len(path.x), k, k)
+    points = x.new_zeros(len(x), len(path.x), k)
+    steps = x.new_zeros(len(path) - 1, len(x), k) if per_step else None
+    carried = None
+    for s in tqdm(reversed(range(len(path) - 1)), total=len(path) - 1, desc="steps", unit="step", disable=not progress):
+        mean = path.lrs[s] * mean_jacobian(path, s, x, name, rule)
+        carried = mean if carried is None or not path.momentum else mean + path.momentum * carried
+        batch = path.batches[s].to(x.device)
+        kernel = _against_training(path, s, batch, carried) / len(batch)
+        shares = torch.einsum("nbij,bj->nbi", kernel, path.coefficients(s, batch))
+        gram[:, batch] += kernel
+        points[:, batch] += shares
+        if per_step:
+            steps[s] = shares.sum(1)
+    return gram, points, steps
+
+
+def mean_jacobian(path: TrainingPath, step: int, x: Tensor, name: str, rule: Quadrature) -> Tensor:
+    r"""Average the Jacobian over a step, :math:`\int_0^1 J_{w_s(t)}(x)\,dt`, (N, K, d).
+
+    Args:
+        path: as in :func:`epk`.
+        step: s.
+        x: (N, ...).
+        name: of the rule; "piecewise" applies ``rule`` between each sample's breakpoints.
+        rule: on [0, 1].
+
+    Example:
+        >>> mean_jacobian(path, 0, x, "gauss", quadrature("gauss", 4)) @ (path.weights[1] - path.weights[0])
+    """
+    start = path.weights[step].to(x.device)
+    change = path.weights[step + 1].to(x.device) - start
+
+    def output(flat: Tensor, one: Tensor) -> Tensor:
+        return path.output(path.unflatten(flat), one[None])[0]
+
+    if name != "piecewise":
+        jacobian = vmap(jacrev(output), (None, 0))
+        return sum(w * jacobian(start + t * change, x) for t, w in zip(*rule, strict=True))
+    own = pieces(breakpoints(path.model, path.unflatten(start), path.unflatten(change), x), rule)
+    jacobian, total = vmap(jacrev(output)), None
+    for t, w in zip(own.nodes.to(x).T, own.weights.to(x).T, strict=True):
+        used = w.nonzero()[:, 0]  # samples with fewer pieces are done
+        part = w[used, None, None] * jacobian(start + t[used, None] * change, x[used])
+        total = part if total is None else total.index_add(0, used, part)
+    return total
+
+
+def _against_training(path: TrainingPath, step: int, batch: Tensor, rows: Tensor) -> Tensor:
+    """Multiply rows (N, K, d) with the training Jacobians of a batch, (N, B, K, K), by forward-mode passes."""
+    params, x = path.unflatten(path.weights[step].to(rows.device)), path.x[batch]
+
+    def along(row: Tensor) -> Tensor:
+        return jvp(lambda p: path.output(p, x), (params,), (path.unflatten(row),))[1]
+
+    # as many directions at a time as leave a layer's activations in the cache
+    widest = max(x[0].numel(), *(p.shape[0] for p in params.values()))
+    together = max(1, _CACHE // (len(batch) * widest * rows.element_size()))
+    out = vmap(along, chunk_size=together)(rows.flatten(0, 1))
+    return out.view(*rows.shape[:2], *out.shape[1:]).transpose(1, 2)
