@@ -39,6 +39,7 @@ from .one_step import (
     true_change,
 )
 from .path import PathKernel, dpk, epk
+from .path_machines import logit_uncertainty, per_class, support_vectors, symmetric_gram, weighted_gram
 from .pruning import (
     class_support,
     el2n,
@@ -96,10 +97,12 @@ __all__ = [
     "lenet5",
     "load",
     "load_path",
+    "logit_uncertainty",
     "lpntk",
     "mlp",
     "nested_subsets",
     "network_for",
+    "per_class",
     "plots",
     "pntk",
     "predict_forgetting",
@@ -116,12 +119,15 @@ __all__ = [
     "small_cnn",
     "softmax_jacobian",
     "step_decay",
+    "support_vectors",
+    "symmetric_gram",
     "tangent_kernel",
     "train",
     "train_ensemble",
     "train_path",
     "true_change",
     "visits_by_size",
+    "weighted_gram",
     "widgets",
     "zero_output_layer",
 ]

@@ -29,7 +29,7 @@ LAYERS = [
     ["one_step"],
     ["interactions", "difficulty", "forgetting"],
     ["pruning", "training_path", "quadrature"],
-    ["path"],
+    ["path", "path_machines"],
     ["results", "plots", "widgets", "checks"],
     ["experiments"],
     ["cli"],
