@@ -6,20 +6,41 @@ gradients at :math:`w_s`. The integral on the test side is what makes the kernel
 :class:`ntk_course.quadrature.Quadrature`.
 """
 
+import copy
 from dataclasses import dataclass, field
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.func import jacrev, jvp, vmap
+from torch.utils.flop_counter import FlopCounterMode
 from tqdm.auto import tqdm
 
 from . import validate
 from .quadrature import Quadrature, breakpoints, pieces
 from .quadrature import quadrature as rule_of
+from .tangents import Survey, Tangents, survey, tangent_features, tangent_product
 from .training_path import TrainingPath
 
 # Bytes of one layer's activations in a forward-mode pass over several directions.
 _CACHE = 2**24
+
+
+class Features:
+    """Tangent features of the path's output f at any weights, K rows a sample."""
+
+    def __init__(self, path: TrainingPath, x: Tensor):
+        last = [nn.LogSoftmax(1)] if path.loss == "log_softmax" else []
+        self._inner = copy.deepcopy(path.model)
+        self._model, self._x = nn.Sequential(self._inner, *last), x
+        self._known: Survey = survey(self._model, x, "x")
+        k = self._known.num_outputs
+        self._c = torch.eye(k, dtype=x.dtype, device=x.device).expand(len(x), k, k)
+
+    def __call__(self, flat: Tensor) -> Tangents:
+        """Return the features at flattened weights (d,)."""
+        trainable = [p for p in self._inner.parameters() if p.requires_grad]
+        nn.utils.vector_to_parameters(flat.to(self._x.device), trainable)
+        return tangent_features(self._model, self._x, self._c, len(self._x) / 2, self._known)
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,7 +110,8 @@ def epk(
     Step s moves the weights by :math:`-\eta_s \sum_{r \le s} \mu^{s-r} g_r`, so the gradient of step r meets the test
     Jacobians of all later steps: :math:`T_r = \eta_r \bar J_r + \mu T_{r+1}`, found backwards; without momentum it is
     :math:`\eta_r \bar J_r`. The kernel of step r is :math:`\frac1B T_r(x)\,J_r(x_i)^\top`. The training Jacobian is never
-    formed: its product with each row of :math:`T_r` is one forward-mode pass.
+    formed: either both sides stay in layer factors and the nodes are added up in the kernel, or each row of :math:`T_r`
+    takes one forward-mode pass; the cheaper is chosen by counting.
 
     Args:
         path: from :func:`ntk_course.train_path`.
@@ -136,18 +158,73 @@ def _block(path, x, name, rule, per_step, progress) -> tuple[Tensor, Tensor, Ten
     gram = x.new_zeros(len(x), len(path.x), k, k)
     points = x.new_zeros(len(x), len(path.x), k)
     steps = x.new_zeros(len(path) - 1, len(x), k) if per_step else None
+    by_factors = not path.momentum and factors_are_cheaper(path, x[:1], len(rule.nodes))
     carried = None
     for s in tqdm(reversed(range(len(path) - 1)), total=len(path) - 1, desc="steps", unit="step", disable=not progress):
-        mean = path.lrs[s] * mean_jacobian(path, s, x, name, rule)
-        carried = mean if carried is None or not path.momentum else mean + path.momentum * carried
         batch = path.batches[s].to(x.device)
-        kernel = _against_training(path, s, batch, carried) / len(batch)
+        if by_factors:
+            kernel = _by_factors(path, s, batch, x, name, rule)
+        else:
+            mean = path.lrs[s] * mean_jacobian(path, s, x, name, rule)
+            carried = mean + path.momentum * carried if path.momentum and carried is not None else mean
+            kernel = _against_training(path, s, batch, carried)
+        kernel /= len(batch)
         shares = torch.einsum("nbij,bj->nbi", kernel, path.coefficients(s, batch))
         gram[:, batch] += kernel
         points[:, batch] += shares
         if per_step:
             steps[s] = shares.sum(1)
     return gram, points, steps
+
+
+def factors_are_cheaper(path: TrainingPath, one: Tensor, nodes: int) -> bool:
+    r"""Decide by counting multiply-adds a pair of points whether to stay with layer factors at every node.
+
+    Factors cost :math:`Q\,(\sum_\ell (p_\ell + K^2 q_\ell + K^2) + K^2 D)`, with D numbers of formed gradients; averaging the
+    test Jacobian first costs K forward-mode passes, each about one forward pass.
+
+    Args:
+        path: as in :func:`epk`.
+        one: any sample, (1, ...).
+        nodes: Q.
+
+    Returns:
+        True when the factors take no more operations.
+
+    Example:
+        >>> factors_are_cheaper(path, x[:1], nodes=4)
+    """
+    found = Features(path, one)(path.weights[0])
+    k, each = found.dense.shape[1], 0
+    for a, b in found.factors:
+        each += a.shape[1] ** 2 * (a.shape[2] + k * k * (b.shape[3] + 1))
+    with FlopCounterMode(display=False) as counter:
+        path.outputs(one, 0)
+    return nodes * (each + k * k * found.dense.shape[2]) <= k * counter.get_total_flops() / 2
+
+
+def _by_factors(path: TrainingPath, step: int, batch: Tensor, x: Tensor, name: str, rule: Quadrature) -> Tensor:
+    """Add up Gram blocks over the nodes; samples with kinks inside the step, few of them, go by their average Jacobian."""
+    start, end = path.weights[step].to(x.device), path.weights[step + 1].to(x.device)
+    smooth = torch.ones(len(x), dtype=torch.bool, device=x.device)
+    if name == "piecewise":
+        inside = breakpoints(path.model, path.unflatten(start), path.unflatten(end - start), x)
+        smooth = torch.tensor([len(b) == 0 for b in inside], device=x.device)
+    kernel = None
+    if smooth.any():
+        training, test = Features(path, path.x[batch])(start), Features(path, x[smooth])
+        for t, w in zip(*rule, strict=True):
+            part = path.lrs[step] * w * tangent_product(test(start + t * (end - start)), training).transpose(1, 2)
+            kernel = part if kernel is None else kernel.add_(part)
+    if smooth.all():
+        return kernel
+    rows = path.lrs[step] * mean_jacobian(path, step, x[~smooth], name, rule)
+    kinked = _against_training(path, step, batch, rows)
+    out = kinked.new_empty(len(x), *kinked.shape[1:])
+    out[~smooth] = kinked
+    if kernel is not None:
+        out[smooth] = kernel
+    return out
 
 
 def mean_jacobian(path: TrainingPath, step: int, x: Tensor, name: str, rule: Quadrature) -> Tensor:

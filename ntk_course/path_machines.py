@@ -1,33 +1,15 @@
 """Path kernels as kernels: the symmetric Gram matrix, the weighted kernel of Chen et al., uncertainty, support vectors."""
 
-import copy
-
 import torch
 from scipy.linalg import cho_factor, cho_solve
 from sklearn.svm import SVC
-from torch import Tensor, nn
+from torch import Tensor
 
 from . import validate
+from .path import Features
 from .quadrature import quadrature as rule_of
-from .tangents import Survey, Tangents, survey, tangent_features, tangent_product
+from .tangents import Tangents, tangent_product
 from .training_path import TrainingPath
-
-
-class _Features:
-    """Tangent features of the path's output f at any weights, K rows a sample."""
-
-    def __init__(self, path: TrainingPath, x: Tensor):
-        last = [nn.LogSoftmax(1)] if path.loss == "log_softmax" else []
-        self._inner = copy.deepcopy(path.model)
-        self._model, self._x = nn.Sequential(self._inner, *last), x
-        self._known: Survey = survey(self._model, x, "x")
-        k = self._known.num_outputs
-        self._c = torch.eye(k, dtype=x.dtype, device=x.device).expand(len(x), k, k)
-
-    def __call__(self, flat: Tensor) -> Tangents:
-        trainable = [p for p in self._inner.parameters() if p.requires_grad]
-        nn.utils.vector_to_parameters(flat.to(self._x.device), trainable)
-        return tangent_features(self._model, self._x, self._c, len(self._x) / 2, self._known)
 
 
 def symmetric_gram(path: TrainingPath, x: Tensor, training: Tensor, quadrature: str = "gauss", nodes: int = 4) -> Tensor:
@@ -62,7 +44,7 @@ def symmetric_gram(path: TrainingPath, x: Tensor, training: Tensor, quadrature: 
         raise ValueError(f"training: got {training.dtype} of shape {tuple(training.shape)}; wanted bool, ({len(x)},)")
     rule, total = rule_of(quadrature, nodes, x.dtype), None
     sides = [(x[mask], mask) for mask in (training, ~training)]
-    features = [_Features(path, points) if len(points) else None for points, _ in sides]
+    features = [Features(path, points) if len(points) else None for points, _ in sides]
     order = torch.cat([mask.nonzero()[:, 0] for _, mask in sides]).argsort()
     for s in range(len(path) - 1):
         start, end = path.weights[s], path.weights[s + 1]
@@ -99,7 +81,7 @@ def weighted_gram(path: TrainingPath, x: Tensor, y: Tensor) -> Tensor:
     x = validate.inputs(x, validate.parameters(path.model)[0])
     points = TrainingPath(path.model, x, y, path.weights, path.batches, path.lrs, path.momentum, path.loss)
     y = validate.labels(y, len(x), path.outputs(x[:1]).shape[1], x)
-    features, total = _Features(path, x), None
+    features, total = Features(path, x), None
     for s in range(len(path) - 1):
         one = features(path.weights[s])
         weight = points.coefficients(s, torch.arange(len(x), device=x.device)).norm(dim=1)

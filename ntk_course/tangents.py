@@ -164,18 +164,20 @@ def tangent_product(f: Tangents, g: Tangents) -> Tensor:
     (n, r, d), (m, s, e) = f.dense.shape, g.dense.shape
     if d != e or len(f.factors) != len(g.factors):
         raise ValueError(f"tangents: got features of two layouts ({d} and {e} dense); wanted one model and one plan")
-    out = (f.dense.reshape(n * r, d) @ g.dense.reshape(m * s, d).T).view(n, r, m, s)
+    # Samples of the second block run innermost, whatever S is: long rows are what a processor multiplies fast.
+    out = (f.dense.reshape(n * r, d) @ g.dense.transpose(0, 1).reshape(s * m, d).T).view(n, r, s, m)
     for (a, b), (a2, b2) in zip(f.factors, g.factors, strict=True):
         t, u = a.shape[1], a2.shape[1]
+        b2 = b2.transpose(0, 1).flatten(0, 2)
         step = max(1, _WORKSPACE // (r * t * m * s * u))
         for rows in (slice(i, i + step) for i in range(0, n, step)):
-            inputs = (a[rows].flatten(0, 1) @ a2.flatten(0, 1).T).view(-1, 1, t, m, 1, u)
-            cotangents = (b[rows].flatten(0, 2) @ b2.flatten(0, 2).T).view(-1, r, t, m, s, u)
+            inputs = (a[rows].flatten(0, 1) @ a2.flatten(0, 1).T).view(-1, 1, t, 1, m, u)
+            cotangents = (b[rows].flatten(0, 2) @ b2.T).view(-1, r, t, s, m, u)
             if t == u == 1:
                 out[rows].addcmul_(inputs[:, :, 0, ..., 0], cotangents[:, :, 0, ..., 0])
             else:
                 out[rows] += cotangents.mul_(inputs).sum(dim=(2, 5))
-    return out
+    return out.transpose(2, 3)
 
 
 def _record(model: nn.Module, x: Tensor) -> tuple[list[_Call], Tensor]:
