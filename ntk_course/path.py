@@ -28,19 +28,27 @@ _CACHE = 2**24
 class Features:
     """Tangent features of the path's output f at any weights, K rows a sample."""
 
-    def __init__(self, path: TrainingPath, x: Tensor):
+    def __init__(self, path: TrainingPath, x: Tensor, pairs: float | None = None):
+        """Survey the model once; both sides of a product need the same ``pairs``, see :func:`explicit_is_cheaper`."""
         last = [nn.LogSoftmax(1)] if path.loss == "log_softmax" else []
         self._inner = copy.deepcopy(path.model)
-        self._model, self._x = nn.Sequential(self._inner, *last), x
+        self._model, self._pairs = nn.Sequential(self._inner, *last), pairs or len(x) / 2
         self._known: Survey = survey(self._model, x, "x")
-        k = self._known.num_outputs
-        self._c = torch.eye(k, dtype=x.dtype, device=x.device).expand(len(x), k, k)
+        self._x = x
+
+    def of(self, x: Tensor) -> "Features":
+        """Return the features of other samples, of the same plan."""
+        other = copy.copy(self)
+        other._x = x
+        return other
 
     def __call__(self, flat: Tensor) -> Tangents:
         """Return the features at flattened weights (d,)."""
         trainable = [p for p in self._inner.parameters() if p.requires_grad]
         nn.utils.vector_to_parameters(flat.to(self._x.device), trainable)
-        return tangent_features(self._model, self._x, self._c, len(self._x) / 2, self._known)
+        k = self._known.num_outputs
+        c = torch.eye(k, dtype=self._x.dtype, device=self._x.device).expand(len(self._x), k, k)
+        return tangent_features(self._model, self._x, c, self._pairs, self._known)
 
 
 @dataclass(frozen=True, eq=False)
@@ -159,11 +167,13 @@ def _block(path, x, name, rule, per_step, progress) -> tuple[Tensor, Tensor, Ten
     points = x.new_zeros(len(x), len(path.x), k)
     steps = x.new_zeros(len(path) - 1, len(x), k) if per_step else None
     by_factors = not path.momentum and factors_are_cheaper(path, x[:1], len(rule.nodes))
+    pairs = len(x) * len(path.x) / (len(x) + len(path.x))  # one plan for both sides of every product
+    test = Features(path, x, pairs) if by_factors else None
     carried = None
     for s in tqdm(reversed(range(len(path) - 1)), total=len(path) - 1, desc="steps", unit="step", disable=not progress):
         batch = path.batches[s].to(x.device)
         if by_factors:
-            kernel = _by_factors(path, s, batch, x, name, rule)
+            kernel = _by_factors(path, s, batch, x, test, name, rule)
         else:
             mean = path.lrs[s] * mean_jacobian(path, s, x, name, rule)
             carried = mean + path.momentum * carried if path.momentum and carried is not None else mean
@@ -203,28 +213,21 @@ def factors_are_cheaper(path: TrainingPath, one: Tensor, nodes: int) -> bool:
     return nodes * (each + k * k * found.dense.shape[2]) <= k * counter.get_total_flops() / 2
 
 
-def _by_factors(path: TrainingPath, step: int, batch: Tensor, x: Tensor, name: str, rule: Quadrature) -> Tensor:
+def _by_factors(path, step: int, batch: Tensor, x: Tensor, test: Features, name: str, rule: Quadrature) -> Tensor:
     """Add up Gram blocks over the nodes; samples with kinks inside the step, few of them, go by their average Jacobian."""
     start, end = path.weights[step].to(x.device), path.weights[step + 1].to(x.device)
-    smooth = torch.ones(len(x), dtype=torch.bool, device=x.device)
+    training, kernel = test.of(path.x[batch])(start), None
+    for t, w in zip(*rule, strict=True):
+        part = path.lrs[step] * w * tangent_product(test(start + t * (end - start)), training)
+        kernel = part if kernel is None else kernel.add_(part)
+    kernel = kernel.transpose(1, 2)
     if name == "piecewise":
         inside = breakpoints(path.model, path.unflatten(start), path.unflatten(end - start), x)
-        smooth = torch.tensor([len(b) == 0 for b in inside], device=x.device)
-    kernel = None
-    if smooth.any():
-        training, test = Features(path, path.x[batch])(start), Features(path, x[smooth])
-        for t, w in zip(*rule, strict=True):
-            part = path.lrs[step] * w * tangent_product(test(start + t * (end - start)), training).transpose(1, 2)
-            kernel = part if kernel is None else kernel.add_(part)
-    if smooth.all():
-        return kernel
-    rows = path.lrs[step] * mean_jacobian(path, step, x[~smooth], name, rule)
-    kinked = _against_training(path, step, batch, rows)
-    out = kinked.new_empty(len(x), *kinked.shape[1:])
-    out[~smooth] = kinked
-    if kernel is not None:
-        out[smooth] = kernel
-    return out
+        kinked = torch.tensor([n for n, b in enumerate(inside) if len(b)], dtype=torch.long, device=x.device)
+        if len(kinked):
+            rows = path.lrs[step] * mean_jacobian(path, step, x[kinked], name, rule)
+            kernel[kinked] = _against_training(path, step, batch, rows)
+    return kernel
 
 
 def mean_jacobian(path: TrainingPath, step: int, x: Tensor, name: str, rule: Quadrature) -> Tensor:
@@ -243,18 +246,19 @@ def mean_jacobian(path: TrainingPath, step: int, x: Tensor, name: str, rule: Qua
     start = path.weights[step].to(x.device)
     change = path.weights[step + 1].to(x.device) - start
 
-    def output(flat: Tensor, one: Tensor) -> Tensor:
-        return path.output(path.unflatten(flat), one[None])[0]
-
-    if name != "piecewise":
-        jacobian = vmap(jacrev(output), (None, 0))
-        return sum(w * jacobian(start + t * change, x) for t, w in zip(*rule, strict=True))
-    own = pieces(breakpoints(path.model, path.unflatten(start), path.unflatten(change), x), rule)
-    jacobian, total = vmap(jacrev(output)), None
-    for t, w in zip(own.nodes.to(x).T, own.weights.to(x).T, strict=True):
-        used = w.nonzero()[:, 0]  # samples with fewer pieces are done
-        part = w[used, None, None] * jacobian(start + t[used, None] * change, x[used])
-        total = part if total is None else total.index_add(0, used, part)
+    if name == "piecewise":
+        own = pieces(breakpoints(path.model, path.unflatten(start), path.unflatten(change), x), rule)
+    else:
+        own = Quadrature(rule.nodes.expand(len(x), -1), rule.weights.expand(len(x), -1))
+    times, weights = own.nodes.to(x), own.weights.to(x)
+    jacobian = vmap(jacrev(lambda flat, one: path.output(path.unflatten(flat), one[None])[0]))
+    total = None
+    sample, node = weights.nonzero(as_tuple=True)  # a sample with fewer pieces has fewer nodes
+    together = max(1, 2 * _CACHE // (start.numel() * start.element_size()))
+    for some, at in zip(sample.split(together), node.split(together), strict=True):
+        part = jacobian(start + times[some, at, None] * change, x[some]) * weights[some, at, None, None]
+        total = x.new_zeros(len(x), *part.shape[1:]) if total is None else total
+        total.index_add_(0, some, part)
     return total
 
 

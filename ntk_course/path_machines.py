@@ -44,7 +44,8 @@ def symmetric_gram(path: TrainingPath, x: Tensor, training: Tensor, quadrature: 
         raise ValueError(f"training: got {training.dtype} of shape {tuple(training.shape)}; wanted bool, ({len(x)},)")
     rule, total = rule_of(quadrature, nodes, x.dtype), None
     sides = [(x[mask], mask) for mask in (training, ~training)]
-    features = [Features(path, points) if len(points) else None for points, _ in sides]
+    plan = Features(path, x)
+    features = [plan.of(points) if len(points) else None for points, _ in sides]
     order = torch.cat([mask.nonzero()[:, 0] for _, mask in sides]).argsort()
     for s in range(len(path) - 1):
         start, end = path.weights[s], path.weights[s + 1]

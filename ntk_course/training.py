@@ -220,7 +220,7 @@ def train_ensemble(
         TypeError, ValueError: bad inputs, labels or indices; ArithmeticError: a loss became NaN or infinite.
 
     Example:
-        >>> halves = torch.randperm(len(x)).view(2, -1)
+        >>> halves = torch.randperm(1436).view(2, -1)
         >>> train_ensemble(mlp((64, 32, 10)), x, y, halves, epochs=5, lr=0.1).logits.shape
         torch.Size([5, 2, 718, 10])
     """
