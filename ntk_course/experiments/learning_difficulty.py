@@ -12,7 +12,6 @@ from ..results import Result, over_seeds
 from ..training import device
 from ._common import on_device
 
-
 SETTINGS = (
     ("Table 4", 0.1, 128, 0.0, 0.0),
     ("Table 5", 0.001, 256, 0.0, 0.0),
