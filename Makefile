@@ -4,6 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+CACHE := _build/.jupyter_cache/global.db
 unexport NTK_COURSE_DATA MPLBACKEND
 
 .PHONY: book test lint unit nbval notebooks benchmark clean
@@ -15,7 +16,9 @@ $(READY): requirements.txt pyproject.toml
 	$(BIN)/pip install --quiet --no-deps --no-build-isolation --editable .
 	touch $@
 
+# The cache of executed pages looks at their code only; here it also goes when the package or a stored result is newer.
 book: $(READY)
+	if [ -n "$$(find ntk_course book/results -name '*.py' -newer $(CACHE) -o -name '*.json' -newer $(CACHE) 2>/dev/null)" ]; then rm -rf _build/.jupyter_cache; fi
 	NTK_COURSE_STATIC=1 PYTHONPATH=tools $(BIN)/jupyter-book build . -W --keep-going
 
 test: lint unit nbval
