@@ -7,6 +7,7 @@ cotangent c chooses the kernel, and one engine computes them all.
 from . import checks, plots, results, widgets
 from .data import Dataset, load
 from .difficulty import difficulty_correlation, learning_difficulty, nested_subsets, visits_by_size
+from .ensemble import Ensemble, train_ensemble
 from .forgetting import (
     PREDICTORS,
     ForgettingRun,
@@ -23,6 +24,7 @@ from .interactions import (
     Partners,
     Relation,
     closest_partners,
+    cosines,
     farthest_point_clustering,
     interchangeable,
     redundant,
@@ -51,7 +53,7 @@ from .pruning import (
     prune_head,
 )
 from .tangents import explicit_is_cheaper
-from .training import Ensemble, History, cosine, device, evaluate, step_decay, train, train_ensemble
+from .training import History, cosine, device, evaluate, step_decay, train
 from .training_path import TrainingPath, load_path, train_path
 
 __version__ = "0.1.0"
@@ -74,6 +76,7 @@ __all__ = [
     "class_support",
     "closest_partners",
     "cosine",
+    "cosines",
     "device",
     "difficulty_correlation",
     "dpk",

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn.functional import one_hot
 
 from . import validate
-from .training import train_ensemble
+from .ensemble import train_ensemble
 
 MEASURES = ("loss", "distance")
 
@@ -74,13 +74,9 @@ def nested_subsets(y: Tensor, sizes: Sequence[int], seed: int = 0) -> dict[int, 
         few = int(counts.argmin())
         raise ValueError(f"sizes: got {order[0]}, but class {few} has only {int(counts[few])} sample(s)")
     generator = torch.Generator().manual_seed(seed)
-    mixed = [members[torch.randperm(len(members), generator=generator)] for members in _by_class(y.cpu(), len(counts))]
-    universe = torch.stack([members[: order[0]] for members in mixed])  # (classes, largest)
+    members = [(y.cpu() == k).nonzero()[:, 0] for k in range(len(counts))]
+    universe = torch.stack([m[torch.randperm(len(m), generator=generator)[: order[0]]] for m in members])  # (classes, largest)
     return {x: universe.view(len(counts), -1, x).transpose(0, 1).reshape(-1, len(counts) * x) for x in order}
-
-
-def _by_class(y: Tensor, num_classes: int) -> list[Tensor]:
-    return [(y == k).nonzero()[:, 0] for k in range(num_classes)]
 
 
 def visits_by_size(

@@ -2,7 +2,7 @@
 
 import copy
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -12,6 +12,7 @@ from tqdm.auto import tqdm
 
 from . import validate
 from .one_step import Step, first_order_change, sgd_step, softmax_jacobian
+from .training import whole_batches
 
 SPACES = ("softmax", "logits")
 
@@ -21,22 +22,21 @@ class Predictor(NamedTuple):
 
     Attributes:
         space: "softmax" adds the first-order change to the probabilities, "logits" to the logits.
-        source: "gradient" takes the SGD step -lr times the batch gradient, "step" the step that was really made.
-        error: "true" p - q in that gradient, or "kappa_tilde", one_hot - 1/K; with "step" there is nothing to choose.
+        step: "true" or "kappa_tilde" for the SGD step of :func:`sgd_step` with that error, "made" for the step that the
+            optimiser really made.
     """
 
     space: str
-    source: str = "gradient"
-    error: str = "true"
+    step: str
 
 
 PREDICTORS = {
-    "kappa tilde, softmax": Predictor("softmax", error="kappa_tilde"),
-    "kappa tilde, logits": Predictor("logits", error="kappa_tilde"),
-    "softmax, gradient": Predictor("softmax"),
-    "softmax, step": Predictor("softmax", "step"),
-    "logits, gradient": Predictor("logits"),
-    "logits, step": Predictor("logits", "step"),
+    "kappa tilde, softmax": Predictor("softmax", "kappa_tilde"),
+    "kappa tilde, logits": Predictor("logits", "kappa_tilde"),
+    "softmax, gradient": Predictor("softmax", "true"),
+    "softmax, step": Predictor("softmax", "made"),
+    "logits, gradient": Predictor("logits", "true"),
+    "logits, step": Predictor("logits", "made"),
 }
 
 
@@ -171,29 +171,23 @@ def forgetting_run(
     validate.positive(iterations, "iterations")
     y = validate.labels(y, len(x), validate.logits(model.eval()(x[:1]), 1).shape[1], x)
     optimizer = torch.optim.SGD(validate.parameters(model), lr=lr, momentum=momentum, weight_decay=weight_decay)
-    batches = _batches(len(x), batch_size, seed)
+    batches = whole_batches(len(x), batch_size, seed)
     previous, rows = next(batches), []
     _step(model, optimizer, x, y, previous)
     for _ in tqdm(range(iterations), desc="iterations", disable=not progress):
         now, before = next(batches), copy.deepcopy(model)
         known = _right(before, x[previous], y[previous])
         loss = _step(model, optimizer, x, y, now)
-        changes = {"step": first_order_change(before, x[previous], _difference(model, before))}
-        for error in {p.error for p in predictors.values() if p.source == "gradient"}:
-            changes[error] = first_order_change(before, x[previous], sgd_step(before, x[now], y[now], lr, error))
-        foreseen = [
-            _foreseen(*changes["step" if p.source == "step" else p.error], y[previous], p.space) for p in predictors.values()
-        ]
+        steps = {
+            how: _difference(model, before) if how == "made" else sgd_step(before, x[now], y[now], lr, how)
+            for how in {p.step for p in predictors.values()}
+        }
+        changes = {how: first_order_change(before, x[previous], step) for how, step in steps.items()}
+        foreseen = [_foreseen(*changes[p.step], y[previous], p.space) for p in predictors.values()]
         rows.append((known, known & ~_right(model, x[previous], y[previous]), torch.stack(foreseen), loss))
         previous = now
     known, forgotten, foreseen, loss = (torch.stack(column).cpu() for column in zip(*rows, strict=True))
     return ForgettingRun(known, forgotten, dict(zip(predictors, foreseen.unbind(1), strict=True)), loss)
-
-
-def _batches(n: int, size: int, seed: int) -> Iterator[Tensor]:
-    order = torch.Generator().manual_seed(seed)
-    while True:
-        yield from torch.randperm(n, generator=order)[: n - n % size].split(size)
 
 
 def _step(model: nn.Module, optimizer: torch.optim.Optimizer, x: Tensor, y: Tensor, batch: Tensor) -> Tensor:

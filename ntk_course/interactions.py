@@ -20,6 +20,25 @@ class Relation(IntEnum):
     NEITHER = 2
 
 
+def cosines(gram: Tensor) -> Tensor:
+    r"""Normalise a Gram matrix to the cosines :math:`\kappa_{ij}/\sqrt{\kappa_{ii}\kappa_{jj}}` of its feature vectors.
+
+    Args:
+        gram: (N, N).
+
+    Returns:
+        (N, N); a zero vector has cosine 0 with every other.
+
+    Raises:
+        TypeError, ValueError: gram not square, not symmetric or not finite.
+
+    Example:
+        >>> cosines(lpntk(model, x, y)).mean()
+    """
+    length = validate.gram(gram).diagonal().clamp(min=torch.finfo(gram.dtype).tiny).sqrt()
+    return gram / length[:, None] / length[None, :]
+
+
 def relations(gram: Tensor, threshold: float = 0.55, tolerance: float = 0.1, by: str = "projections") -> Tensor:
     r"""Sort every pair of samples into the three relations of Guo et al. (2024), App. C.
 
@@ -52,11 +71,10 @@ def relations(gram: Tensor, threshold: float = 0.55, tolerance: float = 0.1, by:
         raise ValueError(f"threshold: got {threshold}; wanted a number in ({lowest}, 1]")
     if not 0 <= tolerance < threshold:
         raise ValueError(f"tolerance: got {tolerance}; wanted a number in [0, {threshold})")
-    own = gram.diagonal().clamp(min=torch.finfo(gram.dtype).tiny)
     if by == "angle":
-        own = own.sqrt()
-        low = high = gram / own[:, None] / own[None, :]
+        low = high = cosines(gram)
     else:
+        own = gram.diagonal().clamp(min=torch.finfo(gram.dtype).tiny)
         one, other = gram / own[:, None], gram / own[None, :]
         low, high = torch.minimum(one, other), torch.maximum(one, other)
     kinds = torch.full(gram.shape, Relation.NEITHER, dtype=torch.int8, device=gram.device)
@@ -188,8 +206,7 @@ def closest_partners(gram: Tensor | Iterable[tuple[slice, slice, Tensor]]) -> Pa
         gram = [(slice(0, len(gram)), slice(0, len(gram)), validate.gram(gram))]
     best: dict[int, Partners] = {}
     for rows, cols, block in gram:
-        value, index = best.get(rows.start, (None, None, None))[:2]
-        own = best[rows.start].own if rows.start in best else None
+        value, index, own = best.get(rows.start, (None, None, None))
         if rows == cols:
             own = block.diagonal().clone()
             block = block.clone().fill_diagonal_(-torch.inf)

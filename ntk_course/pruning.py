@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from . import validate
 from .gram import GramRows
-from .interactions import Clusters
+from .interactions import Clusters, cosines
 from .one_step import prediction_error
 
 
@@ -228,11 +228,10 @@ def class_support(gram: Tensor, y: Tensor) -> Tensor:
     Example:
         >>> flip_auc(-class_support(lpntk(model, x, y_noisy), y_noisy), flipped)
     """
-    gram = validate.gram(gram)
+    cosine = cosines(gram)
     y = validate.labels(y, len(gram), int(y.max()) + 1, gram)
     same = (y[:, None] == y[None, :]).fill_diagonal_(False)
     if (same.sum(1) == 0).any():
         alone = int((same.sum(1) == 0).nonzero()[0, 0])
         raise ValueError(f"y: class {int(y[alone])} has one sample (index {alone}); wanted at least two of each")
-    own = gram.diagonal().clamp(min=torch.finfo(gram.dtype).tiny).sqrt()
-    return (gram / own[:, None] / own[None, :] * same).sum(1) / same.sum(1)
+    return (cosine * same).sum(1) / same.sum(1)

@@ -1,12 +1,11 @@
 """Training as the papers do it: cross entropy, SGD with momentum, weight decay and a schedule, repeatable by seed."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call, stack_module_state, vmap
 from torch.nn.functional import cross_entropy
 from tqdm.auto import tqdm
 
@@ -32,19 +31,6 @@ class History:
     losses: Tensor | None
     predictions: Tensor | None
     validation: Tensor | None = None
-
-
-@dataclass(frozen=True)
-class Ensemble:
-    """What :func:`train_ensemble` leaves behind.
-
-    Attributes:
-        state: parameters and buffers by name, (M, ...), member first, on the device of training.
-        logits: what member m answered for its i-th sample when epoch e visited it, before that step: (E, M, n, K), on the CPU.
-    """
-
-    state: dict[str, Tensor]
-    logits: Tensor
 
 
 def device() -> torch.device:
@@ -169,115 +155,25 @@ def train(
                 if keep_best and scores[-1] > max(scores[:-1], default=-1.0):
                     best = {name: value.clone() for name, value in model.state_dict().items()}
             bar.set_postfix(loss=f"{rows[-1][0].mean():.3f}")
-    model.load_state_dict(best, strict=False)
+    if best:
+        model.load_state_dict(best)
     losses, predictions = (torch.stack(column).cpu() for column in zip(*rows, strict=True))
     accuracy = (predictions == y.cpu()).float().mean(1)
     kept = (losses, predictions) if per_sample else (None, None)
     return History(losses.mean(1), accuracy, *kept, torch.tensor(scores) if scores else None)
 
 
-def train_ensemble(
-    models: nn.Module | Sequence[nn.Module],
-    x: Tensor,
-    y: Tensor,
-    subsets: Tensor,
-    *,
-    epochs: int,
-    lr: float,
-    batch_size: int | None = 128,
-    momentum: float = 0.0,
-    weight_decay: float = 0.0,
-    schedule: Schedule | None = None,
-    seed: int = 0,
-    together: int = 64,
-    progress: bool = True,
-) -> Ensemble:
-    r"""Train M models of one architecture, each on a subset of its own, ``together`` at a time in one vmap.
-
-    Member m ends with the weights that ``train(copy, x[subsets[m]], y[subsets[m]], seed=seed + m)`` would give it: the
-    same batches, the same SGD. Every sample is visited once an epoch, and the logits of that visit are kept, which is
-    what Algorithm 1 of Guo et al. (2024) adds up. The models end in eval mode.
-
-    Args:
-        models: one module, whose weights all members start from, or M modules. Their weights are not changed.
-        x: (N, ...), on the models' device.
-        y: integer labels (N,).
-        subsets: indices into x, (M, n).
-        epochs: passes over each subset.
-        lr: learning rate, for the mean loss of a batch.
-        batch_size: samples a step, or None for the whole subset.
-        momentum: as in :func:`train`.
-        weight_decay: as in :func:`train`.
-        schedule: as in :func:`train`.
-        seed: of the batch order of member 0.
-        together: members in memory and in flight at once.
-        progress: show a bar.
-
-    Returns:
-        An :class:`Ensemble`.
-
-    Raises:
-        TypeError, ValueError: bad inputs, labels or indices; ArithmeticError: a loss became NaN or infinite.
+def whole_batches(n: int, size: int, seed: int) -> Iterator[Tensor]:
+    """Draw batches of exactly ``size`` of n samples without end, in a new random order each epoch, its rest left out.
 
     Example:
-        >>> halves = torch.randperm(1436).view(2, -1)
-        >>> train_ensemble(mlp((64, 32, 10)), x, y, halves, epochs=5, lr=0.1).logits.shape
-        torch.Size([5, 2, 718, 10])
+        >>> batches = whole_batches(100, 32, seed=0)
+        >>> next(batches).shape
+        torch.Size([32])
     """
-    subsets = torch.as_tensor(subsets)
-    if subsets.dim() != 2 or subsets.is_floating_point() or 0 in subsets.shape:
-        raise ValueError(f"subsets: got {subsets.dtype} of shape {tuple(subsets.shape)}; wanted indices (M, n)")
-    if not isinstance(models, nn.Module) and len(models) != len(subsets):
-        raise ValueError(f"models: got {len(models)} for {len(subsets)} subsets; wanted one, or one for each subset")
-    first = models if isinstance(models, nn.Module) else models[0]
-    x = validate.inputs(x, validate.parameters(first)[0])
-    with torch.no_grad():
-        z = validate.logits(first.eval()(x[:1]), 1)
-    y = validate.labels(y, len(x), z.shape[1], z)
-    if subsets.min() < 0 or subsets.max() >= len(x):
-        raise ValueError(f"subsets: got indices {int(subsets.min())} to {int(subsets.max())}; wanted 0 to {len(x) - 1}")
-    size = subsets.shape[1]
-    batch_size = size if batch_size is None else validate.positive(batch_size, "batch_size")
-    parts = []
-    bar = tqdm(total=len(subsets) * validate.positive(epochs, "epochs"), desc="training", unit="epoch", disable=not progress)
-    for start in range(0, len(subsets), validate.positive(together, "together")):
-        some = subsets[start : start + together].to(x.device)
-        own = [models] * len(some) if isinstance(models, nn.Module) else models[start : start + together]
-        orders = [torch.Generator().manual_seed(seed + start + m) for m in range(len(some))]
-        parts.append(_train_together(own, x, y, some, orders, epochs, lr, batch_size, momentum, weight_decay, schedule, bar))
-    bar.close()
-    state = {name: torch.cat([part.state[name] for part in parts]) for name in parts[0].state}
-    return Ensemble(state, torch.cat([part.logits for part in parts], dim=1))
-
-
-def _train_together(models, x, y, subsets, orders, epochs, lr, batch_size, momentum, weight_decay, schedule, bar) -> Ensemble:
-    params, buffers = stack_module_state([model.train() for model in models])
-    forward = vmap(lambda p, b, part: functional_call(models[0], (p, b), (part,)), randomness="different")
-    # SGD acts on every number by itself, so one optimiser over the stack is each member's own.
-    optimizer = torch.optim.SGD(params.values(), lr=lr, momentum=momentum, weight_decay=weight_decay)
-    scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, schedule or (lambda epoch: 1.0))
-    rows = torch.arange(len(subsets), device=x.device)[:, None]
-    visited = []
-    for epoch in range(epochs):
-        order = torch.stack([torch.randperm(subsets.shape[1], generator=g) for g in orders]).to(x.device)
-        parts = []
-        for batch in order.split(batch_size, dim=1):
-            chosen = subsets[rows, batch]
-            z = forward(params, buffers, x[chosen])
-            losses = cross_entropy(z.flatten(0, 1), y[chosen].flatten(), reduction="none")
-            if not torch.isfinite(losses).all():
-                raise ArithmeticError(f"lr: a loss became NaN or infinite in epoch {epoch} with lr={lr}; wanted a smaller one")
-            optimizer.zero_grad(set_to_none=True)
-            (losses.sum() / batch.shape[1]).backward()
-            optimizer.step()
-            parts.append(z.detach())
-        logits = torch.cat(parts, dim=1)
-        visited.append(logits.new_empty(logits.shape).scatter_(1, order[..., None].expand_as(logits), logits).cpu())
-        scheduler.step()
-        bar.update(len(subsets))
-    for model in models:
-        model.eval()
-    return Ensemble({name: v.detach() for name, v in {**params, **buffers}.items()}, torch.stack(visited))
+    order = torch.Generator().manual_seed(seed)
+    while True:
+        yield from torch.randperm(n, generator=order)[: n - n % size].split(size)
 
 
 @torch.no_grad()

@@ -2,8 +2,9 @@
 
 import copy
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from tqdm.auto import tqdm
 
 from . import validate
 from .models import zero_output_layer
+from .training import whole_batches
 
 LOSSES = ("log_softmax", "cross_entropy", "squared")
 
@@ -64,6 +66,11 @@ class TrainingPath:
         """Count the weight states, S + 1."""
         return len(self.weights)
 
+    @cached_property
+    def num_outputs(self) -> int:
+        """Count the outputs, K."""
+        return self.outputs(self.x[:1], 0).shape[1]
+
     def unflatten(self, flat: Tensor) -> dict[str, Tensor]:
         """Cut weights (..., d) into the model's parameters by name, (..., *shape)."""
         out, start = {}, 0
@@ -92,10 +99,10 @@ class TrainingPath:
 
     def coefficients(self, step: int, samples: Tensor) -> Tensor:
         r"""Return :math:`-\partial L/\partial f` of training samples at a weight state, (B, K); they are the a of Thm 3.6."""
-        f = self.outputs(self.x[samples], step)
-        target = one_hot(self.y[samples], f.shape[1]).to(f.dtype)
+        target = one_hot(self.y[samples], self.num_outputs).to(self.x.dtype)
         if self.loss == "log_softmax":
             return target
+        f = self.outputs(self.x[samples], step)
         return target - (f.softmax(1) if self.loss == "cross_entropy" else f)
 
 
@@ -157,7 +164,7 @@ def train_path(
     y = validate.labels(y, len(x), z.shape[1], z)
     size = sum(p.numel() for p in params)
     batch_size = len(x) if batch_size is None else min(len(x), validate.positive(batch_size, "batch_size"))
-    order = _batches(len(x), batch_size, seed)
+    order = whole_batches(len(x), batch_size, seed)
     batches = tuple(next(order).to(x.device) for _ in range(validate.positive(steps, "steps")))
     lrs = tuple(lr * (schedule(s) if schedule else 1.0) for s in range(steps))
     weights = _room(steps + 1, size, params[0], folder)
@@ -185,17 +192,12 @@ def _loss(f: Tensor, y: Tensor, loss: str) -> Tensor:
     return nll_loss(f, y) if loss == "log_softmax" else cross_entropy(f, y)
 
 
-def _batches(n: int, size: int, seed: int) -> Iterator[Tensor]:
-    order = torch.Generator().manual_seed(seed)
-    while True:
-        yield from [torch.arange(n)] if size == n else torch.randperm(n, generator=order)[: n - n % size].split(size)
-
-
 def _room(rows: int, size: int, like: Tensor, folder: str | Path | None) -> Tensor:
     """Make room for the weights, in memory or in a file that is not yet under its own name."""
     if folder is None:
         return torch.empty(rows, size, dtype=like.dtype, device=like.device)
     Path(folder).mkdir(parents=True, exist_ok=True)
+    (Path(folder) / "weights.npy").unlink(missing_ok=True)  # or an older path would look whole beside this one's data
     dtype = torch.empty(0, dtype=like.dtype).numpy().dtype
     return torch.from_numpy(open_memmap(Path(folder) / "weights.npy.part", "w+", dtype, (rows, size)))
 

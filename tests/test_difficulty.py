@@ -49,6 +49,21 @@ def test_batch_statistics_stay_each_members_own():
             torch.testing.assert_close(ensemble.state[name][m], value, rtol=1e-7, atol=1e-9)
 
 
+def test_dropout_follows_the_seed_and_leaves_the_global_state_alone():
+    torch.manual_seed(0)
+    model = torch.nn.Sequential(
+        torch.nn.Flatten(), torch.nn.Linear(64, 12), torch.nn.Dropout(0.5), torch.nn.Linear(12, 10)
+    ).double()
+    states = []
+    for other in (1, 2):
+        torch.manual_seed(other)
+        before = torch.get_rng_state()
+        run = ntk.train_ensemble(model, X, Y, subsets(2, 12), epochs=3, lr=0.1, seed=4, progress=False)
+        assert torch.equal(torch.get_rng_state(), before)
+        states.append(run.state["1.weight"])
+    assert torch.equal(*states)
+
+
 def test_logits_are_those_of_the_visit_in_the_order_of_the_subset():
     """With batches of one, replay each member step by step: the logits kept are those just before the sample's own step."""
     chosen, model = subsets(2, 6), net()

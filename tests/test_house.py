@@ -23,7 +23,7 @@ LAYERS = [
     ["validate"],
     ["data", "models"],
     ["training", "layers"],
-    ["tangents"],
+    ["tangents", "ensemble"],
     ["gram"],
     ["kernels"],
     ["one_step"],

@@ -110,6 +110,13 @@ def test_relations_follow_the_definitions_pair_by_pair(by):
     assert seen == set(Relation)
 
 
+def test_cosines():
+    gram = psd(12)
+    wanted = [[float(gram[i, j] / (gram[i, i] * gram[j, j]) ** 0.5) for j in range(12)] for i in range(12)]
+    torch.testing.assert_close(ntk.cosines(gram), torch.tensor(wanted, dtype=torch.float64))
+    assert ntk.cosines(torch.zeros(2, 2)).tolist() == [[0, 0], [0, 0]]
+
+
 def test_a_threshold_of_one_still_holds_on_the_diagonal():
     gram = psd(30).float()
     assert (ntk.relations(gram, 1.0).diagonal() == Relation.INTERCHANGEABLE).all()

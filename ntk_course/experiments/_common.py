@@ -1,6 +1,6 @@
 """What several experiments share: the papers' training recipe and the pieces of a class-by-class analysis."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import torch
 from torch import Tensor, nn
@@ -33,30 +33,28 @@ class Recipe:
     batch_size: int = 128
     decay: float = 0.7
 
+    def options(self) -> dict:
+        """Return the recipe as arguments of train and train_ensemble."""
+        schedule = {"schedule": step_decay(self.decay, 2)}
+        return {name: value for name, value in asdict(self).items() if name != "decay"} | schedule
+
 
 # Six epochs that end as far down the schedule as thirty of the above; at the rate 0.1 some small sets fail to train.
 SHORT = Recipe(epochs=6, lr=0.05, decay=0.35)
 
 
-def fit(x: Tensor, y: Tensor, recipe: Recipe, seed: int, **options) -> tuple[nn.Module, History]:
-    """Build the network for x, initialised by the seed, train it by the recipe, and return it with its history."""
+def initial(x: Tensor, seed: int) -> nn.Module:
+    """Build the network for x, initialised by the seed."""
     torch.manual_seed(seed)
-    model = network_for(x, 10).to(x.device)
-    history = train(
-        model,
-        x,
-        y,
-        epochs=recipe.epochs,
-        lr=recipe.lr,
-        momentum=recipe.momentum,
-        weight_decay=recipe.weight_decay,
-        batch_size=recipe.batch_size,
-        schedule=step_decay(recipe.decay, 2),
-        seed=seed,
-        progress=False,
-        **options,
-    )
-    return model, history
+    return network_for(x, 10).to(x.device).eval()
+
+
+def fit(x: Tensor, y: Tensor, recipe: Recipe, seed: int, **options) -> tuple[nn.Module, History | None]:
+    """Train the initial network by the recipe, and return it with its history; no epochs leave it as it is, without one."""
+    model = initial(x, seed)
+    if not recipe.epochs:
+        return model, None
+    return model, train(model, x, y, seed=seed, progress=False, **recipe.options(), **options)
 
 
 def on_device(data: Dataset) -> tuple[Tensor, Tensor]:

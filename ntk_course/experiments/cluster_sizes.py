@@ -1,6 +1,6 @@
 """Fig 15 of the lpNTK paper: how long-tailed the farthest point clusters of each class are."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ..data import load
 from ..results import Result, over_seeds
@@ -44,7 +44,7 @@ def run(config: Config, preset: str = "class", progress: bool = True, folder=Non
     def one_seed(seed: int) -> list[dict]:
         rows = []
         for state, epochs in (("untrained", 0), ("trained", config.recipe.epochs)):
-            model, history = fit(x, y, config.recipe, seed) if epochs else (fit(x[:2], y[:2], Recipe(1, 0.0), seed)[0], None)
+            model, history = fit(x, y, replace(config.recipe, epochs=epochs), seed)
             for label in range(data.num_classes):
                 where, _, clusters = clusters_of_class(model, x, y, label, config.share)
                 sizes = clusters.sizes.sort(descending=True).values

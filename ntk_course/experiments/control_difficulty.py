@@ -5,11 +5,11 @@ from dataclasses import dataclass
 import torch
 
 from ..data import load
+from ..ensemble import train_ensemble
 from ..interactions import interchangeable
-from ..models import network_for
 from ..results import Result, over_seeds
-from ..training import device, train_ensemble
-from ._common import Recipe, clusters_of_class, fit, on_device
+from ..training import device
+from ._common import Recipe, clusters_of_class, fit, initial, on_device
 
 KINDS = ("most", "medium", "least")
 
@@ -24,7 +24,7 @@ class Config:
         recipe: how the network is trained whose kernel picks the company.
         share: clusters as a share of the class.
         added: samples of company for each class.
-        training: how the small sets are trained on; its decay is not used.
+        training: how the small sets are trained on, at a constant rate.
         runs: initialisations for each seed; with ten seeds of ten runs, a hundred in all.
         seeds: of the network and the runs.
     """
@@ -43,8 +43,8 @@ class Config:
         """Return the settings of "smoke", "class" (digits) or "paper" (MNIST, a hundred runs)."""
         digits = Recipe(epochs=20, lr=0.05)
         return {
-            "smoke": cls("digits", None, Recipe(2, 0.05), added=3, training=Recipe(5, 0.01), runs=2, seeds=(0,)),
-            "class": cls("digits", None, digits, added=5, training=Recipe(50, 0.01), seeds=tuple(range(4))),
+            "smoke": cls("digits", None, Recipe(2, 0.05), added=3, training=Recipe(5, 0.01, decay=1.0), runs=2, seeds=(0,)),
+            "class": cls("digits", None, digits, added=5, training=Recipe(50, 0.01, decay=1.0), seeds=tuple(range(4))),
             "paper": cls(),
         }[name]
 
@@ -67,27 +67,11 @@ def run(config: Config, preset: str = "class", progress: bool = True, folder=Non
             company[kind] += where[interchangeable(rows(centroid), clusters, config.added, kind)].tolist()
 
     def one_seed(seed: int) -> list[dict]:
-        models = []
-        for r in range(config.runs):
-            torch.manual_seed(1000 * seed + r)
-            models.append(network_for(x).to(x.device))
-        found = []
+        models, found = [initial(x, 1000 * seed + r) for r in range(config.runs)], []
         for kind in KINDS:
             subset = torch.tensor(centroids + company[kind]).expand(config.runs, -1)
-            how = config.training
-            logits = train_ensemble(
-                models,
-                x,
-                y,
-                subset,
-                epochs=how.epochs,
-                lr=how.lr,
-                momentum=how.momentum,
-                weight_decay=how.weight_decay,
-                batch_size=how.batch_size,
-                seed=1000 * seed,
-                progress=False,
-            ).logits[:, :, : len(centroids)]
+            ensemble = train_ensemble(models, x, y, subset, seed=1000 * seed, progress=False, **config.training.options())
+            logits = ensemble.logits[:, :, : len(centroids)]
             losses = torch.nn.functional.cross_entropy(
                 logits.flatten(0, 2), y.cpu()[centroids].repeat(logits.shape[0] * config.runs), reduction="none"
             ).view(logits.shape[:3])

@@ -3,14 +3,12 @@
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 
 from ..data import load
 from ..forgetting import PREDICTORS, event_scores, forgetting_run, scores_per_iteration
-from ..models import network_for
 from ..results import Result, over_seeds
 from ..training import device
-from ._common import on_device
+from ._common import initial, on_device
 
 
 @dataclass(frozen=True)
@@ -49,9 +47,8 @@ def run(config: Config, preset: str = "class", progress: bool = True, folder=Non
     def one_seed(seed: int) -> list[dict]:
         rows = []
         for lr, momentum, weight_decay in config.settings:
-            torch.manual_seed(seed)
             found = forgetting_run(
-                network_for(x).to(x.device),
+                initial(x, seed),
                 x,
                 y,
                 iterations=config.iterations,

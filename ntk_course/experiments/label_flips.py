@@ -1,13 +1,13 @@
 """Fig 3 and App. C and D.1 of the lpNTK paper: the three relations on clean and flipped labels, and two copies of one input."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import one_hot
 
 from ..data import load
-from ..interactions import Relation, relations
+from ..interactions import Relation, cosines, relations
 from ..kernels import signs, tangent_kernel
 from ..models import mlp
 from ..one_step import prediction_error
@@ -72,11 +72,15 @@ def run(config: Config, preset: str = "class", progress: bool = True, folder=Non
         for share in (0.0, config.flipped):
             noisy, flipped = flip_labels(y, share, data.num_classes, seed)
             for state, epochs in (("untrained", 0), ("early", config.early), ("trained", config.recipe.epochs)):
-                how = Recipe(max(epochs, 1), config.recipe.lr if epochs else 0.0)
-                model, history = fit(x, noisy, how, seed)
+                model, history = fit(x, noisy, replace(config.recipe, epochs=epochs), seed)
                 some, labels, true = x[: config.observed], noisy[: config.observed], y[: config.observed]
                 wrong = flipped[: config.observed]
-                head = {"part": "relations", "flipped": share, "state": state, "accuracy": history.accuracy[-1].item()}
+                head = {
+                    "part": "relations",
+                    "flipped": share,
+                    "state": state,
+                    "accuracy": history.accuracy[-1].item() if history else None,
+                }
                 for kernel in KERNELS:
                     gram = tangent_kernel(model, some, cotangent(kernel, model, some, labels))
                     rows += [head | row for row in _relations(gram, labels, true, kernel, config.threshold)]
@@ -99,9 +103,7 @@ def _relations(gram: Tensor, y: Tensor, true: Tensor, kernel: str, threshold: fl
         "two labels, one class": pair & ~same & of_one_class,  # here flipping should make contradictions
         "one label, two classes": pair & same & ~of_one_class,
     }
-    own = gram.diagonal().clamp(min=torch.finfo(gram.dtype).tiny).sqrt()
-    cosine = gram / own[:, None] / own[None, :]
-    rows = []
+    cosine, rows = cosines(gram), []
     for by in ("projections", "angle"):
         kinds = relations(gram, threshold, by=by)
         for group, mask in groups.items():
@@ -122,12 +124,12 @@ def _copies(x: Tensor, seed: int) -> list[dict]:
             torch.manual_seed(seed)
             model = mlp((x[0].numel(), 256, k)).to(x.device)
             y = torch.tensor([0, 0 if labels == "same" else 1], device=x.device)
-            cosines = {}
+            between = {}
             for kernel in KERNELS:
                 gram = tangent_kernel(model, both, cotangent(kernel, model, both, y))
-                cosines[kernel] = (gram[0, 1] / (gram[0, 0] * gram[1, 1]).sqrt()).item()
+                between[kernel] = cosines(gram)[0, 1].item()
             history = train(model, both, y, epochs=50, lr=0.1, batch_size=1, seed=seed, per_sample=True, progress=False)
             rows.append(
-                {"part": "copies", "classes": k, "labels": labels, "difficulty": history.losses.sum(0).tolist(), **cosines}
+                {"part": "copies", "classes": k, "labels": labels, "difficulty": history.losses.sum(0).tolist(), **between}
             )
     return rows

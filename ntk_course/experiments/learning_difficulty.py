@@ -2,15 +2,12 @@
 
 from dataclasses import dataclass
 
-import torch
-
 from ..data import load
 from ..difficulty import MEASURES, difficulty_correlation, visits_by_size
 from ..difficulty import learning_difficulty as difficulty_of
-from ..models import network_for
 from ..results import Result, over_seeds
 from ..training import device
-from ._common import on_device
+from ._common import initial, on_device
 
 SETTINGS = (
     ("Table 4", 0.1, 128, 0.0, 0.0),
@@ -53,9 +50,8 @@ def run(config: Config, preset: str = "class", progress: bool = True, folder=Non
     x, y = on_device(data)
 
     def one_seed(seed: int, name: str, lr: float, batch_size: int, momentum: float, weight_decay: float) -> list[dict]:
-        torch.manual_seed(seed)
         universe, visits = visits_by_size(
-            network_for(x).to(x.device),
+            initial(x, seed),
             x,
             y,
             config.sizes,

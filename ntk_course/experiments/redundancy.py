@@ -1,6 +1,6 @@
 """Table 2 of the lpNTK paper: what "redundant" selects, by kernel and state of training, and training without it."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -8,7 +8,6 @@ from torch import Tensor, nn
 from ..gram import gram_blocks
 from ..interactions import Partners, closest_partners
 from ..kernels import signs
-from ..models import network_for
 from ..pruning import el2n
 from ..results import Result, over_seeds
 from ..training import device
@@ -98,7 +97,7 @@ def run(config: Config, preset: str = "class", progress: bool = True, folder=Non
         rows, keeps = [], {"full": torch.ones(len(x), dtype=torch.bool, device=x.device)}
         states = {f"best of {config.recipe.epochs} epochs": model}
         for epochs in config.states if seed == config.seeds[0] else ():
-            states[f"after {epochs}"] = _after(epochs, x[rest], y[rest], config.recipe, seed)
+            states[f"after {epochs}"] = fit(x[rest], y[rest], replace(config.recipe, epochs=epochs), seed)[0]
         for state, net in states.items():
             error = el2n(net, x, y)
             for kernel in ("lpNTK", "pNTK"):
@@ -130,13 +129,6 @@ def run(config: Config, preset: str = "class", progress: bool = True, folder=Non
         return rows + [{"part": "kernel network", "validation": history.validation.tolist()}]
 
     return over_seeds("redundancy", preset, config, data, one_seed, device=device(), folder=folder, progress=progress)
-
-
-def _after(epochs: int, x: Tensor, y: Tensor, recipe: Recipe, seed: int) -> nn.Module:
-    if epochs:
-        return fit(x, y, Recipe(epochs, recipe.lr, recipe.momentum, recipe.weight_decay, recipe.batch_size), seed)[0]
-    torch.manual_seed(seed)
-    return network_for(x).to(x.device).eval()
 
 
 def _random_like(keep: Tensor, seed: int) -> Tensor:
