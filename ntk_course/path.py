@@ -150,10 +150,12 @@ def epk(
         if not torch.isfinite(weights).all():
             raise ArithmeticError(f"path: got non-finite weights at step {s} of {len(path) - 1}; wanted finite ones")
     initial = path.outputs(x_test, 0)
-    row = initial.shape[1] * path.weights.shape[1] * path.weights.element_size()
+    row = path.num_outputs * path.weights.shape[1] * path.weights.element_size()
     size = max(1, validate.positive(memory, "memory") // (4 * row))
+    by_factors = not path.momentum and factors_are_cheaper(path, x_test[:1], len(rule.nodes))
+    piecewise = quadrature == "piecewise"
     parts = [
-        _block(path, part, quadrature, rule, per_step, progress)
+        _block(path, part, piecewise, rule, by_factors, per_step, progress)
         for part in tqdm(x_test.split(size), desc="test points", unit="block", disable=not progress or len(x_test) <= size)
     ]
     gram, points, steps = zip(*parts, strict=True)
@@ -161,22 +163,22 @@ def epk(
     return PathKernel(torch.cat(gram), initial, torch.cat(points), first, torch.cat(steps, dim=1) if per_step else None)
 
 
-def _block(path, x, name, rule, per_step, progress) -> tuple[Tensor, Tensor, Tensor | None]:
-    k = path.outputs(x[:1], 0).shape[1]
+def _block(path, x, piecewise, rule, by_factors, per_step, progress) -> tuple[Tensor, Tensor, Tensor | None]:
+    k = path.num_outputs
     gram = x.new_zeros(len(x), len(path.x), k, k)
     points = x.new_zeros(len(x), len(path.x), k)
     steps = x.new_zeros(len(path) - 1, len(x), k) if per_step else None
-    by_factors = not path.momentum and factors_are_cheaper(path, x[:1], len(rule.nodes))
     pairs = len(x) * len(path.x) / (len(x) + len(path.x))  # one plan for both sides of every product
     test = Features(path, x, pairs) if by_factors else None
     carried = None
     for s in tqdm(reversed(range(len(path) - 1)), total=len(path) - 1, desc="steps", unit="step", disable=not progress):
         batch = path.batches[s].to(x.device)
+        inside = step_breakpoints(path, s, x) if piecewise else [x.new_empty(0)] * len(x)
         if by_factors:
-            kernel = _by_factors(path, s, batch, x, test, name, rule)
+            kernel = _by_factors(path, s, batch, x, test, rule, inside)
         else:
-            mean = path.lrs[s] * mean_jacobian(path, s, x, name, rule)
-            carried = mean + path.momentum * carried if path.momentum and carried is not None else mean
+            mean = path.lrs[s] * mean_jacobian(path, s, x, pieces(inside, rule))
+            carried = mean if carried is None or not path.momentum else mean + path.momentum * carried
             kernel = _against_training(path, s, batch, carried)
         kernel /= len(batch)
         shares = torch.einsum("nbij,bj->nbi", kernel, path.coefficients(s, batch))
@@ -213,7 +215,7 @@ def factors_are_cheaper(path: TrainingPath, one: Tensor, nodes: int) -> bool:
     return nodes * (each + k * k * found.dense.shape[2]) <= k * counter.get_total_flops() / 2
 
 
-def _by_factors(path, step: int, batch: Tensor, x: Tensor, test: Features, name: str, rule: Quadrature) -> Tensor:
+def _by_factors(path, step: int, batch: Tensor, x: Tensor, test: Features, rule: Quadrature, inside: list[Tensor]) -> Tensor:
     """Add up Gram blocks over the nodes; samples with kinks inside the step, few of them, go by their average Jacobian."""
     start, end = path.weights[step].to(x.device), path.weights[step + 1].to(x.device)
     training, kernel = test.of(path.x[batch])(start), None
@@ -221,44 +223,45 @@ def _by_factors(path, step: int, batch: Tensor, x: Tensor, test: Features, name:
         part = path.lrs[step] * w * tangent_product(test(start + t * (end - start)), training)
         kernel = part if kernel is None else kernel.add_(part)
     kernel = kernel.transpose(1, 2)
-    if name == "piecewise":
-        inside = breakpoints(path.model, path.unflatten(start), path.unflatten(end - start), x)
-        kinked = torch.tensor([n for n, b in enumerate(inside) if len(b)], dtype=torch.long, device=x.device)
-        if len(kinked):
-            rows = path.lrs[step] * mean_jacobian(path, step, x[kinked], name, rule)
-            kernel[kinked] = _against_training(path, step, batch, rows)
+    kinked = [n for n, b in enumerate(inside) if len(b)]
+    if kinked:
+        rows = path.lrs[step] * mean_jacobian(path, step, x[kinked], pieces([inside[n] for n in kinked], rule))
+        kernel[kinked] = _against_training(path, step, batch, rows)
     return kernel
 
 
-def mean_jacobian(path: TrainingPath, step: int, x: Tensor, name: str, rule: Quadrature) -> Tensor:
+def step_breakpoints(path: TrainingPath, step: int, x: Tensor) -> list[Tensor]:
+    """Find the kinks of each sample along one step of a path, see :func:`ntk_course.quadrature.breakpoints`.
+
+    Example:
+        >>> [len(b) for b in step_breakpoints(path, 0, x)]
+    """
+    start, end = path.weights[step].to(x.device), path.weights[step + 1].to(x.device)
+    return breakpoints(path.model, path.unflatten(start), path.unflatten(end - start), x)
+
+
+def mean_jacobian(path: TrainingPath, step: int, x: Tensor, rule: Quadrature) -> Tensor:
     r"""Average the Jacobian over a step, :math:`\int_0^1 J_{w_s(t)}(x)\,dt`, (N, K, d).
 
     Args:
         path: as in :func:`epk`.
         step: s.
         x: (N, ...).
-        name: of the rule; "piecewise" applies ``rule`` between each sample's breakpoints.
-        rule: on [0, 1].
+        rule: nodes and weights, (Q,) for all samples or (N, Q) for each its own, as from :func:`pieces`.
 
     Example:
-        >>> mean_jacobian(path, 0, x, "gauss", quadrature("gauss", 4)) @ (path.weights[1] - path.weights[0])
+        >>> mean_jacobian(path, 0, x, quadrature("gauss", 4)) @ (path.weights[1] - path.weights[0])
     """
     start = path.weights[step].to(x.device)
     change = path.weights[step + 1].to(x.device) - start
-
-    if name == "piecewise":
-        own = pieces(breakpoints(path.model, path.unflatten(start), path.unflatten(change), x), rule)
-    else:
-        own = Quadrature(rule.nodes.expand(len(x), -1), rule.weights.expand(len(x), -1))
-    times, weights = own.nodes.to(x), own.weights.to(x)
+    times, weights = (t.to(x).expand(len(x), -1) for t in rule)
     jacobian = vmap(jacrev(lambda flat, one: path.output(path.unflatten(flat), one[None])[0]))
-    total = None
+    total = x.new_zeros(len(x), path.num_outputs, len(start))
     sample, node = weights.nonzero(as_tuple=True)  # a sample with fewer pieces has fewer nodes
     together = max(1, 2 * _CACHE // (start.numel() * start.element_size()))
     for some, at in zip(sample.split(together), node.split(together), strict=True):
-        part = jacobian(start + times[some, at, None] * change, x[some]) * weights[some, at, None, None]
-        total = x.new_zeros(len(x), *part.shape[1:]) if total is None else total
-        total.index_add_(0, some, part)
+        part = jacobian(start + times[some, at, None] * change, x[some])
+        total.index_add_(0, some, part * weights[some, at, None, None])
     return total
 
 

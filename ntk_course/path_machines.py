@@ -1,5 +1,7 @@
 """Path kernels as kernels: the symmetric Gram matrix, the weighted kernel of Chen et al., uncertainty, support vectors."""
 
+from dataclasses import replace
+
 import torch
 from scipy.linalg import cho_factor, cho_solve
 from sklearn.svm import SVC
@@ -80,8 +82,7 @@ def weighted_gram(path: TrainingPath, x: Tensor, y: Tensor) -> Tensor:
         >>> (gram - gram.permute(1, 0, 3, 2)).norm() / gram.norm()  # asymmetry
     """
     x = validate.inputs(x, validate.parameters(path.model)[0])
-    points = TrainingPath(path.model, x, y, path.weights, path.batches, path.lrs, path.momentum, path.loss)
-    y = validate.labels(y, len(x), path.outputs(x[:1]).shape[1], x)
+    points = replace(path, x=x, y=validate.labels(y, len(x), path.num_outputs, x))
     features, total = Features(path, x), None
     for s in range(len(path) - 1):
         one = features(path.weights[s])

@@ -7,7 +7,7 @@ import torch
 from conftest import jacobian
 
 import ntk_course as ntk
-from ntk_course.path import dpk, epk, mean_jacobian
+from ntk_course.path import dpk, epk, mean_jacobian, step_breakpoints
 from ntk_course.quadrature import _bisect, activation_pattern, breakpoints, pieces, quadrature
 from ntk_course.training_path import TrainingPath, load_path, train_path
 
@@ -202,7 +202,7 @@ def test_patterns_change_at_the_breakpoints_and_nowhere_else():
 
 def test_average_jacobian_times_the_step_is_the_change():
     path = trained("relu", (100, 12, 10, 3), steps=2, lr=1.0)
-    mean = mean_jacobian(path, 1, XT, "piecewise", quadrature("gauss", 8))
+    mean = mean_jacobian(path, 1, XT, pieces(step_breakpoints(path, 1, XT), quadrature("gauss", 8)))
     change = mean @ (path.weights[2] - path.weights[1])
     torch.testing.assert_close(change, path.outputs(XT, 2) - path.outputs(XT, 1), rtol=1e-9, atol=1e-12)
 
@@ -217,6 +217,15 @@ def test_a_path_in_a_folder_is_the_path_in_memory(tmp_path):
     assert sorted(p.name for p in (tmp_path / "run").iterdir()) == ["data.npz", "path.json", "weights.npy"]
     again = load_path(tmp_path / "run", net())
     torch.testing.assert_close(epk(here, XT).gram, epk(again, XT).gram)
+
+
+def test_a_second_run_killed_at_its_end_does_not_pass_for_the_first(tmp_path, monkeypatch):
+    trained(folder=tmp_path)
+    monkeypatch.setattr("numpy.savez", lambda *a, **k: (_ for _ in ()).throw(KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        trained(folder=tmp_path, lr=0.1)
+    with pytest.raises(FileNotFoundError, match="only an unfinished run"):
+        load_path(tmp_path, net())
 
 
 def test_a_file_cut_short_is_refused(tmp_path):
