@@ -136,7 +136,7 @@ WRONG = [
     ("labelled_features", lambda j, y: (ntk.signs(y, 3).double()[:, :, None] * j).mean(1), "each of its two sides"),
     ("contradictory_label", lambda b, y: int((ntk.signs(torch.tensor([y]), 5)[0].double() @ b).argmax()), "most interchangeable"),
     ("contradictory_label", lambda b, y: int(b[y].argmin()), "row y"),
-    ("relation_of_a_pair", lambda uo, uu, oo, t: int(uo / uu >= t) - int(uo / uu <= -t), "One projection"),
+    ("relation_of_a_pair", lambda uo, uu, oo, t: int(uo / uu >= t) - int(uo / uu <= -t), "projection on u only"),
     ("relation_of_a_pair", lambda uo, uu, oo, t: int(uo >= t * (uu * oo) ** 0.5) - int(-uo >= t * (uu * oo) ** 0.5), "cosine"),
     ("number_of_networks", lambda n, sizes: len(sizes), "one network a size"),
     ("number_of_networks", lambda n, sizes: sum(10 * n // s for s in sizes), "ten times"),

@@ -2,6 +2,7 @@
 
 import json
 import math
+from pathlib import Path
 
 import pytest
 import torch
@@ -11,6 +12,7 @@ from ntk_course import cli, results
 from ntk_course.experiments import find, names
 from ntk_course.experiments.theorem_1 import bound, largest_hidden_kernel_entry, lecun
 
+ROOT = Path(__file__).resolve().parent.parent
 _SMOKE = {}
 
 
@@ -111,11 +113,13 @@ def test_tables_and_means():
 
 def test_stored_results_are_those_beside_the_package():
     assert results.stored("no_such") is None
-    for name in names():
-        for preset in ("class", "paper"):
-            found = results.stored(name, preset)
-            if found is not None:
-                assert (found.name, found.preset) == (name, preset)
+    files = sorted((ROOT / "book/results").glob("*/*.json"))
+    assert len(files) >= 6
+    for path in files:
+        found = results.stored(path.parent.name, path.stem)
+        assert (found.name, found.preset) == (path.parent.name, path.stem)
+        assert found.name in names()
+        assert found.rows == json.loads(path.read_text())["rows"]
 
 
 # ----- pieces of single experiments

@@ -133,8 +133,12 @@ def relation_of_a_pair(answer: Callable) -> Outcome:
         cases,
         lambda uo, uu, oo, t: by(*projections(uo, uu, oo), t),
         {
-            "One projection is not enough: both must reach the threshold.": lambda uo, uu, oo, t: by(uo / uu, uo / uu, t),
-            "One projection is not enough: both must reach the threshold. ": lambda uo, uu, oo, t: by(uo / oo, uo / oo, t),
+            "This looks at the projection on u only; the one on o must reach the threshold too.": lambda uo, uu, oo, t: by(
+                uo / uu, uo / uu, t
+            ),
+            "This looks at the projection on o only; the one on u must reach the threshold too.": lambda uo, uu, oo, t: by(
+                uo / oo, uo / oo, t
+            ),
             "This is the cosine. The paper asks for both projections, which also compares the lengths.": (
                 lambda uo, uu, oo, t: by(uo / (uu * oo) ** 0.5, uo / (uu * oo) ** 0.5, t)
             ),

@@ -192,12 +192,10 @@ def length_needed(answer: Callable) -> Outcome:
             "The cosine is at the wrong side: cos * |partner| > |own|, so divide by it.": lambda c, ell: (
                 ell * c if c > 0 else math.inf
             ),
-            "With no or a negative cosine nothing can make the vector redundant: return infinity.": (
+            "A negative cosine gives a negative length here; nothing can make the vector redundant, so return infinity.": (
                 lambda c, ell: ell / c if c else math.inf
             ),
-            "With no or a negative cosine nothing can make the vector redundant: return infinity. ": (
-                lambda c, ell: ell / c if c > 0 else 0.0
-            ),
+            "At a right angle or more no length will do: return infinity, not 0.": (lambda c, ell: ell / c if c > 0 else 0.0),
             "These are squared lengths; the diagonal of the kernel is the square of the length.": (
                 lambda c, ell: (ell / c) ** 2 if c > 0 else math.inf
             ),
