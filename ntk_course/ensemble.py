@@ -5,11 +5,12 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call, stack_module_state, vmap
+from torch.func import stack_module_state, vmap
 from torch.nn.functional import cross_entropy
 from tqdm.auto import tqdm
 
 from . import validate
+from .functional import call_with
 from .training import Schedule
 
 
@@ -109,7 +110,7 @@ def train_ensemble(
 
 def _train_together(models, x, y, subsets, orders, epochs, lr, batch_size, momentum, weight_decay, schedule, bar) -> Ensemble:
     params, buffers = stack_module_state([model.train() for model in models])
-    forward = vmap(lambda p, b, part: functional_call(models[0], (p, b), (part,)), randomness="different")
+    forward = vmap(lambda p, b, part: call_with(models[0], p | b, part), randomness="different")
     # SGD acts on every number by itself, so one optimiser over the stack is each member's own.
     optimizer = torch.optim.SGD(params.values(), lr=lr, momentum=momentum, weight_decay=weight_decay)
     scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, schedule or (lambda epoch: 1.0))

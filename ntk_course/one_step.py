@@ -6,10 +6,11 @@ A step of size eta on the loss of one sample u changes the prediction on another
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call, jvp
+from torch.func import jvp
 from torch.nn.functional import cross_entropy, one_hot
 
 from . import validate
+from .functional import call_with
 from .kernels import entk
 
 Step = dict[str, Tensor]
@@ -116,7 +117,7 @@ def true_change(model: nn.Module, x_o: Tensor, x_u: Tensor, y_u: Tensor, lr: flo
             gradient = torch.autograd.grad(loss, list(weights.values()), allow_unused=True, materialize_grads=True)
         with torch.no_grad():
             stepped = {name: p - lr * g for (name, p), g in zip(weights.items(), gradient, strict=True)}
-            changes.append(functional_call(model, stepped, (x_o,)).softmax(1) - before)
+            changes.append(call_with(model, stepped, x_o).softmax(1) - before)
     return torch.stack(changes, dim=1)
 
 
@@ -179,4 +180,4 @@ def first_order_change(model: nn.Module, x: Tensor, step: Step) -> tuple[Tensor,
         if name not in weights or weights[name].shape != change.shape:
             raise ValueError(f"step: got {name!r} of shape {tuple(change.shape)}; wanted a parameter of the model, in its shape")
     with torch.no_grad():
-        return jvp(lambda w: functional_call(model, w, (x,)), (weights,), ({n: step[n] for n in weights},))
+        return jvp(lambda w: call_with(model, w, x), (weights,), ({n: step[n] for n in weights},))

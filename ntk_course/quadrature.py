@@ -5,9 +5,10 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call, vmap
+from torch.func import vmap
 
 from . import validate
+from .functional import call_with
 
 RULES = ("left", "midpoint", "gauss", "piecewise")
 _KINKED = (nn.ReLU, nn.LeakyReLU, nn.ReLU6, nn.Hardtanh)
@@ -105,7 +106,7 @@ def activation_pattern(model: nn.Module, params: dict[str, Tensor], x: Tensor) -
     kinked = [m for m in model.modules() if isinstance(m, (*_KINKED, nn.MaxPool2d))]
     handles = [m.register_forward_pre_hook(note) for m in kinked]
     try:
-        functional_call(model, params, (x[None],))
+        call_with(model, params, x[None])
     finally:
         for handle in handles:
             handle.remove()
@@ -158,7 +159,7 @@ def _inputs(model, module, start, change, x, t) -> Tensor:
     seen = []
     handle = module.register_forward_pre_hook(lambda _, args: seen.append(args[0].flatten(1)))
     try:
-        functional_call(model, {name: p + t * change[name] for name, p in start.items()}, (x,))
+        call_with(model, {name: p + t * change[name] for name, p in start.items()}, x)
     finally:
         handle.remove()
     return torch.cat(seen, dim=1)

@@ -11,11 +11,11 @@ import numpy as np
 import torch
 from numpy.lib.format import open_memmap, read_array_header_1_0, read_magic
 from torch import Tensor, nn
-from torch.func import functional_call
 from torch.nn.functional import cross_entropy, nll_loss, one_hot
 from tqdm.auto import tqdm
 
 from . import validate
+from .functional import call_with
 from .models import zero_output_layer
 from .training import whole_batches
 
@@ -82,7 +82,7 @@ class TrainingPath:
 
     def output(self, params: dict[str, Tensor], x: Tensor) -> Tensor:
         """Return the network output f of a batch under given parameters, (N, K)."""
-        z = functional_call(self.model, params, (x,))
+        z = call_with(self.model, params, x)
         return z.log_softmax(1) if self.loss == "log_softmax" else z
 
     @torch.no_grad()

@@ -23,6 +23,18 @@ class CalledTwice(nn.Module):
         return self.last(torch.tanh(self.shared(torch.tanh(self.shared(torch.tanh(self.first(x)))))))
 
 
+class TwoNames(nn.Module):
+    """One module under two names; torch.func.functional_call leaves such a model with other parameters than its own."""
+
+    def __init__(self):
+        super().__init__()
+        self.a, self.scale = nn.Linear(6, 6), nn.Parameter(torch.rand(6))
+        self.b, self.out = self.a, nn.Linear(6, 3)
+
+    def forward(self, x):
+        return self.out(self.b(self.a(x).tanh() * self.scale).tanh())
+
+
 class Tied(nn.Module):
     def __init__(self):
         super().__init__()
@@ -214,6 +226,7 @@ CASES = {
     "small_cnn": (ntk.small_cnn, (1, 8, 8), False),
     "resnet18, width 8": (lambda: settled_resnet(8), (3, 32, 32), False),
     "called twice": (CalledTwice, (6,), False),
+    "one module, two names": (TwoNames, (6,), True),
     "tied": (Tied, (6,), False),
     "tied, transposed": (TiedTransposed, (6,), True),
     "bare parameter": (BareParameter, (6,), True),
@@ -247,6 +260,7 @@ def test_kernels_equal_brute_force(name, dtype):
     c1, c2 = torch.randn(5, k, dtype=torch.float64), torch.randn(3, k, dtype=torch.float64)
 
     model, x1, x2 = model.to(dtype), x1.to(dtype), x2.to(dtype)
+    own = list(model.parameters())
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         got = {
@@ -262,6 +276,7 @@ def test_kernels_equal_brute_force(name, dtype):
         "lpntk": torch.einsum("nmij,ni,mj->nm", full, s1, s2) / k,
         "tangent": torch.einsum("nmij,ni,mj->nm", full, c1, c2),
     }
+    assert all(p is q for p, q in zip(model.parameters(), own, strict=True))
     for kernel, value in got.items():
         assert value.dtype == dtype and not value.requires_grad
         assert relative(value.double(), wanted[kernel]) < BOUND[dtype], kernel

@@ -1,10 +1,13 @@
 """Networks have the sizes they claim; training is repeatable and does what torch.optim would."""
 
+import copy
+
 import pytest
 import torch
 from torch import nn
 
 import ntk_course as ntk
+from ntk_course.functional import call_with
 
 
 @pytest.mark.parametrize(
@@ -37,6 +40,30 @@ def test_sizes(build, shape, count):
 def test_bad_models_are_named(call, words):
     with pytest.raises(ValueError, match=words):
         call()
+
+
+def test_calling_with_other_weights():
+    """Tied weights, a module under two names, and buffers; a second call, for the first could have spoilt the model."""
+    shared, tied = nn.Linear(4, 4), nn.Linear(4, 4)
+    model = nn.Sequential(shared, nn.Tanh(), shared, tied, nn.Linear(4, 4), nn.BatchNorm1d(4)).double().eval()
+    model[4].weight = tied.weight
+    own, before = dict(model.named_parameters()), {n: v.clone() for n, v in model.state_dict().items()}
+    other = copy.deepcopy(model)
+    with torch.no_grad():
+        for value in [*other.parameters(), *other.buffers()]:
+            if value.is_floating_point():
+                value.add_(0.3)
+    weights = {n: v for n, v in [*other.named_parameters(), *other.named_buffers()]}
+    x = torch.randn(5, 4, dtype=torch.float64)
+    for _ in range(2):
+        torch.testing.assert_close(call_with(model, weights, x), other(x))
+        assert all(p is own[n] for n, p in model.named_parameters())
+        assert all(torch.equal(v, before[n]) for n, v in model.state_dict().items())
+    # by another of its names, and only that one
+    torch.testing.assert_close(
+        call_with(model, {"4.weight": own["3.weight"] + 1}, x), call_with(model, {"3.weight": own["3.weight"] + 1}, x)
+    )
+    assert not torch.allclose(call_with(model, {"4.weight": own["3.weight"] + 1}, x), model(x))
 
 
 def test_zero_output_layer():
