@@ -16,6 +16,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from tqdm.auto import tqdm
 
 from . import validate
+from .layers import RULES
 from .quadrature import Quadrature, breakpoints, pieces
 from .quadrature import quadrature as rule_of
 from .tangents import Survey, Tangents, survey, tangent_features, tangent_product
@@ -23,6 +24,8 @@ from .training_path import TrainingPath
 
 # Bytes of one layer's activations in a forward-mode pass over several directions.
 _CACHE = 2**24
+# Bytes of the Jacobians at the nodes that are averaged in one pass.
+_NODES = 2**28
 
 
 class Features:
@@ -31,10 +34,15 @@ class Features:
     def __init__(self, path: TrainingPath, x: Tensor, pairs: float | None = None):
         """Survey the model once; both sides of a product need the same ``pairs``, see :func:`explicit_is_cheaper`."""
         last = [nn.LogSoftmax(1)] if path.loss == "log_softmax" else []
-        self._inner = copy.deepcopy(path.model)
+        self._inner, self._unflatten = copy.deepcopy(path.model), path.unflatten
         self._model, self._pairs = nn.Sequential(self._inner, *last), pairs or len(x) / 2
         self._known: Survey = survey(self._model, x, "x")
         self._x = x
+
+    @property
+    def structured(self) -> bool:
+        """Whether every trainable parameter belongs to a layer whose rule applies."""
+        return self._known.structured == {id(p) for p in self._inner.parameters() if p.requires_grad}
 
     def of(self, x: Tensor) -> "Features":
         """Return the features of other samples, of the same plan."""
@@ -44,11 +52,45 @@ class Features:
 
     def __call__(self, flat: Tensor) -> Tangents:
         """Return the features at flattened weights (d,)."""
-        trainable = [p for p in self._inner.parameters() if p.requires_grad]
-        nn.utils.vector_to_parameters(flat.to(self._x.device), trainable)
+        self._set(self._inner, flat)
         k = self._known.num_outputs
         c = torch.eye(k, dtype=self._x.dtype, device=self._x.device).expand(len(self._x), k, k)
         return tangent_features(self._model, self._x, c, self._pairs, self._known)
+
+    def averaged(self, start: Tensor, change: Tensor, rule: Quadrature) -> Tangents:
+        r"""Average over nodes and weights (N, Q) on the line start + t change, each sample at its own weights.
+
+        A layer is linear in its weights, so at :math:`w + t v` it gives what it gives at w plus t times what it gives at v:
+        one batched pass serves all samples and nodes, whatever their t.
+        """
+        shift = copy.deepcopy(self._inner).requires_grad_(False)
+        for p in shift.parameters():
+            p.zero_()  # frozen ones do not move
+        self._set(shift, change)
+        together = max(1, _NODES // (len(self._x) * self._known.num_outputs * len(start) * start.element_size()))
+        parts = []
+        for t, w in zip(rule.nodes.split(together, 1), rule.weights.split(together, 1), strict=True):
+            handles = [
+                module.register_forward_hook(_shifted(shift.get_submodule(name), t.flatten()), prepend=True)
+                for name, module in self._inner.named_modules()
+                if type(module) in RULES
+            ]
+            try:
+                parts.append(self.of(self._x.repeat_interleave(t.shape[1], 0))(start).averaged(w))
+            finally:
+                for handle in handles:
+                    handle.remove()
+        return Tangents.added(parts)
+
+    @torch.no_grad()
+    def _set(self, model: nn.Module, flat: Tensor) -> None:
+        for name, value in self._unflatten(flat.to(self._x.device)).items():
+            model.get_parameter(name).copy_(value)
+
+
+def _shifted(shift: nn.Module, t: Tensor):
+    """Make a hook that adds t times what a layer gives at other weights; forward, so that no other hook of it runs."""
+    return lambda module, args, out: out + t.view(-1, *[1] * (out.dim() - 1)) * shift.forward(*args)
 
 
 @dataclass(frozen=True, eq=False)
@@ -164,29 +206,33 @@ def epk(
 
 
 def _block(path, x, piecewise, rule, by_factors, per_step, progress) -> tuple[Tensor, Tensor, Tensor | None]:
-    k = path.num_outputs
-    gram = x.new_zeros(len(x), len(path.x), k, k)
-    points = x.new_zeros(len(x), len(path.x), k)
+    k, everything = path.num_outputs, torch.arange(len(path.x), device=x.device)
+    gram = x.new_zeros(len(x), k, k, len(path.x))  # training points innermost, as products come
+    points = x.new_zeros(len(x), k, len(path.x))
     steps = x.new_zeros(len(path) - 1, len(x), k) if per_step else None
     pairs = len(x) * len(path.x) / (len(x) + len(path.x))  # one plan for both sides of every product
     test = Features(path, x, pairs) if by_factors else None
     carried = None
     for s in tqdm(reversed(range(len(path) - 1)), total=len(path) - 1, desc="steps", unit="step", disable=not progress):
-        batch = path.batches[s].to(x.device)
+        batch = path.batches[s].to(x.device).sort().values
         inside = step_breakpoints(path, s, x) if piecewise else [x.new_empty(0)] * len(x)
         if by_factors:
             kernel = _by_factors(path, s, batch, x, test, rule, inside)
         else:
             mean = path.lrs[s] * mean_jacobian(path, s, x, pieces(inside, rule))
             carried = mean if carried is None or not path.momentum else mean + path.momentum * carried
-            kernel = _against_training(path, s, batch, carried)
-        kernel /= len(batch)
-        shares = torch.einsum("nbij,bj->nbi", kernel, path.coefficients(s, batch))
-        gram[:, batch] += kernel
-        points[:, batch] += shares
+            kernel = _against_training(path, s, batch, carried / len(batch))
+        a = path.coefficients(s, batch).T
+        shares = kernel[:, :, 0] * a[0]
+        for j in range(1, k):
+            shares.addcmul_(kernel[:, :, j], a[j])
+        if torch.equal(batch, everything):
+            gram, points = gram.add_(kernel), points.add_(shares)
+        else:  # a sample may be in a batch more than once
+            gram, points = gram.index_add_(3, batch, kernel), points.index_add_(2, batch, shares)
         if per_step:
-            steps[s] = shares.sum(1)
-    return gram, points, steps
+            steps[s] = shares.sum(2)
+    return gram.permute(0, 3, 1, 2), points.transpose(1, 2), steps
 
 
 def factors_are_cheaper(path: TrainingPath, one: Tensor, nodes: int) -> bool:
@@ -206,27 +252,30 @@ def factors_are_cheaper(path: TrainingPath, one: Tensor, nodes: int) -> bool:
     Example:
         >>> factors_are_cheaper(path, x[:1], nodes=4)
     """
-    found = Features(path, one)(path.weights[0])
-    k, each = found.dense.shape[1], 0
-    for a, b in found.factors:
-        each += a.shape[1] ** 2 * (a.shape[2] + k * k * (b.shape[3] + 1))
+    features = Features(path, one)
+    if not features.structured:
+        return False
+    start, end = path.weights[0].to(one.device), path.weights[1].to(one.device)
+    fixed, ends = features(start), Quadrature(*torch.tensor([[[0.0, 1.0]], [[1.0, 1.0]]]).to(one))
+    k, each = path.num_outputs, 0
+    for (a, b), (a2, _) in zip(features.averaged(start, end - start, ends).factors, fixed.factors, strict=True):
+        states = nodes if a.shape[1] > a2.shape[1] else 1  # the inputs of the first layer do not move
+        each += states * a2.shape[1] ** 2 * (a.shape[2] + k * k * (b.shape[3] + 1))
     with FlopCounterMode(display=False) as counter:
         path.outputs(one, 0)
-    return nodes * (each + k * k * found.dense.shape[2]) <= k * counter.get_total_flops() / 2
+    return each + k * k * fixed.dense.shape[2] <= k * counter.get_total_flops() / 2
 
 
 def _by_factors(path, step: int, batch: Tensor, x: Tensor, test: Features, rule: Quadrature, inside: list[Tensor]) -> Tensor:
-    """Add up Gram blocks over the nodes; samples with kinks inside the step, few of them, go by their average Jacobian."""
-    start, end = path.weights[step].to(x.device), path.weights[step + 1].to(x.device)
-    training, kernel = test.of(path.x[batch])(start), None
-    for t, w in zip(*rule, strict=True):
-        part = path.lrs[step] * w * tangent_product(test(start + t * (end - start)), training)
-        kernel = part if kernel is None else kernel.add_(part)
-    kernel = kernel.transpose(1, 2)
-    kinked = [n for n, b in enumerate(inside) if len(b)]
-    if kinked:
-        rows = path.lrs[step] * mean_jacobian(path, step, x[kinked], pieces([inside[n] for n in kinked], rule))
-        kernel[kinked] = _against_training(path, step, batch, rows)
+    """Multiply layer factors, samples with as many smooth pieces at a time; (N, K, K, B)."""
+    start, change = (w.to(x.device) for w in (path.weights[step], path.weights[step + 1] - path.weights[step]))
+    training = test.of(path.x[batch])(start)
+    kernel = x.new_empty(len(x), path.num_outputs, path.num_outputs, len(batch))
+    count = torch.tensor([len(b) for b in inside], device=x.device)
+    for some in ((count == c).nonzero()[:, 0] for c in count.unique()):
+        t, w = pieces([inside[n] for n in some], rule)
+        moving = test.of(x[some]).averaged(start, change, Quadrature(t, w * (path.lrs[step] / len(batch))))
+        kernel[some] = tangent_product(moving, training).transpose(2, 3)
     return kernel
 
 
@@ -266,7 +315,7 @@ def mean_jacobian(path: TrainingPath, step: int, x: Tensor, rule: Quadrature) ->
 
 
 def _against_training(path: TrainingPath, step: int, batch: Tensor, rows: Tensor) -> Tensor:
-    """Multiply rows (N, K, d) with the training Jacobians of a batch, (N, B, K, K), by forward-mode passes."""
+    """Multiply rows (N, K, d) with the training Jacobians of a batch, (N, K, K, B), by forward-mode passes."""
     params, x = path.unflatten(path.weights[step].to(rows.device)), path.x[batch]
 
     def along(row: Tensor) -> Tensor:
@@ -276,4 +325,4 @@ def _against_training(path: TrainingPath, step: int, batch: Tensor, rows: Tensor
     widest = max(x[0].numel(), *(p.shape[0] for p in params.values()))
     together = max(1, _CACHE // (len(batch) * widest * rows.element_size()))
     out = vmap(along, chunk_size=together)(rows.flatten(0, 1))
-    return out.view(*rows.shape[:2], *out.shape[1:]).transpose(1, 2)
+    return out.view(*rows.shape[:2], *out.shape[1:]).transpose(2, 3)

@@ -14,13 +14,15 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 from torch.autograd.graph import GradientEdge, get_gradient_edge
-from torch.func import functional_call, vjp, vmap
+from torch.func import vjp, vmap
 
 from . import validate
+from .functional import call_with
 from .layers import RULES, Positions, join
 
-# Numbers that a product of factors over positions may hold at a time, beyond its result.
-_WORKSPACE = 2**26
+# Numbers that a product of factors may hold at a time, beyond its result: on a CPU as many as stay in the cache.
+_WORKSPACE = {"cpu": 2**20}
+_WORKSPACE_ELSEWHERE = 2**26
 
 
 class Tangents(NamedTuple):
@@ -50,6 +52,28 @@ class Tangents(NamedTuple):
         """Copy the features of several blocks into one."""
         factors = [tuple(map(torch.cat, zip(*pairs, strict=True))) for pairs in zip(*(p.factors for p in parts), strict=True)]
         return Tangents(torch.cat([p.dense for p in parts]), tuple(factors))
+
+    def averaged(self, weights: Tensor) -> "Tangents":
+        """Average N * Q features over Q neighbours, with weights (N, Q); in factors they become further positions."""
+        n, q = weights.shape
+        dense = torch.einsum("nqrd,nq->nrd", self.dense.unflatten(0, (n, q)), weights)
+        factors = []
+        for a, b in self.factors:
+            a, b = a.unflatten(0, (n, q)), b.unflatten(0, (n, q)) * weights.view(n, q, 1, 1, 1)
+            if (a == a[:, :1]).all():  # the first layer's inputs do not move
+                factors.append((a[:, 0], b.sum(1)))
+            else:
+                factors.append((a.flatten(1, 2), b.transpose(1, 2).flatten(2, 3)))
+        return Tangents(dense, tuple(factors))
+
+    @staticmethod
+    def added(parts: "list[Tangents]") -> "Tangents":
+        """Add features of the same samples; factors become further positions."""
+        factors = [
+            (torch.cat(a, dim=1), torch.cat(b, dim=2))
+            for a, b in (zip(*f, strict=True) for f in zip(*(p.factors for p in parts), strict=True))
+        ]
+        return Tangents(sum(p.dense for p in parts), tuple(factors))
 
 
 class _Call(NamedTuple):
@@ -166,15 +190,17 @@ def tangent_product(f: Tangents, g: Tangents) -> Tensor:
         raise ValueError(f"tangents: got features of two layouts ({d} and {e} dense); wanted one model and one plan")
     # Samples of the second block run innermost, whatever S is: long rows are what a processor multiplies fast.
     out = (f.dense.reshape(n * r, d) @ g.dense.transpose(0, 1).reshape(s * m, d).T).view(n, r, s, m)
+    workspace = _WORKSPACE.get(out.device.type, _WORKSPACE_ELSEWHERE)
     for (a, b), (a2, b2) in zip(f.factors, g.factors, strict=True):
         t, u = a.shape[1], a2.shape[1]
         b2 = b2.transpose(0, 1).flatten(0, 2)
-        step = max(1, _WORKSPACE // (r * t * m * s * u))
+        step = max(1, workspace // (r * t * m * s * u))
         for rows in (slice(i, i + step) for i in range(0, n, step)):
             inputs = (a[rows].flatten(0, 1) @ a2.flatten(0, 1).T).view(-1, 1, t, 1, m, u)
             cotangents = (b[rows].flatten(0, 2) @ b2.T).view(-1, r, t, s, m, u)
-            if t == u == 1:
-                out[rows].addcmul_(inputs[:, :, 0, ..., 0], cotangents[:, :, 0, ..., 0])
+            if u == 1:
+                for i in range(t):
+                    out[rows].addcmul_(inputs[:, :, i, ..., 0], cotangents[:, :, i, ..., 0])
             else:
                 out[rows] += cotangents.mul_(inputs).sum(dim=(2, 5))
     return out.transpose(2, 3)
@@ -261,7 +287,7 @@ def _by_torch_func(model: nn.Module, x: Tensor, c: Tensor, done: dict) -> Tensor
     )
 
     def one_sample(x_n: Tensor, c_n: Tensor) -> Tensor:
-        _, pull = vjp(lambda free: functional_call(model, free, (x_n[None],))[0], rest)
+        _, pull = vjp(lambda free: call_with(model, free, x_n[None])[0], rest)
         return vmap(lambda v: torch.cat([g.flatten() for g in pull(v)[0].values()]))(c_n)
 
     return vmap(one_sample)(x, c)

@@ -7,8 +7,9 @@ import torch
 from conftest import jacobian
 
 import ntk_course as ntk
-from ntk_course.path import dpk, epk, mean_jacobian, step_breakpoints
-from ntk_course.quadrature import _bisect, activation_pattern, breakpoints, pieces, quadrature
+from ntk_course.path import Features, dpk, epk, factors_are_cheaper, mean_jacobian, step_breakpoints
+from ntk_course.quadrature import Quadrature, _bisect, activation_pattern, breakpoints, pieces, quadrature
+from ntk_course.tangents import tangent_product
 from ntk_course.training_path import TrainingPath, load_path, train_path
 
 DATA, TEST = ntk.load("gaussians"), ntk.load("gaussians", "test")
@@ -128,6 +129,76 @@ def test_every_entry_against_brute_force(momentum):
     own = torch.einsum("nmij,mj->nmi", wanted, torch.nn.functional.one_hot(Y, 3).double())
     torch.testing.assert_close(found.points, own, rtol=1e-10, atol=1e-12)
     torch.testing.assert_close(found.steps.sum(0), own.sum(1))
+
+
+def test_a_sample_that_is_twice_in_a_batch_counts_twice():
+    path = trained(steps=2)
+    batches = (torch.tensor([5, 3, 5]), torch.arange(60))
+    start = path.weights[0].clone().requires_grad_()
+    loss = -path.output(path.unflatten(start), X[batches[0]])[range(3), Y[batches[0]]].mean()
+    middle = path.weights[0] - 0.2 * torch.autograd.grad(loss, start)[0]
+    own = middle.clone().requires_grad_()
+    loss = -path.output(path.unflatten(own), X)[range(60), Y].mean()
+    end = middle - 0.2 * torch.autograd.grad(loss, own)[0]
+    drawn = TrainingPath(path.model, X, Y, torch.stack([path.weights[0], middle, end]), batches, path.lrs)
+    kernel = epk(drawn, XT)
+    assert error(drawn, kernel) < 1e-12
+    torch.testing.assert_close(kernel.machine(), kernel.predict())
+
+
+def mixed_layers():
+    """Convolution, group norm, batch norm, a layer under two names, a frozen bias and a user's hook."""
+    torch.manual_seed(1)
+    first, own = torch.nn.Conv2d(1, 3, 3), torch.nn.Linear(6, 6)
+    first.register_forward_hook(lambda module, args, out: out.tanh())
+    model = torch.nn.Sequential(
+        first, torch.nn.GroupNorm(1, 3), torch.nn.AvgPool2d(3), torch.nn.BatchNorm2d(3), torch.nn.Flatten(),
+        torch.nn.Linear(12, 6), own, torch.nn.Tanh(), own, torch.nn.Linear(6, 10),
+    ).double().eval()  # fmt: skip
+    model[3].running_var.uniform_(0.5, 2)
+    model[5].bias.requires_grad_(False)
+    return model
+
+
+def test_features_on_a_line_are_those_at_its_weights():
+    """Each sample at its own nodes in one pass, against one weight state at a time."""
+    path = train_path(mixed_layers(), IMAGES, LABELS, steps=2, lr=0.3, zero_output=False, progress=False)
+    start, change = path.weights[0], path.weights[1] - path.weights[0]
+    t, w = torch.rand(2, 4, 3, dtype=torch.float64)
+    features, training = Features(path, IMAGES[:4]), Features(path, IMAGES[4:9])(start)
+    assert features.structured
+    found = tangent_product(features.averaged(start, change, Quadrature(t, w)), training)
+    for n in range(4):
+        wanted = sum(
+            w[n, q] * tangent_product(features.of(IMAGES[n : n + 1])(start + t[n, q] * change), training) for q in range(3)
+        )
+        torch.testing.assert_close(found[n : n + 1], wanted)
+
+
+def test_the_two_ways_to_a_kernel_agree(monkeypatch):
+    """By layer factors and by forward-mode passes, on a network of every kind of layer."""
+    path = train_path(mixed_layers(), IMAGES[:20], LABELS[:20], steps=2, lr=0.3, zero_output=False, progress=False)
+    grams = []
+    for by_factors in (True, False):
+        monkeypatch.setattr("ntk_course.path.factors_are_cheaper", lambda *a, by_factors=by_factors: by_factors)
+        grams.append(epk(path, IMAGES[20:24], "gauss", 3).gram)
+        assert error(path, epk(path, IMAGES[20:24], "gauss", 8), IMAGES[20:24]) < 1e-10
+    torch.testing.assert_close(*grams)
+
+
+def test_a_model_without_layer_rules_takes_the_other_way():
+    class Bare(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            torch.manual_seed(0)
+            self.inner, self.scale = torch.nn.Linear(100, 3).double(), torch.nn.Parameter(torch.rand(3, dtype=torch.float64))
+
+        def forward(self, x):
+            return (self.inner(x) * self.scale).tanh()
+
+    path = train_path(Bare(), X, Y, steps=3, lr=0.05, zero_output=False, progress=False)
+    assert not factors_are_cheaper(path, XT[:1], 4)
+    assert error(path, epk(path, XT, "gauss", 12)) < 1e-10
 
 
 def test_blocks_of_test_points_change_nothing():
