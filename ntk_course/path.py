@@ -16,7 +16,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from tqdm.auto import tqdm
 
 from . import validate
-from .layers import RULES
+from .functional import shifted
 from .quadrature import Quadrature, breakpoints, pieces
 from .quadrature import quadrature as rule_of
 from .tangents import Survey, Tangents, survey, tangent_features, tangent_product
@@ -52,7 +52,9 @@ class Features:
 
     def __call__(self, flat: Tensor) -> Tangents:
         """Return the features at flattened weights (d,)."""
-        self._set(self._inner, flat)
+        with torch.no_grad():
+            for name, value in self._unflatten(flat.to(self._x.device)).items():
+                self._inner.get_parameter(name).copy_(value)
         k = self._known.num_outputs
         c = torch.eye(k, dtype=self._x.dtype, device=self._x.device).expand(len(self._x), k, k)
         return tangent_features(self._model, self._x, c, self._pairs, self._known)
@@ -60,37 +62,14 @@ class Features:
     def averaged(self, start: Tensor, change: Tensor, rule: Quadrature) -> Tangents:
         r"""Average over nodes and weights (N, Q) on the line start + t change, each sample at its own weights.
 
-        A layer is linear in its weights, so at :math:`w + t v` it gives what it gives at w plus t times what it gives at v:
-        one batched pass serves all samples and nodes, whatever their t.
+        One batched pass serves many samples and nodes, see :func:`ntk_course.functional.shifted`.
         """
-        shift = copy.deepcopy(self._inner).requires_grad_(False)
-        for p in shift.parameters():
-            p.zero_()  # frozen ones do not move
-        self._set(shift, change)
         together = max(1, _NODES // (len(self._x) * self._known.num_outputs * len(start) * start.element_size()))
         parts = []
         for t, w in zip(rule.nodes.split(together, 1), rule.weights.split(together, 1), strict=True):
-            handles = [
-                module.register_forward_hook(_shifted(shift.get_submodule(name), t.flatten()), prepend=True)
-                for name, module in self._inner.named_modules()
-                if type(module) in RULES
-            ]
-            try:
+            with shifted(self._inner, self._unflatten(change), t.flatten()):
                 parts.append(self.of(self._x.repeat_interleave(t.shape[1], 0))(start).averaged(w))
-            finally:
-                for handle in handles:
-                    handle.remove()
         return Tangents.added(parts)
-
-    @torch.no_grad()
-    def _set(self, model: nn.Module, flat: Tensor) -> None:
-        for name, value in self._unflatten(flat.to(self._x.device)).items():
-            model.get_parameter(name).copy_(value)
-
-
-def _shifted(shift: nn.Module, t: Tensor):
-    """Make a hook that adds t times what a layer gives at other weights; forward, so that no other hook of it runs."""
-    return lambda module, args, out: out + t.view(-1, *[1] * (out.dim() - 1)) * shift.forward(*args)
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,5 +1,8 @@
 """Integrals over one training step: nodes and weights on [0, 1], and the kinks of piecewise-linear networks between them."""
 
+import copy
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import NamedTuple
 
 import numpy as np
@@ -8,9 +11,14 @@ from torch import Tensor, nn
 from torch.func import vmap
 
 from . import validate
-from .functional import call_with
+from .functional import call_with, shifted
+from .tangents import survey
 
 RULES = ("left", "midpoint", "gauss", "piecewise")
+# Numbers of input that go through the model at a time when patterns are compared.
+_ROWS = 2**18
+# Breakpoints of one sample in one step beyond which something other than the step must be wrong.
+_MOST = 10_000
 _KINKED = (nn.ReLU, nn.LeakyReLU, nn.ReLU6, nn.Hardtanh)
 
 
@@ -91,26 +99,48 @@ def activation_pattern(model: nn.Module, params: dict[str, Tensor], x: Tensor) -
     Returns:
         A tuple of integer tensors, one for each call of such a module.
     """
+    with _watched(model) as seen:
+        call_with(model, params, x[None])
+    return tuple(codes[0] for codes in seen)
+
+
+@contextmanager
+def _watched(model: nn.Module) -> Iterator[list[Tensor]]:
+    """Collect the patterns of a batch, a tensor (N, units) for each call of a module with kinks."""
     seen: list[Tensor] = []
 
     def note(module: nn.Module, args: tuple) -> None:
+        h = args[0]
         if isinstance(module, nn.MaxPool2d):
-            how = (module.kernel_size, module.stride, module.padding, module.dilation, module.ceil_mode)
-            seen.append(nn.functional.max_pool2d(args[0], *how, return_indices=True)[1].flatten())
+            seen.append(_winners(module, h))
         elif isinstance(module, (nn.ReLU6, nn.Hardtanh)):
             low, high = (0.0, 6.0) if isinstance(module, nn.ReLU6) else (module.min_val, module.max_val)
-            seen.append(((args[0] > low).long() + (args[0] > high).long()).flatten())
+            seen.append(((h > low).long() + (h > high).long()).flatten(1))
         else:
-            seen.append((args[0] > 0).long().flatten())
+            seen.append((h > 0).flatten(1).long())
 
-    kinked = [m for m in model.modules() if isinstance(m, (*_KINKED, nn.MaxPool2d))]
-    handles = [m.register_forward_pre_hook(note) for m in kinked]
+    handles = [m.register_forward_pre_hook(note) for m in model.modules() if isinstance(m, (*_KINKED, nn.MaxPool2d))]
     try:
-        call_with(model, params, x[None])
+        yield seen
     finally:
         for handle in handles:
             handle.remove()
-    return tuple(seen)
+
+
+def _winners(module: nn.MaxPool2d, h: Tensor) -> Tensor:
+    """Find which input each window of a max pooling picks, the first where several are equal up to rounding.
+
+    On a uniform background all inputs of a window are equal, and rounding would choose another one at every t.
+    """
+    if module.ceil_mode:
+        raise ValueError("model: got MaxPool2d with ceil_mode, whose winners are not followed; wanted ceil_mode=False")
+    up, left = (module.padding,) * 2 if isinstance(module.padding, int) else module.padding
+    padded = nn.functional.pad(h, (left, left, up, up), value=torch.finfo(h.dtype).min)
+    windows = nn.functional.unfold(padded, module.kernel_size, module.dilation, 0, module.stride)
+    windows = windows.unflatten(1, (h.shape[1], -1))  # (N, channels, inputs, windows)
+    slack = 1024 * torch.finfo(h.dtype).eps * h.abs().amax((1, 2, 3))
+    near = windows >= windows.amax(2, keepdim=True) - slack.view(-1, 1, 1, 1)
+    return near.to(torch.uint8).argmax(2).flatten(1)
 
 
 @torch.no_grad()
@@ -132,7 +162,7 @@ def breakpoints(model: nn.Module, start: dict[str, Tensor], change: dict[str, Te
         For each sample its breakpoints inside (0, 1), in order; a model without kinks has none.
 
     Raises:
-        ValueError: scan below 1.
+        ValueError: scan below 1, or a pooling in ceil_mode; ArithmeticError: more than ten thousand breakpoints a sample.
 
     Example:
         >>> [len(b) for b in breakpoints(model, path.unflatten(w[0]), path.unflatten(w[1] - w[0]), x)]
@@ -165,23 +195,54 @@ def _inputs(model, module, start, change, x, t) -> Tensor:
     return torch.cat(seen, dim=1)
 
 
+@torch.no_grad()
 def _bisect(model, start, change, x, scan) -> list[Tensor]:
-    def pattern(t: Tensor, one: Tensor) -> Tensor:
-        moved = {name: p + t * change[name] for name, p in start.items()}
-        return torch.cat(activation_pattern(model, moved, one))
-
-    at = vmap(pattern)
+    at = _fingerprints(model, start, change, x)
     grid = torch.linspace(0, 1, scan + 1, dtype=x.dtype, device=x.device)
-    whole = torch.stack([at(t.expand(len(x)), x) for t in grid])  # (scan + 1, N, units)
-    part, sample = (whole[1:] != whole[:-1]).any(-1).nonzero(as_tuple=True)
+    everyone = torch.arange(len(x), device=x.device)
+    whole = torch.stack([at(t.expand(len(x)), everyone) for t in grid])  # (scan + 1, N)
+    part, sample = (whole[1:] != whole[:-1]).nonzero(as_tuple=True)
     low, high, from_, to = grid[part], grid[part + 1], whole[part, sample], whole[part + 1, sample]
     for _ in range(1 - int(np.log2(torch.finfo(x.dtype).eps))):
         if not len(sample):
             break
+        if len(sample) > _MOST * len(x):
+            raise ArithmeticError(f"breakpoints: got more than {_MOST} a sample in one step; wanted a smaller step size")
         middle = (low + high) / 2
-        here = at(middle, x[sample])
-        left, right = (here != from_).any(1), (here != to).any(1)
+        here = at(middle, sample)
+        left, right = here != from_, here != to
         sample = torch.cat([sample[left], sample[right]])
         low, high = torch.cat([low[left], middle[right]]), torch.cat([middle[left], high[right]])
         from_, to = torch.cat([from_[left], here[right]]), torch.cat([here[left], to[right]])
     return [_inside((low + high)[sample == n] / 2) for n in range(len(x))]
+
+
+def _fingerprints(model, start, change, x) -> Callable[[Tensor, Tensor], Tensor]:
+    """Make the function from times (P,) and numbers of samples (P,) to a number for each activation pattern there.
+
+    A pattern is multiplied with random 64-bit integers, so that two patterns share a number once in 2^64 times.
+    """
+    own, random = copy.deepcopy(model), np.random.default_rng(0)
+    for name, value in start.items():
+        own.get_parameter(name).copy_(value)
+    one_pass = survey(own, x).structured == {id(p) for p in own.parameters() if p.requires_grad}
+    keys: dict[int, Tensor] = {}
+
+    def number(seen: list[Tensor]) -> Tensor:
+        for i, codes in enumerate(seen):
+            if i not in keys:
+                keys[i] = torch.from_numpy(random.integers(-(2**63), 2**63, codes.shape[1])).to(x.device)
+        return sum((codes * keys[i]).sum(1) for i, codes in enumerate(seen))
+
+    def singly(t: Tensor, one: Tensor) -> Tensor:
+        with _watched(own) as seen:
+            call_with(own, {name: p + t * change[name] for name, p in start.items()}, one[None])
+        return number(seen)[0]
+
+    def together(t: Tensor, some: Tensor) -> Tensor:
+        with _watched(own) as seen, shifted(own, change, t):
+            own(some)
+        return number(seen)
+
+    run, rows = together if one_pass else vmap(singly), max(1, _ROWS // x[0].numel())
+    return lambda t, n: torch.cat([run(a, x[b]) for a, b in zip(t.split(rows), n.split(rows), strict=True)])

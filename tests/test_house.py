@@ -21,8 +21,8 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 # An import may only lead from a later layer to an earlier one.
 LAYERS = [
     ["validate"],
-    ["data", "models", "functional"],
-    ["training", "layers"],
+    ["data", "models", "layers"],
+    ["training", "functional"],
     ["tangents", "ensemble"],
     ["gram"],
     ["kernels"],
