@@ -1,0 +1,83 @@
+"""Fig 7 of the EPK paper: how many integration steps the path kernel of a convolutional network needs on images."""
+
+import time
+from dataclasses import dataclass
+
+import torch
+
+from ..data import load
+from ..models import small_cnn
+from ..path import epk, step_breakpoints
+from ..results import Result, over_seeds
+from ..training import device
+from ..training_path import train_path
+
+
+@dataclass(frozen=True)
+class Config:
+    """Settings; float64 throughout, full batches as in the paper, which gives no numbers for the rest.
+
+    Attributes:
+        data: name of the data set.
+        points: training images.
+        test: test images.
+        channels: of the two convolutions, each with ReLU and 2 x 2 max pooling.
+        steps: S.
+        lr: step size for the mean loss.
+        rules: (rule, nodes); 1, 10 and 200 left Riemann steps are the paper's.
+        seeds: of the initial weights.
+    """
+
+    data: str = "mnist"
+    points: int = 1000
+    test: int = 40
+    channels: tuple[int, int] = (4, 8)
+    steps: int = 40
+    lr: float = 0.1
+    rules: tuple[tuple[str, int], ...] = (
+        ("left", 1),
+        ("left", 10),
+        ("left", 200),
+        ("gauss", 10),
+        ("piecewise", 2),
+        ("piecewise", 4),
+    )
+    seeds: tuple[int, ...] = (0,)
+
+    @classmethod
+    def preset(cls, name: str) -> "Config":
+        """Return the settings of "smoke" or "class" (both digits) or "paper" (MNIST)."""
+        return {
+            "smoke": cls("digits", 60, 4, (2, 3), 3, rules=(("left", 1), ("piecewise", 4))),
+            "class": cls("digits", 300, 40, steps=40, lr=0.2),
+            "paper": cls(),
+        }[name]
+
+
+def run(config: Config, preset: str = "class", progress: bool = True, folder=None) -> Result:
+    """Compare the kernel's log-probabilities with the network's; a row for each rule, with the right classes' values."""
+    data, test = load(config.data, limit=config.points), load(config.data, "test", limit=config.test)
+    x, y, x_test = data.x.to(device(), torch.float64), data.y.to(device()), test.x.to(device(), torch.float64)
+
+    def trained(seed: int):
+        torch.manual_seed(seed)
+        model = small_cnn(x.shape[1], x.shape[2], config.channels, data.num_classes).to(x)
+        return train_path(model, x, y, steps=config.steps, lr=config.lr, progress=False)
+
+    def one_seed(seed: int, rule: str, nodes: int) -> list[dict]:
+        path = trained(seed)
+        start = time.perf_counter()
+        kernel = epk(path, x_test, rule, nodes)
+        row = {"rule": rule, "nodes": nodes, "seconds": time.perf_counter() - start}
+        wanted, found = path.log_probs(x_test), kernel.predict()
+        right = torch.arange(len(x_test)), test.y
+        row |= {"error": (found - wanted).abs().max().item(), "changed": int((found.argmax(1) != wanted.argmax(1)).sum())}
+        row |= {"network": wanted[right].tolist(), "kernel": found[right].tolist()}
+        row["accuracy"] = (wanted.argmax(1).cpu() == test.y).double().mean().item()
+        if rule == "piecewise":
+            kinks = [len(b) for s in range(config.steps) for b in step_breakpoints(path, s, x_test)]
+            row["breakpoints"] = sum(kinks) / len(kinks)
+        return [row]
+
+    how = {"device": device(), "parts": config.rules, "folder": folder, "progress": progress}
+    return over_seeds("path_images", preset, config, data, one_seed, **how)
