@@ -6,70 +6,23 @@ gradients at :math:`w_s`. The integral on the test side is what makes the kernel
 :class:`ntk_course.quadrature.Quadrature`.
 """
 
-import copy
 from dataclasses import dataclass, field
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.func import jacrev, jvp, vmap
 from torch.utils.flop_counter import FlopCounterMode
 from tqdm.auto import tqdm
 
 from . import validate
-from .functional import shifted
+from .path_features import Features
 from .quadrature import Quadrature, breakpoints, pieces
 from .quadrature import quadrature as rule_of
-from .tangents import Survey, Tangents, survey, tangent_features, tangent_product
+from .tangents import tangent_product
 from .training_path import TrainingPath
 
 # Bytes of one layer's activations in a forward-mode pass over several directions.
 _CACHE = 2**24
-# Bytes of the Jacobians at the nodes that are averaged in one pass.
-_NODES = 2**28
-
-
-class Features:
-    """Tangent features of the path's output f at any weights, K rows a sample."""
-
-    def __init__(self, path: TrainingPath, x: Tensor, pairs: float | None = None):
-        """Survey the model once; both sides of a product need the same ``pairs``, see :func:`explicit_is_cheaper`."""
-        last = [nn.LogSoftmax(1)] if path.loss == "log_softmax" else []
-        self._inner, self._unflatten = copy.deepcopy(path.model), path.unflatten
-        self._model, self._pairs = nn.Sequential(self._inner, *last), pairs or len(x) / 2
-        self._known: Survey = survey(self._model, x, "x")
-        self._x = x
-
-    @property
-    def structured(self) -> bool:
-        """Whether every trainable parameter belongs to a layer whose rule applies."""
-        return self._known.structured == {id(p) for p in self._inner.parameters() if p.requires_grad}
-
-    def of(self, x: Tensor) -> "Features":
-        """Return the features of other samples, of the same plan."""
-        other = copy.copy(self)
-        other._x = x
-        return other
-
-    def __call__(self, flat: Tensor) -> Tangents:
-        """Return the features at flattened weights (d,)."""
-        with torch.no_grad():
-            for name, value in self._unflatten(flat.to(self._x.device)).items():
-                self._inner.get_parameter(name).copy_(value)
-        k = self._known.num_outputs
-        c = torch.eye(k, dtype=self._x.dtype, device=self._x.device).expand(len(self._x), k, k)
-        return tangent_features(self._model, self._x, c, self._pairs, self._known)
-
-    def averaged(self, start: Tensor, change: Tensor, rule: Quadrature) -> Tangents:
-        r"""Average over nodes and weights (N, Q) on the line start + t change, each sample at its own weights.
-
-        One batched pass serves many samples and nodes, see :func:`ntk_course.functional.shifted`.
-        """
-        together = max(1, _NODES // (len(self._x) * self._known.num_outputs * len(start) * start.element_size()))
-        parts = []
-        for t, w in zip(rule.nodes.split(together, 1), rule.weights.split(together, 1), strict=True):
-            with shifted(self._inner, self._unflatten(change), t.flatten()):
-                parts.append(self.of(self._x.repeat_interleave(t.shape[1], 0))(start).averaged(w))
-        return Tangents.added(parts)
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,6 +35,7 @@ class PathKernel:
         initial: b, the output before training, (N_test, K).
         points: each training point's contribution to each output, (N_test, N_train, K).
         first: coefficients :math:`a_{m,0} = -\partial L/\partial f` before training, (N_train, K).
+        network: the network's own output after training, (N_test, K).
         steps: each step's contribution, (S, N_test, K), or None where not asked for.
     """
 
@@ -89,7 +43,13 @@ class PathKernel:
     initial: Tensor = field(repr=False)
     points: Tensor = field(repr=False)
     first: Tensor = field(repr=False)
+    network: Tensor = field(repr=False)
     steps: Tensor | None = field(default=None, repr=False)
+
+    @property
+    def error(self) -> float:
+        """Return the largest difference between the ensemble's output and the network's; more nodes make it rounding."""
+        return (self.predict() - self.network).abs().max().item()
 
     def predict(self, initial: Tensor | None = None) -> Tensor:
         r"""Return the kernel ensemble's output, :math:`b + \sum_s \sum_i K_s(x, x_i)\,a_{i,s}`, (N_test, K) (Thm 3.6).
@@ -119,7 +79,7 @@ def dpk(path: TrainingPath, x_test: Tensor, **options) -> PathKernel:
         A :class:`PathKernel`; its prediction misses the network by a term of first order in the step size.
 
     Example:
-        >>> (dpk(path, x_test).predict() - path.log_probs(x_test)).abs().max()
+        >>> dpk(path, x_test).error
     """
     return epk(path, x_test, "left", 1, **options)
 
@@ -146,7 +106,7 @@ def epk(
         path: from :func:`ntk_course.train_path`.
         x_test: (N_test, ...).
         quadrature: "gauss" (smooth networks), "piecewise" (ReLU, max pooling), "left" or "midpoint".
-        nodes: of the rule, or of each smooth piece.
+        nodes: of the rule, or of each smooth piece; steps that change an output by much more than 1 need more than four.
         per_step: keep each step's contribution too.
         memory: bytes for the test Jacobians of one block of test points.
         progress: show a bar over the steps.
@@ -159,8 +119,7 @@ def epk(
         with the step.
 
     Example:
-        >>> kernel = epk(path, x_test, "piecewise", 4)
-        >>> (kernel.predict() - path.log_probs(x_test)).abs().max()  # rounding
+        >>> epk(path, x_test, "piecewise", 4).error  # rounding, or take more nodes
     """
     rule = rule_of(quadrature, nodes, path.weights.dtype)
     like = validate.parameters(path.model)[0]
@@ -181,7 +140,8 @@ def epk(
     ]
     gram, points, steps = zip(*parts, strict=True)
     first = path.coefficients(0, torch.arange(len(path.x), device=x_test.device))
-    return PathKernel(torch.cat(gram), initial, torch.cat(points), first, torch.cat(steps, dim=1) if per_step else None)
+    kept = torch.cat(steps, dim=1) if per_step else None
+    return PathKernel(torch.cat(gram), initial, torch.cat(points), first, path.outputs(x_test), kept)
 
 
 def _block(path, x, piecewise, rule, by_factors, per_step, progress) -> tuple[Tensor, Tensor, Tensor | None]:

@@ -8,7 +8,7 @@ from sklearn.svm import SVC
 from torch import Tensor
 
 from . import validate
-from .path import Features
+from .path_features import Features
 from .quadrature import quadrature as rule_of
 from .tangents import Tangents, tangent_product
 from .training_path import TrainingPath

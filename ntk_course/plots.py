@@ -246,5 +246,40 @@ def groups(values: Mapping[str, Sequence[float]], xlabel: str) -> Figure:
     return fig
 
 
+def maps(panels: Mapping[str, Tensor], side: Sequence[float], points: Tensor, labels: Tensor) -> Figure:
+    """Draw functions of the plane, each (G * G,) over the grid side x side with the first coordinate outermost, and points."""
+    fig, axes = plt.subplots(1, len(panels), figsize=(3.5 * len(panels) + 0.3, 3.2), squeeze=False, sharey=True)
+    at, xy = _array(side), _array(points)
+    for ax, (title, values) in zip(axes[0], panels.items(), strict=True):
+        drawn = ax.imshow(_array(values).reshape(len(at), len(at)).T, extent=(at[0], at[-1], at[0], at[-1]), origin="lower")
+        for k, marker in zip(np.unique(_array(labels)), "os^Dv", strict=False):
+            ax.plot(*xy[_array(labels) == k].T, marker, ms=2.5, mfc="white", mec="black", mew=0.4)
+        fig.colorbar(drawn, ax=ax, fraction=0.046, format="%.2g")
+        ax.set(title=title, xlabel="first coordinate")
+    axes[0, 0].set(ylabel="second coordinate")
+    return fig
+
+
+def clouds(
+    rows: Mapping[str, Mapping[str, Tensor]], points: Tensor, labels: Tensor, stars: Mapping[str, Sequence[float]]
+) -> Figure:
+    """Colour points of the plane by a value, a panel for each row and column; a star marks the row's own point."""
+    columns = list(next(iter(rows.values())))
+    fig, axes = plt.subplots(
+        len(rows), len(columns), figsize=(2.5 * len(columns) + 1, 2.3 * len(rows) + 0.4), squeeze=False, sharex=True, sharey=True
+    )
+    xy = _array(points)
+    for line, (row, panels) in zip(axes, rows.items(), strict=True):
+        top = max(np.abs(_array(v)).max() for v in panels.values())
+        for ax, (column, values) in zip(line, panels.items(), strict=True):
+            for k, marker in zip(np.unique(_array(labels)), "os^Dv", strict=False):
+                mine, style = _array(labels) == k, {"cmap": DIVERGING, "vmin": -top, "vmax": top, "lw": 0.3, "edgecolors": "0.3"}
+                drawn = ax.scatter(*xy[mine].T, c=_array(values)[mine], s=16, marker=marker, **style)
+            ax.plot(*stars[row], "*", color="black", ms=11, mec="white")
+            ax.set(title=column if line is axes[0] else "", ylabel=row if ax is line[0] else "")
+        fig.colorbar(drawn, ax=line, fraction=0.03, format="%.2g")
+    return fig
+
+
 def _array(t) -> np.ndarray:
     return t.detach().cpu().numpy() if isinstance(t, Tensor) else np.asarray(t)

@@ -29,6 +29,7 @@ LAYERS = [
     ["one_step"],
     ["interactions", "difficulty", "forgetting"],
     ["pruning", "training_path", "quadrature"],
+    ["path_features"],
     ["path"],
     ["path_machines"],
     ["results", "plots", "widgets", "checks"],

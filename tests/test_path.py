@@ -7,7 +7,8 @@ import torch
 from conftest import jacobian
 
 import ntk_course as ntk
-from ntk_course.path import Features, dpk, epk, factors_are_cheaper, mean_jacobian, step_breakpoints
+from ntk_course.path import dpk, epk, factors_are_cheaper, mean_jacobian, step_breakpoints
+from ntk_course.path_features import Features
 from ntk_course.quadrature import Quadrature, _bisect, activation_pattern, breakpoints, pieces, quadrature
 from ntk_course.tangents import tangent_product
 from ntk_course.training_path import TrainingPath, load_path, train_path
