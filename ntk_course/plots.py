@@ -264,20 +264,19 @@ def clouds(
     rows: Mapping[str, Mapping[str, Tensor]], points: Tensor, labels: Tensor, stars: Mapping[str, Sequence[float]]
 ) -> Figure:
     """Colour points of the plane by a value, a panel for each row and column; a star marks the row's own point."""
-    columns = list(next(iter(rows.values())))
-    fig, axes = plt.subplots(
-        len(rows), len(columns), figsize=(2.5 * len(columns) + 1, 2.3 * len(rows) + 0.4), squeeze=False, sharex=True, sharey=True
-    )
-    xy = _array(points)
-    for line, (row, panels) in zip(axes, rows.items(), strict=True):
-        top = max(np.abs(_array(v)).max() for v in panels.values())
-        for ax, (column, values) in zip(line, panels.items(), strict=True):
-            for k, marker in zip(np.unique(_array(labels)), "os^Dv", strict=False):
-                mine, style = _array(labels) == k, {"cmap": DIVERGING, "vmin": -top, "vmax": top, "lw": 0.3, "edgecolors": "0.3"}
-                drawn = ax.scatter(*xy[mine].T, c=_array(values)[mine], s=16, marker=marker, **style)
-            ax.plot(*stars[row], "*", color="black", ms=11, mec="white")
-            ax.set(title=column if line is axes[0] else "", ylabel=row if ax is line[0] else "")
-        fig.colorbar(drawn, ax=line, fraction=0.03, format="%.2g")
+    shape = (len(rows), len(next(iter(rows.values()))))
+    size = (2.9 * shape[1] + 0.5, 2.3 * shape[0] + 0.5)
+    fig, axes = plt.subplots(*shape, figsize=size, squeeze=False, sharex=True, sharey=True)
+    xy, panels = _array(points), ((row, *item) for row, named in rows.items() for item in named.items())
+    for i, (ax, (row, column, values)) in enumerate(zip(axes.flat, panels, strict=True)):
+        values = _array(values)
+        top = np.abs(values).max()
+        for k, marker in zip(np.unique(_array(labels)), "os^Dv", strict=False):
+            mine, style = _array(labels) == k, {"cmap": DIVERGING, "vmin": -top, "vmax": top, "lw": 0.3, "edgecolors": "0.3"}
+            drawn = ax.scatter(*xy[mine].T, c=values[mine], s=16, marker=marker, **style)
+        ax.plot(*stars[row], "*", color="black", ms=11, mec="white")
+        ax.set(title=column if i < shape[1] else "", ylabel="" if i % shape[1] else row)
+        fig.colorbar(drawn, ax=ax, fraction=0.046, format="%.2g")
     return fig
 
 

@@ -228,6 +228,13 @@ def test_figures_draw():
         ntk.plots.gallery(torch.rand(1, 2, 3, 8, 8)),
         ntk.plots.groups({"a": [1.0, 2.0, 4.0], "b": [3.0]}, "x"),
     ]
+    plane, labels = torch.randn(6, 2), torch.tensor([0, 1, 2, 0, 1, 2])
+    figures += [
+        ntk.plots.maps({"a": torch.arange(9.0), "b": torch.zeros(9)}, [0, 1, 2], plane, labels),
+        ntk.plots.clouds({"r": {"a": plane[:, 0], "b": plane[:, 1]}}, plane, labels, {"r": [0, 0]}),
+    ]
+    assert figures[-2].axes[0].images[0].get_array()[0].tolist() == [0, 3, 6]  # the first coordinate runs to the right
+    assert [ax.get_title() for ax in figures[-1].axes[:2]] == ["a", "b"]
     mean, spread = figures[6].axes[0].lines[0].get_ydata(), figures[6].axes[0].collections
     assert torch.allclose(torch.tensor(mean), g.mean(0))
     assert len(spread) == 1  # one row has no spread
