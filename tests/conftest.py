@@ -32,3 +32,25 @@ def seeded():
     torch.manual_seed(0)
     with warnings.catch_warnings():
         yield
+
+
+ERRORS: list[tuple[str, float, str]] = []
+
+
+@pytest.fixture
+def note_error():
+    """Keep a measured error for the table at the end of the run, and return it."""
+
+    def note(what: str, error: float, promised: str) -> float:
+        ERRORS.append((what, error, promised))
+        return error
+
+    return note
+
+
+def pytest_terminal_summary(terminalreporter):
+    """Print what was measured, whether or not it passed."""
+    if ERRORS:
+        terminalreporter.section("largest errors of path kernels")
+        for what, error, promised in ERRORS:
+            terminalreporter.write_line(f"{what:<66} {error:8.1e}   promised {promised}")
