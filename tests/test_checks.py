@@ -99,6 +99,24 @@ def by_inner_products(gram, count):
     return keep
 
 
+def path_gram(test, training):
+    return sum(torch.tensordot(a, b, ([2], [2])).transpose(1, 2) for a, b in zip(test, training, strict=True))
+
+
+def minus_gradient(f, y, loss):
+    hot = torch.eye(f.shape[1], dtype=f.dtype)[y]
+    return -hot if loss == "log_softmax" else ((-f).softmax(1) if loss == "cross_entropy" else -f) - hot
+
+
+def line_roots(x, w0, b0, w1, b1):
+    return [float((w @ x + b) / ((w - v) @ x + b - c)) for w, b, v, c in zip(w0, b0, w1, b1, strict=True)]
+
+
+def by_gauss(f, a, b, n):
+    t, w = np.polynomial.legendre.leggauss(n)
+    return float((b - a) / 2 * (w * f(a + (b - a) * (t + 1) / 2)).sum())
+
+
 # written as a student would write them, not taken from checks.py
 WRONG = [
     ("jacobian_of_softmax", lambda q: torch.outer(q, q) - torch.diag(q), "sign is turned"),
@@ -187,6 +205,65 @@ WRONG = [
     ("better_rule", lambda g, n: torch.arange(len(g)) < n, "copy while a direction"),
     ("better_rule", lambda g, n: by_inner_products(g, n), "look at lengths"),
     ("better_rule", lambda g, n: ~ntk.redundant(g), "keeps .* samples; wanted"),
+    ("step_of_the_output", lambda m, t, a, lr: m @ (lr * sum(j.T @ v for j, v in zip(t, a, strict=True))), "divide by B"),
+    ("step_of_the_output", lambda m, t, a, lr: lr * sum(j @ m.T @ v for j, v in zip(t, a, strict=True)) / len(a), "transposed"),
+    ("step_of_the_output", lambda m, t, a, lr: -m @ (lr * sum(j.T @ v for j, v in zip(t, a, strict=True))) / len(a), "sign"),
+    ("prediction_of_a_machine", lambda b, k, g, e: b + e * (e * g[None, :, None] * k).sum(-1).mean(1), "from .8. and once from"),
+    ("prediction_of_a_machine", lambda b, k, g, e: b - e * (g[None, :, None] * k).sum((1, 3)), "mean"),
+    ("prediction_of_a_machine", lambda b, k, g, e: -e * (g[None, :, None] * k).sum(-1).mean(1), "bias b is missing"),
+    ("discrete_path_kernel", lambda te, tr, lr: path_gram(te, tr) * lr / tr.shape[1], "last weight state"),
+    ("discrete_path_kernel", lambda te, tr, lr: path_gram(te[:-1], tr[:-1]) * lr, "Divide by the number"),
+    ("discrete_path_kernel", lambda te, tr, lr: path_gram(te[:-1], tr[:-1]) / tr.shape[1], "step size is missing"),
+    ("error_of_freezing", lambda h, w, d: ((w + d) @ h @ (w + d) - w @ h @ w) / 2 - w @ h @ d + d @ h @ d / 2, "factor 1/2"),
+    ("error_of_freezing", lambda h, w, d: ((w + d) @ h @ (w + d) - w @ h @ w) / 2, "take away"),
+    ("finer_steps", lambda e, lr, s, t: (lr / (e / t), s), "more of them"),
+    ("finer_steps", lambda e, lr, s, t: (lr * (t / e) ** 0.5, round(s / (t / e) ** 0.5)), "second order"),
+    (
+        "coefficients_of_a_loss",
+        lambda f, y, loss: torch.eye(3)[y] - (f if loss == "squared" else f.exp() / f.exp().sum(1, True)),
+        "inside",
+    ),
+    ("coefficients_of_a_loss", lambda f, y, loss: minus_gradient(-f, y, loss), "minus the gradient"),
+    ("nodes_for_a_linear_network", lambda n: n, "about half"),
+    ("nodes_for_a_linear_network", lambda n: n // 2 + 1, "output, of degree L"),
+    ("turning_times", lambda x, w0, b0, w1, b1: sorted(t for t in line_roots(x, w0, b0, w1, b1)), "outside the step"),
+    ("turning_times", lambda x, w0, b0, w1, b1: [t for t in line_roots(x, w0, b0, w1, b1) if 0 < t < 1], "not in order"),
+    ("turning_times", lambda x, *w: sorted(1 - t for t in line_roots(x, *w) if 0 < t < 1), "from the end"),
+    ("integral_by_pieces", lambda f, b, n: by_gauss(f, 0, 1, n), "does not see the kinks"),
+    (
+        "integral_by_pieces",
+        lambda f, b, n: sum(by_gauss(f, *e, n) / (e[1] - e[0]) for e in zip([0, *b], [*b, 1], strict=True)),
+        "length",
+    ),
+    ("integral_by_pieces", lambda f, b, n: sum(by_gauss(f, *e, n) for e in zip(b[:-1], b[1:], strict=True)), "before the first"),
+    (
+        "carried_jacobians",
+        lambda m, lrs, mu: torch.stack([sum(mu ** (r - s) * lrs[s] * m[s] for s in range(r + 1)) for r in range(len(m))]),
+        "not in earlier",
+    ),
+    ("carried_jacobians", lambda m, lrs, mu: torch.stack([v * lr for v, lr in zip(m, lrs, strict=True)]), "without momentum"),
+    ("most_to_blame", lambda p, said, right, n: p[:, said].topk(n).indices, "wrong minus right"),
+    ("most_to_blame", lambda p, said, right, n: (p[:, said] - p[:, right]).sort().indices[:n], "towards the right"),
+    (
+        "gap_without",
+        lambda train, x, y, drop, one, s, r: (lambda z: z[0, s] - z[0, r])(train(x[drop], y[drop]).log_probs(one)),
+        "dropped points only",
+    ),
+    (
+        "gap_without",
+        lambda train, x, y, drop, one, s, r: (lambda z: z[0, s] - z[0, r])(train(x, y).log_probs(one)),
+        "Nothing was dropped",
+    ),
+    ("is_a_kernel", lambda g: bool(torch.allclose(g, g.permute(1, 0, 3, 2))), "eigenvalues too"),
+    (
+        "is_a_kernel",
+        lambda g: bool(torch.linalg.eigvalsh(g.transpose(1, 2).reshape(len(g) * g.shape[2], -1))[0] > -1e-6),
+        "one triangle",
+    ),
+    ("growth_and_angle", lambda a, b: (b.norm() / a.norm(), torch.arccos((a / a.norm()) @ (b / b.norm()))), "radians"),
+    ("growth_and_angle", lambda a, b: (b.norm() / a.norm(), (a / a.norm()) @ (b / b.norm())), "cosine"),
+    ("posterior_deviation", lambda k, c, t, noise: t - c @ torch.inverse(k + noise * torch.eye(len(k))) @ c, "variance; take"),
+    ("posterior_deviation", lambda k, c, t, noise: t**0.5, "prior"),
 ]
 
 

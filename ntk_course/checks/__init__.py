@@ -7,5 +7,7 @@ Answers may be tensors, arrays or numbers, of any floating dtype, on any device,
 from .core import *  # noqa: F403
 from .labels import *  # noqa: F403
 from .learning import *  # noqa: F403
+from .machines import *  # noqa: F403
+from .paths import *  # noqa: F403
 from .selection import *  # noqa: F403
 from .tangents import *  # noqa: F403
