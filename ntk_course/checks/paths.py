@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
-from torch.nn.functional import one_hot
+from torch.nn import functional as F
 
 from .core import Outcome, compare, random
 
@@ -201,7 +201,7 @@ def coefficients_of_a_loss(answer: Callable) -> Outcome:
     cases = [(random(4, 3).log_softmax(1), y, "log_softmax"), (random(4, 3), y, "cross_entropy"), (random(4, 3), y, "squared")]
 
     def right(f, y, loss, first=False, sign=1.0, factor=1.0):
-        p = one_hot(y, f.shape[1]).to(f)
+        p = F.one_hot(y, f.shape[1]).to(f)
         if loss == "log_softmax" and not first:
             return sign * p
         return sign * (factor * (p - f) if loss == "squared" else p - f.softmax(1))
