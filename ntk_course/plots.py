@@ -58,7 +58,12 @@ def predicted_against_true(predicted: Mapping[str, Tensor], true: Mapping[str, T
     return fig
 
 
-def orders(steps: Sequence[float], curves: Mapping[str, Sequence[float]], guides: Sequence[int] = (1, 2)) -> Figure:
+def orders(
+    steps: Sequence[float],
+    curves: Mapping[str, Sequence[float]],
+    guides: Sequence[int] = (1, 2),
+    ylabel: str = "median norm over pairs",
+) -> Figure:
     """Draw curves against the step size on log axes, with guide lines of whole-number slopes."""
     fig, ax = plt.subplots(figsize=(5.6, 3.8))
     for (name, values), marker in zip(curves.items(), "osD^v", strict=False):
@@ -69,7 +74,8 @@ def orders(steps: Sequence[float], curves: Mapping[str, Sequence[float]], guides
         guide = first[middle] * (np.asarray(steps) / steps[middle]) ** power
         ax.loglog(steps, guide, ls=":", color="0.5", lw=1)
         ax.annotate(f"slope {power}", (steps[1], guide[1]), (8, -8), textcoords="offset points", color="0.3", fontsize=10)
-    ax.set(xlabel=r"learning rate $\eta$", ylabel="median norm over pairs")
+    ax.set(xlabel=r"learning rate $\eta$", ylabel=ylabel)
+    _name_values(ax, steps)
     ax.legend()
     return fig
 
@@ -143,6 +149,8 @@ def curves(
             if len(v) > 1:
                 ax.fill_between(at, *(v.mean(0) + s * v.std(0, ddof=1) for s in (-1, 1)), color=line.get_color(), alpha=0.2, lw=0)
         ax.set(title=title, xscale="log" if "x" in log else "linear", yscale="log" if "y" in log else "linear")
+        if "x" in log and x is not None:
+            _name_values(ax, x)
     for ax in axes.flat[len(panels) :]:
         ax.axis("off")
     fig.supxlabel(xlabel, fontsize="medium")
@@ -159,7 +167,8 @@ def scatters(panels: Mapping[str, tuple[Sequence, Sequence]], xlabel: str, ylabe
     fig, axes = plt.subplots(1, len(panels), figsize=(2.9 * len(panels), 3.0), squeeze=False)
     for ax, (title, (a, b)) in zip(axes[0], panels.items(), strict=True):
         a, b = _array(a), _array(b)
-        ax.scatter(a, b, s=6, alpha=0.4, linewidths=0)
+        few = len(a) < 200
+        ax.scatter(a, b, s=20 if few else 6, alpha=0.7 if few else 0.4, linewidths=0)
         ax.set(title=f"{title}: $\\rho$ = {np.corrcoef(a, b)[0, 1]:.2f}", xlabel=xlabel)
     axes[0, 0].set(ylabel=ylabel)
     return fig
@@ -278,6 +287,13 @@ def clouds(
         ax.set(title=column if i < shape[1] else "", ylabel="" if i % shape[1] else row)
         fig.colorbar(drawn, ax=ax, fraction=0.046, format="%.2g")
     return fig
+
+
+def _name_values(ax, values: Sequence[float]) -> None:
+    """Put ticks on the values themselves where a logarithmic axis spans too little for powers of ten."""
+    if max(values) < 100 * min(values):
+        ax.set_xticks(values, [f"{v:g}" for v in values], minor=False)
+        ax.set_xticks([], minor=True)
 
 
 def _array(t) -> np.ndarray:
