@@ -16,9 +16,9 @@ $(READY): requirements.txt pyproject.toml
 	$(BIN)/pip install --quiet --no-deps --no-build-isolation --editable .
 	touch $@
 
-# The cache of executed pages looks at their code only; here it also goes when the package or a stored result is newer.
+# The caches look at a page's own text only; here they also go when the package or a stored result is newer.
 book: $(READY)
-	if [ -n "$$(find ntk_course book/results -name '*.py' -newer $(CACHE) -o -name '*.json' -newer $(CACHE) 2>/dev/null)" ]; then rm -rf _build/.jupyter_cache; fi
+	if [ -n "$$(find ntk_course book/results -name '*.py' -newer $(CACHE) -o -name '*.json' -newer $(CACHE) 2>/dev/null)" ]; then rm -rf _build/.jupyter_cache _build/.doctrees; fi
 	NTK_COURSE_STATIC=1 PYTHONPATH=tools $(BIN)/jupyter-book build . -W --keep-going
 
 test: lint unit nbval

@@ -28,7 +28,7 @@ class Config:
         limit: training samples, or None for all.
         observed: samples whose relations are counted.
         flipped: share of labels flipped.
-        recipe: of training; the states looked at are before the first epoch, after ``early`` epochs, and at the end.
+        recipe: of training, at a rate at which the flipped set trains (at 0.1 it does not); the states looked at are before the first epoch, after ``early`` epochs, and at the end.
         early: epochs of the early state.
         threshold: t of App. C.
         seeds: of the network and the flips.
@@ -38,7 +38,7 @@ class Config:
     limit: int | None = None
     observed: int = 2000
     flipped: float = 0.1
-    recipe: Recipe = Recipe()
+    recipe: Recipe = Recipe(lr=0.02)
     early: int = 1
     threshold: float = 0.55
     seeds: tuple[int, ...] = (0, 1, 2)

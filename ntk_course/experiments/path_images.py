@@ -49,7 +49,7 @@ class Config:
         """Return the settings of "smoke" or "class" (both digits) or "paper" (MNIST)."""
         return {
             "smoke": cls("digits", 60, 4, (2, 3), 3, rules=(("left", 1), ("piecewise", 4))),
-            "class": cls("digits", 300, 40, steps=40, lr=0.2),
+            "class": cls("digits", 300, 40, steps=100),
             "paper": cls(),
         }[name]
 
