@@ -28,7 +28,8 @@ class Config:
         limit: training samples, or None for all.
         observed: samples whose relations are counted.
         flipped: share of labels flipped.
-        recipe: of training, at a rate at which the flipped set trains (at 0.1 it does not); the states looked at are before the first epoch, after ``early`` epochs, and at the end.
+        recipe: of training, at a rate at which the flipped set trains (at 0.1 it may not); the states looked at are before
+            the first epoch, after ``early`` epochs, and at the end.
         early: epochs of the early state.
         threshold: t of App. C.
         seeds: of the network and the flips.
