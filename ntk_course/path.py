@@ -108,7 +108,7 @@ def epk(
         quadrature: "gauss" (smooth networks), "piecewise" (ReLU, max pooling), "left" or "midpoint".
         nodes: of the rule, or of each smooth piece; steps that change an output by much more than 1 need more than four.
         per_step: keep each step's contribution too.
-        memory: bytes for the test Jacobians of one block of test points.
+        memory: bytes for one block of test points, its Jacobians and its rows of the kernel.
         progress: show a bar over the steps.
 
     Returns:
@@ -130,8 +130,11 @@ def epk(
         if not torch.isfinite(weights).all():
             raise ArithmeticError(f"path: got non-finite weights at step {s} of {len(path) - 1}; wanted finite ones")
     initial = path.outputs(x_test, 0)
-    row = path.num_outputs * path.weights.shape[1] * path.weights.element_size()
-    size = max(1, validate.positive(memory, "memory") // (4 * row))
+    k, each = path.num_outputs, path.weights.element_size()
+    row = (
+        4 * each * k * (path.weights.shape[1] + k * len(path.x))
+    )  # Jacobians and kernel of one test point, and what is in flight
+    size = max(1, validate.positive(memory, "memory") // row)
     by_factors = not path.momentum and factors_are_cheaper(path, x_test[:1], len(rule.nodes))
     piecewise = quadrature == "piecewise"
     parts = [
