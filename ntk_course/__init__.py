@@ -4,7 +4,7 @@ For a network z(x; w) every empirical kernel here is an inner product of tangent
 cotangent c chooses the kernel, and one engine computes them all.
 """
 
-from . import checks, plots, results, widgets
+from . import checks, infinite, plots, results, widgets
 from .data import Dataset, load
 from .difficulty import difficulty_correlation, learning_difficulty, nested_subsets, visits_by_size
 from .ensemble import Ensemble, train_ensemble
@@ -19,6 +19,7 @@ from .forgetting import (
     scores_per_iteration,
 )
 from .gram import GramRows, gram_blocks
+from .infinite_conv import cntk
 from .interactions import (
     Clusters,
     Partners,
@@ -75,6 +76,7 @@ __all__ = [
     "checks",
     "class_support",
     "closest_partners",
+    "cntk",
     "cosine",
     "cosines",
     "device",
@@ -94,6 +96,7 @@ __all__ = [
     "forgetting_score",
     "gram_blocks",
     "grand",
+    "infinite",
     "influence_score",
     "interchangeable",
     "learning_difficulty",

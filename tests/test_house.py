@@ -22,8 +22,8 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 LAYERS = [
     ["validate"],
     ["data", "models", "layers"],
-    ["training", "functional"],
-    ["tangents", "ensemble"],
+    ["training", "functional", "infinite"],
+    ["tangents", "ensemble", "infinite_conv"],
     ["gram"],
     ["kernels"],
     ["one_step"],
