@@ -53,6 +53,7 @@ from .pruning import (
     influence_score,
     prune_head,
 )
+from .regression import Fit, alignment, gradient_flow, kernel_ridge, local_elasticity, spectrum
 from .tangents import explicit_is_cheaper
 from .training import History, cosine, device, evaluate, step_decay, train
 from .training_path import TrainingPath, load_path, train_path
@@ -63,6 +64,7 @@ __all__ = [
     "Clusters",
     "Dataset",
     "Ensemble",
+    "Fit",
     "ForgettingRun",
     "GramRows",
     "History",
@@ -73,6 +75,7 @@ __all__ = [
     "Relation",
     "Scores",
     "TrainingPath",
+    "alignment",
     "checks",
     "class_support",
     "closest_partners",
@@ -94,15 +97,18 @@ __all__ = [
     "flip_labels",
     "forgetting_run",
     "forgetting_score",
+    "gradient_flow",
     "gram_blocks",
     "grand",
     "infinite",
     "influence_score",
     "interchangeable",
+    "kernel_ridge",
     "learning_difficulty",
     "lenet5",
     "load",
     "load_path",
+    "local_elasticity",
     "logit_uncertainty",
     "lpntk",
     "mlp",
@@ -124,6 +130,7 @@ __all__ = [
     "signs",
     "small_cnn",
     "softmax_jacobian",
+    "spectrum",
     "step_decay",
     "support_vectors",
     "symmetric_gram",
