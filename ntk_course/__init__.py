@@ -32,6 +32,7 @@ from .interactions import (
     relations,
 )
 from .kernels import entk, lpntk, pntk, signs, tangent_kernel
+from .label_aware import LabelAware, hierarchy, label_products, lantk_hr, lantk_nth
 from .models import lenet5, mlp, network_for, resnet18, small_cnn, zero_output_layer
 from .one_step import (
     first_order_change,
@@ -68,6 +69,7 @@ __all__ = [
     "ForgettingRun",
     "GramRows",
     "History",
+    "LabelAware",
     "PREDICTORS",
     "Partners",
     "PathKernel",
@@ -100,10 +102,14 @@ __all__ = [
     "gradient_flow",
     "gram_blocks",
     "grand",
+    "hierarchy",
     "infinite",
     "influence_score",
     "interchangeable",
     "kernel_ridge",
+    "label_products",
+    "lantk_hr",
+    "lantk_nth",
     "learning_difficulty",
     "lenet5",
     "load",

@@ -28,7 +28,7 @@ LAYERS = [
     ["kernels"],
     ["one_step"],
     ["interactions", "difficulty", "forgetting"],
-    ["pruning", "training_path", "quadrature", "regression"],
+    ["pruning", "training_path", "quadrature", "regression", "label_aware"],
     ["path_features"],
     ["path"],
     ["path_machines"],

@@ -1,0 +1,133 @@
+"""Label-aware kernels: sums over pairs by loops, the hierarchy by finite differences, its integral by an ODE solver."""
+
+import pytest
+import torch
+from scipy.integrate import solve_ivp
+
+import ntk_course as ntk
+from ntk_course.infinite import network
+from ntk_course.label_aware import hierarchy, label_products, lantk_hr, lantk_nth
+
+
+def problem(n=9, m=4):
+    g = torch.Generator().manual_seed(0)
+    phi = torch.randn(n + m, 15, generator=g, dtype=torch.float64)
+    y = torch.tensor([1, -1] * n)[:n]
+    return phi[:n] @ phi[:n].T, y, phi[n:] @ phi[:n].T
+
+
+@pytest.mark.parametrize("version", [1, 2])
+@pytest.mark.parametrize("own", [False, True])
+def test_label_products_by_loops(version, own):
+    gram, y, cross = problem()
+    values = gram if own else cross
+    sigma, w = gram.max() - gram.min(), torch.ones_like(gram)
+    if version == 2:
+        w = torch.linalg.matrix_power(torch.linalg.inv(gram), 2)
+        w = (w - w.min()) / (w.max() - w.min())
+    wanted = torch.zeros_like(values)
+    for a in range(values.shape[0]):
+        for b in range(values.shape[1]):
+            above = below = 0.0
+            for i in range(9):
+                for j in range(9):
+                    if own and {i, j} == {a, b}:
+                        continue
+                    share = w[i, j] * (sigma**2 - (values[a, b] - gram[i, j]) ** 2)
+                    above, below = above + share * y[i] * y[j], below + share
+            wanted[a, b] = above / below
+    torch.testing.assert_close(label_products(gram, y, values, version=version, own=own), wanted)
+
+
+def test_hr_is_the_sum_it_says():
+    gram, y, cross = problem()
+    kernel = lantk_hr(gram, y, cross)
+    z = label_products(gram, y, gram, own=True)
+    assert kernel.weight == pytest.approx(float(0.1 * gram.abs().mean() / z.abs().mean()))
+    torch.testing.assert_close(kernel.train, gram + kernel.weight * z)
+    torch.testing.assert_close(kernel.cross, cross + kernel.weight * label_products(gram, y, cross))
+    torch.testing.assert_close(kernel.train, kernel.train.T)
+    assert lantk_hr(gram, y, weight=2.0).cross is None
+    told = lantk_hr(gram, y, leave_out=False)
+    same = (y[:, None] == y) & ~torch.eye(9, dtype=torch.bool)
+    gap = lambda k: k.added_train[same].mean() - k.added_train[y[:, None] != y].mean()  # noqa: E731
+    assert gap(told) / told.weight > gap(kernel) / kernel.weight  # seeing its own label helps a training pair, and nobody else
+
+
+def test_labels_that_follow_the_kernel_are_found():
+    """Where one class has large kernel values among its own, Z is larger within a class than between two."""
+    g = torch.Generator().manual_seed(1)
+    y = torch.tensor([1, -1] * 40)
+    phi = y[:, None] * torch.ones(80, 5).double() + torch.randn(80, 5, generator=g, dtype=torch.float64)
+    z = label_products(phi @ phi.T, y, phi @ phi.T, own=True)
+    same = (y[:, None] == y) & ~torch.eye(80, dtype=torch.bool)
+    assert z[same].mean() > 0.005
+    assert z[y[:, None] != y].mean() < -0.005
+
+
+def net(activation="tanh", sizes=(3, 5, 1)):
+    torch.manual_seed(0)
+    return network(sizes, activation, 1.3).double()
+
+
+def test_hierarchy_by_finite_differences():
+    """K3 and K4 as changes of K2 and K3 along a gradient."""
+    model, x = net(), torch.randn(4, 3, dtype=torch.float64)
+    k2, k3, k4 = hierarchy(model, x, 2)
+    torch.testing.assert_close(k2, ntk.entk(model, x)[..., 0, 0])
+    params = list(model.parameters())
+    for a in range(2):
+        direction = torch.autograd.grad(model(x[a : a + 1])[0, 0], params)
+        for which, order, wanted in ((0, 2, k3[..., a]), (1, 3, k4[..., a])):
+            ends = []
+            for step in (-1e-5, 1e-5):
+                with torch.no_grad():
+                    for p, v in zip(params, direction, strict=True):
+                        p += step * v
+                ends.append(hierarchy(model, x, 2)[which])
+                with torch.no_grad():
+                    for p, v in zip(params, direction, strict=True):
+                        p -= step * v
+            found = (ends[1] - ends[0]) / 2e-5
+            torch.testing.assert_close(found, wanted, rtol=1e-5, atol=1e-6, msg=f"order {order + 1}")
+
+
+def test_nth_by_integration_of_its_equations():
+    g = torch.Generator().manual_seed(0)
+    n, m = 3, 4
+    phi = torch.randn(m, 6, generator=g, dtype=torch.float64)
+    k2, y = phi @ phi.T, torch.tensor([1.0, -1.0, 1.0], dtype=torch.float64)
+    k4 = torch.randn(m, m, n, n, generator=g, dtype=torch.float64)
+    h = k2[:n, :n]
+
+    def speed(_, state):
+        state = torch.from_numpy(state)
+        f, k3 = state[:n], state[n : n + m * m * n].view(m, m, n)
+        return torch.cat([h @ (y - f), (k4 @ (y - f)).flatten(), (k3 @ (y - f)).flatten()]).numpy()
+
+    start = torch.cat([torch.zeros(n + m * m * n, dtype=torch.float64), k2.flatten()])
+    late = 60 / torch.linalg.eigvalsh(h)[0].item()
+    wanted = torch.from_numpy(solve_ivp(speed, (0, late), start.numpy(), rtol=1e-9, atol=1e-10).y[-m * m :, -1]).view(m, m)
+    torch.testing.assert_close(lantk_nth(k2, k4, y), wanted, rtol=1e-6, atol=1e-6)
+
+
+def test_bad_input():
+    gram, y, cross = problem()
+    for call, words in (
+        (lambda: lantk_hr(gram, torch.arange(9)), "y: got .* wanted -1 and 1"),
+        (lambda: lantk_hr(gram, torch.ones(9)), "y: got .1.0. of shape"),
+        (lambda: lantk_hr(gram, y[:5]), "wanted -1 and 1, .9,"),
+        (lambda: lantk_hr(gram, y, cross.T), "cross: got shape"),
+        (lambda: lantk_hr(gram, y, version=3), "version: got 3"),
+        (lambda: lantk_hr(gram[:, :5], y), "gram: got"),
+        (lambda: hierarchy(net(), torch.randn(60, 3), 60), "3,600 derivatives of a Gram matrix of 60 points"),
+        (lambda: hierarchy(net(), torch.randn(3, 3), 4), "num_training: got 4; wanted 1 to 3"),
+        (lambda: hierarchy(net(sizes=(3, 5, 2)), torch.randn(3, 3), 2), "several outputs"),
+        (lambda: lantk_nth(gram, torch.zeros(9, 9, 2, 2), y), "k4: got shape"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            call()
+    with pytest.raises(torch.linalg.LinAlgError):
+        lantk_hr(torch.ones(2, 2), torch.tensor([1, -1]), version=2)
+    with pytest.raises(torch.linalg.LinAlgError, match="wanted positive definite"):
+        lantk_nth(torch.ones(2, 2), torch.zeros(2, 2, 2, 2), torch.tensor([1.0, -1.0]))
