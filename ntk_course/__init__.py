@@ -4,7 +4,7 @@ For a network z(x; w) every empirical kernel here is an inner product of tangent
 cotangent c chooses the kernel, and one engine computes them all.
 """
 
-from . import checks, infinite, plots, results, widgets
+from . import checks, infinite, plots, results, transport, widgets
 from .data import Dataset, load
 from .difficulty import difficulty_correlation, learning_difficulty, nested_subsets, visits_by_size
 from .ensemble import Ensemble, train_ensemble
@@ -144,6 +144,7 @@ __all__ = [
     "train",
     "train_ensemble",
     "train_path",
+    "transport",
     "true_change",
     "visits_by_size",
     "weighted_gram",

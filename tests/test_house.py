@@ -21,7 +21,7 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 # An import may only lead from a later layer to an earlier one.
 LAYERS = [
     ["validate"],
-    ["data", "models", "layers"],
+    ["data", "models", "layers", "transport"],
     ["training", "functional", "infinite"],
     ["tangents", "ensemble", "infinite_conv"],
     ["gram"],
