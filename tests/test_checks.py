@@ -117,6 +117,10 @@ def by_gauss(f, a, b, n):
     return float((b - a) / 2 * (w * f(a + (b - a) * (t + 1) / 2)).sum())
 
 
+def angle_with_bias(a, b):
+    return np.arccos(float((a @ b + 1) / (a @ a + 1) ** 0.5 / (b @ b + 1) ** 0.5))
+
+
 # written as a student would write them, not taken from checks.py
 WRONG = [
     ("jacobian_of_softmax", lambda q: torch.outer(q, q) - torch.diag(q), "sign is turned"),
@@ -264,6 +268,23 @@ WRONG = [
     ("growth_and_angle", lambda a, b: (b.norm() / a.norm(), (a / a.norm()) @ (b / b.norm())), "cosine"),
     ("posterior_deviation", lambda k, c, t, noise: t - c @ torch.inverse(k + noise * torch.eye(len(k))) @ c, "variance; take"),
     ("posterior_deviation", lambda k, c, t, noise: t**0.5, "prior"),
+    ("moves_of_units", lambda s, t, e: t / e / len(t) ** 0.5, "signs are missing"),
+    ("moves_of_units", lambda s, t, e: torch.stack([a * b / (e * len(s)) for a, b in zip(s, t, strict=True)]), "root of m"),
+    ("moves_of_units", lambda s, t, e: e * s[:, None] * t / len(t) ** 0.5, "wrong side"),
+    (
+        "kernel_of_hidden_units",
+        lambda a, b: float(a @ b) * (0.5 - np.arccos(float(a @ b / a.norm() / b.norm())) / 2 / np.pi),
+        "bias",
+    ),
+    ("kernel_of_hidden_units", lambda a, b: float(a @ b + 1) * (1 - float(angle_with_bias(a, b)) / np.pi), "2 pi"),
+    ("units_needed", lambda e, m, w: int(round(e * m / w)), "four times"),
+    ("units_needed", lambda e, m, w: int(round(m / (e / w) ** 2)), "upside down"),
+    (
+        "share_of_flips",
+        lambda w, t, x: int(((x @ w[:, :-1].T + w[:, -1] > 0) ^ (x @ (w + t)[:, :-1].T + (w + t)[:, -1] > 0)).sum()),
+        "number",
+    ),
+    ("share_of_flips", lambda w, t, x: ((x @ w[:, :-1].T > 0) ^ (x @ (w + t)[:, :-1].T > 0)).double().mean(), "bias"),
 ]
 
 

@@ -8,6 +8,7 @@ from .core import *  # noqa: F403
 from .labels import *  # noqa: F403
 from .learning import *  # noqa: F403
 from .machines import *  # noqa: F403
+from .moving import *  # noqa: F403
 from .paths import *  # noqa: F403
 from .selection import *  # noqa: F403
 from .tangents import *  # noqa: F403
