@@ -39,7 +39,7 @@ def kernel_ridge(gram: Tensor, targets: Tensor, ridge: float = 0.0, attempts: in
 
     Raises:
         TypeError, ValueError: a Gram matrix that is not square, symmetric and finite, targets of another length, a negative
-        ridge; numpy-like LinAlgError (:class:`torch.linalg.LinAlgError`): no ridge tried made the matrix definite.
+        ridge; torch.linalg.LinAlgError: no ridge tried made the matrix definite.
 
     Example:
         >>> kernel_ridge(gram, one_hot(y, 10).double()).predict(cross).argmax(1)

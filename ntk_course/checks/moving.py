@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable
 
 import torch
-from torch.nn.functional import pad
+from torch.nn import functional as F
 
 from .core import Outcome, compare, random
 
@@ -38,7 +38,7 @@ def kernel_of_hidden_units(answer: Callable) -> Outcome:
     cases = [(random(3, seed=s), random(3, seed=s + 10)) for s in range(3)]
 
     def kernel(a, b, one=1.0, turn=lambda t: (math.pi - t) / (2 * math.pi)):
-        a, b = pad(a, (0, 1), value=one), pad(b, (0, 1), value=one)
+        a, b = F.pad(a, (0, 1), value=one), F.pad(b, (0, 1), value=one)
         return float(a @ b) * turn(math.acos(float(a @ b / a.norm() / b.norm())))
 
     return compare(
@@ -80,7 +80,7 @@ def share_of_flips(answer: Callable) -> Outcome:
     cases = [(random(12, 4, seed=s), 0.7 * random(12, 4, seed=s + 5), random(6, 3, seed=s + 9)) for s in range(3)]
 
     def on(w, x, one=1.0):
-        return pad(x, (0, 1), value=one) @ w.T > 0
+        return F.pad(x, (0, 1), value=one) @ w.T > 0
 
     return compare(
         answer,
