@@ -47,8 +47,8 @@ def train_ensemble(
 
     Member m ends with the weights that ``train(copy, x[subsets[m]], y[subsets[m]], seed=seed + m)`` would give it: the
     same batches, the same SGD. Every sample is visited once an epoch, and the logits of that visit are kept, which is
-    what Algorithm 1 of Guo et al. (2024) adds up. The seed fixes dropout too (other draws than in :func:`ntk_course.train`), and the
-    global random state is left as it was. The models end in eval mode.
+    what Algorithm 1 of Guo et al. (2024) adds up. The seed fixes dropout too (other draws than in :func:`ntk_course.train`),
+    and the global random state is left as it was. The models end in eval mode, after an interrupt too.
 
     Args:
         models: one module, whose weights all members start from, or M modules. Their weights are not changed.
@@ -103,7 +103,12 @@ def train_ensemble(
             some = subsets[start : start + together].to(x.device)
             own = [models] * len(some) if isinstance(models, nn.Module) else models[start : start + together]
             orders = [torch.Generator().manual_seed(seed + start + m) for m in range(len(some))]
-            parts.append(_train_together(own, x, y, some, orders, epochs, lr, batch_size, momentum, weight_decay, schedule, bar))
+            try:
+                how = (epochs, lr, batch_size, momentum, weight_decay, schedule, bar)
+                parts.append(_train_together(own, x, y, some, orders, *how))
+            finally:
+                for model in own:
+                    model.eval()
     state = {name: torch.cat([part.state[name] for part in parts]) for name in parts[0].state}
     return Ensemble(state, torch.cat([part.logits for part in parts], dim=1))
 
@@ -133,6 +138,4 @@ def _train_together(models, x, y, subsets, orders, epochs, lr, batch_size, momen
         visited.append(logits.new_empty(logits.shape).scatter_(1, order[..., None].expand_as(logits), logits).cpu())
         scheduler.step()
         bar.update(len(subsets))
-    for model in models:
-        model.eval()
     return Ensemble({name: v.detach() for name, v in {**params, **buffers}.items()}, torch.stack(visited))

@@ -40,6 +40,18 @@ def call_with(model: nn.Module, weights: dict[str, Tensor], x: Tensor) -> Tensor
     return functional_call(model, dict(slots.values()), (x,), tie_weights=False)
 
 
+@torch.no_grad()
+def assign(model: nn.Module, weights: dict[str, Tensor]) -> nn.Module:
+    """Copy values into a model's parameters, those not named keep theirs, and return the model.
+
+    Example:
+        >>> assign(copy.deepcopy(model), {"0.weight": w})
+    """
+    for name, value in weights.items():
+        model.get_parameter(name).copy_(value)
+    return model
+
+
 @contextmanager
 def shifted(model: nn.Module, change: dict[str, Tensor], t: Tensor) -> Iterator[None]:
     r"""Let a model answer as at its weights plus :math:`t_n` times a change, with another t for every sample of a batch.
@@ -57,12 +69,8 @@ def shifted(model: nn.Module, change: dict[str, Tensor], t: Tensor) -> Iterator[
         >>> with shifted(model, change, torch.tensor([0.0, 0.5, 1.0])):
         ...     along = model(x.expand(3, -1))
     """
-    other = copy.deepcopy(model).requires_grad_(False)
-    with torch.no_grad():
-        for p in other.parameters():
-            p.zero_()
-        for name, value in change.items():
-            other.get_parameter(name).copy_(value)
+    still = {name: torch.zeros_like(p) for name, p in model.named_parameters()}
+    other = assign(copy.deepcopy(model).requires_grad_(False), still | change)
 
     def hook_of(layer: nn.Module):
         # forward, so that no hook of the copy runs

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.func import grad, vmap
 
 from . import validate
+from .models import activation_module
 
 # Activations without a closed form here: their expectations are sums over Hermite polynomials.
 SMOOTH: dict[str, Callable] = {"tanh": torch.tanh, "softplus": nn.functional.softplus, "sigmoid": torch.sigmoid, "sin": torch.sin}
@@ -153,8 +154,8 @@ def mlp(
         raise ValueError(f"parameterization: got {parameterization!r}; wanted one of {PARAMETERIZATIONS}")
     if (width is None) != (parameterization == "ntk"):
         raise ValueError(f"width: got {width} with {parameterization!r}; wanted a width with 'standard' and none with 'ntk'")
-    a = _rows(x1, "x1")
-    b = a if x2 is None else _rows(x2, "x2")
+    a = validate.double(x1, "x1").flatten(1)
+    b = a if x2 is None else validate.double(x2, "x2").flatten(1)
     if a.shape[1] != b.shape[1]:
         raise ValueError(f"x2: got samples of {b.shape[1]} numbers; wanted {a.shape[1]}, as in x1")
 
@@ -177,15 +178,6 @@ def mlp(
     return Kernels(sigma.to(x1.dtype), theta.to(x1.dtype))
 
 
-def _rows(x: Tensor, name: str) -> Tensor:
-    if not isinstance(x, Tensor) or not x.is_floating_point() or x.dim() < 2 or 0 in x.shape:
-        got = f"{x.dtype} of shape {tuple(x.shape)}" if isinstance(x, Tensor) else type(x).__name__
-        raise ValueError(f"{name}: got {got}; wanted floating point samples (N, ...)")
-    if not torch.isfinite(x).all():
-        raise ValueError(f"{name}: got values that are not finite; wanted finite ones")
-    return x.detach().flatten(1).double()
-
-
 class _Constant(nn.Module):
     """Scale the inputs of a layer and append a constant one, so that the next layer's bias is one of its weights."""
 
@@ -195,15 +187,6 @@ class _Constant(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return nn.functional.pad(self.scale * x, (0, 1), value=self.constant) if self.constant else self.scale * x
-
-
-class _Function(nn.Module):
-    def __init__(self, f: Callable):
-        super().__init__()
-        self.f = f
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.f(x)
 
 
 def network(sizes: tuple[int, ...], activation: str = "relu", w_std: float = 1.0, b_std: float = 0.0) -> nn.Sequential:
@@ -229,15 +212,9 @@ def network(sizes: tuple[int, ...], activation: str = "relu", w_std: float = 1.0
     """
     if activation not in ACTIVATIONS:
         raise ValueError(f"activation: got {activation!r}; wanted one of {ACTIVATIONS}")
-    if activation in SLOPES:
-        slope = SLOPES[activation]
-        functions = {"relu": nn.ReLU(), "abs": _Function(torch.abs)}
-        phi = functions.get(activation, nn.LeakyReLU(slope))
-    else:
-        phi = _Function({"erf": torch.erf, "gelu": nn.functional.gelu, **SMOOTH}[activation])
     layers: list[nn.Module] = [nn.Flatten()]
     for i, (n, m) in enumerate(zip(sizes[:-1], sizes[1:], strict=True)):
         layer = nn.Linear(n + (b_std > 0), m, bias=False)
         nn.init.normal_(layer.weight)
-        layers += [*([phi] if i else []), _Constant(w_std / math.sqrt(n), b_std), layer]
+        layers += [*([activation_module(activation)] if i else []), _Constant(w_std / math.sqrt(n), b_std), layer]
     return nn.Sequential(*layers)

@@ -63,7 +63,9 @@ def cntk(
         raise ValueError(f"pooling: got {pooling!r}; wanted one of {POOLINGS}")
     if validate.positive(kernel_size, "kernel_size") % 2 == 0:
         raise ValueError(f"kernel_size: got {kernel_size}; wanted an odd number, so that the image keeps its size")
-    a, b = (None if x is None else _images(x, name) for x, name in ((x1, "x1"), (x2, "x2")))
+    a, b = (None if x is None else validate.double(x, name) for x, name in ((x1, "x1"), (x2, "x2")))
+    if a.dim() != 4:
+        raise ValueError(f"x1: got shape {tuple(a.shape)}; wanted images (N, C, H, W)")
     if b is not None and a.shape[1:] != b.shape[1:]:
         raise ValueError(f"x2: got images of shape {tuple(b.shape[1:])}; wanted {tuple(a.shape[1:])}, as in x1")
 
@@ -132,12 +134,3 @@ def _filtered(k: Tensor, size: int) -> Tensor:
         for dx in range(size):
             total += wide[:, :, dy : dy + h, dx : dx + w, dy : dy + h, dx : dx + w]
     return total.div_(size**2)
-
-
-def _images(x: Tensor, name: str) -> Tensor:
-    if not isinstance(x, Tensor) or not x.is_floating_point() or x.dim() != 4 or 0 in x.shape:
-        got = f"{x.dtype} of shape {tuple(x.shape)}" if isinstance(x, Tensor) else type(x).__name__
-        raise ValueError(f"{name}: got {got}; wanted floating point images (N, C, H, W)")
-    if not torch.isfinite(x).all():
-        raise ValueError(f"{name}: got values that are not finite; wanted finite ones")
-    return x.detach().double()

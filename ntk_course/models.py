@@ -1,22 +1,53 @@
 """The networks of the course: plain torch.nn modules that map a batch to logits (N, K)."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 
 from . import validate
 
+
+class Pointwise(nn.Module):
+    """A function of every number, as a module."""
+
+    def __init__(self, function: Callable[[Tensor], Tensor]):
+        super().__init__()
+        self.function = function
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Apply the function."""
+        return self.function(x)
+
+    def extra_repr(self) -> str:
+        """Name the function."""
+        return self.function.__name__
+
+
 _ACTIVATIONS = {
     "relu": nn.ReLU,
+    "leaky_relu": nn.LeakyReLU,
     "tanh": nn.Tanh,
     "gelu": nn.GELU,
     "softplus": nn.Softplus,
     "sigmoid": nn.Sigmoid,
+    "erf": partial(Pointwise, torch.erf),
+    "abs": partial(Pointwise, torch.abs),
+    "sin": partial(Pointwise, torch.sin),
 }
 
 
-def _activation(name: str) -> nn.Module:
+def activation_module(name: str) -> nn.Module:
+    """Make the module of an activation.
+
+    Raises:
+        ValueError: an unknown name.
+
+    Example:
+        >>> activation_module("erf")(torch.zeros(1))
+        tensor([0.])
+    """
     if name not in _ACTIVATIONS:
         raise ValueError(f"activation: got {name!r}; wanted one of {sorted(_ACTIVATIONS)}")
     return _ACTIVATIONS[name]()
@@ -29,7 +60,7 @@ def mlp(sizes: Sequence[int], activation: str = "relu", bias: bool = True) -> nn
 
     Args:
         sizes: layer widths from input to output, e.g. ``(64, 128, 10)``.
-        activation: "relu", "tanh", "gelu", "softplus" or "sigmoid".
+        activation: "relu", "leaky_relu", "tanh", "gelu", "softplus", "sigmoid", "erf", "abs" or "sin".
         bias: whether the layers have biases.
 
     Returns:
@@ -48,7 +79,7 @@ def mlp(sizes: Sequence[int], activation: str = "relu", bias: bool = True) -> nn
         validate.positive(size, "sizes")
     layers: list[nn.Module] = [nn.Flatten()]
     for fan_in, fan_out in zip(sizes[:-1], sizes[1:], strict=True):
-        layers += [nn.Linear(fan_in, fan_out, bias=bias), _activation(activation)]
+        layers += [nn.Linear(fan_in, fan_out, bias=bias), activation_module(activation)]
     return nn.Sequential(*layers[:-1])
 
 
@@ -118,7 +149,7 @@ def small_cnn(
         raise ValueError(f"image_size: got {image_size} with {len(channels)} poolings; wanted a multiple of {2 ** len(channels)}")
     layers: list[nn.Module] = []
     for fan_in, fan_out in zip([in_channels, *channels[:-1]], channels, strict=True):
-        layers += [nn.Conv2d(fan_in, fan_out, 3, padding=1), _activation(activation), nn.MaxPool2d(2)]
+        layers += [nn.Conv2d(fan_in, fan_out, 3, padding=1), activation_module(activation), nn.MaxPool2d(2)]
     side = image_size // 2 ** len(channels)
     return nn.Sequential(*layers, nn.Flatten(), nn.Linear(channels[-1] * side * side, num_classes))
 

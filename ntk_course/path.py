@@ -99,8 +99,8 @@ def epk(
     Step s moves the weights by :math:`-\eta_s \sum_{r \le s} \mu^{s-r} g_r`, so the gradient of step r meets the test
     Jacobians of all later steps: :math:`T_r = \eta_r \bar J_r + \mu T_{r+1}`, found backwards; without momentum it is
     :math:`\eta_r \bar J_r`. The kernel of step r is :math:`\frac1B T_r(x)\,J_r(x_i)^\top`. The training Jacobian is never
-    formed: either both sides stay in layer factors and the nodes are added up in the kernel, or each row of :math:`T_r`
-    takes one forward-mode pass; the cheaper is chosen by counting.
+    formed: either both sides stay in layer factors, where the average over the nodes is one feature with more positions, or
+    each row of :math:`T_r` takes one forward-mode pass; the cheaper is chosen by counting.
 
     Args:
         path: from :func:`ntk_course.train_path`.
@@ -131,9 +131,8 @@ def epk(
             raise ArithmeticError(f"path: got non-finite weights at step {s} of {len(path) - 1}; wanted finite ones")
     initial = path.outputs(x_test, 0)
     k, each = path.num_outputs, path.weights.element_size()
-    row = (
-        4 * each * k * (path.weights.shape[1] + k * len(path.x))
-    )  # Jacobians and kernel of one test point, and what is in flight
+    # the Jacobians and the kernel of one test point, and as much again in flight
+    row = 4 * each * k * (path.weights.shape[1] + k * len(path.x))
     size = max(1, validate.positive(memory, "memory") // row)
     by_factors = not path.momentum and factors_are_cheaper(path, x_test[:1], len(rule.nodes))
     piecewise = quadrature == "piecewise"
@@ -162,7 +161,7 @@ def _block(path, x, piecewise, rule, by_factors, per_step, progress) -> tuple[Te
             kernel = _by_factors(path, s, batch, x, test, rule, inside)
         else:
             mean = path.lrs[s] * mean_jacobian(path, s, x, pieces(inside, rule))
-            carried = mean if carried is None or not path.momentum else mean + path.momentum * carried
+            carried = mean if carried is None else mean.add_(carried, alpha=path.momentum)
             kernel = _against_training(path, s, batch, carried / len(batch))
         a = path.coefficients(s, batch).T
         shares = kernel[:, :, 0] * a[0]
@@ -180,8 +179,10 @@ def _block(path, x, piecewise, rule, by_factors, per_step, progress) -> tuple[Te
 def factors_are_cheaper(path: TrainingPath, one: Tensor, nodes: int) -> bool:
     r"""Decide by counting multiply-adds a pair of points whether to stay with layer factors at every node.
 
-    Factors cost :math:`Q\,(\sum_\ell (p_\ell + K^2 q_\ell + K^2) + K^2 D)`, with D numbers of formed gradients; averaging the
-    test Jacobian first costs K forward-mode passes, each about one forward pass.
+    Factors cost :math:`\sum_\ell Q_\ell T_\ell^2 (p_\ell + K^2 q_\ell + K^2) + K^2 D`. The average over the nodes has Q times the
+    T positions of a layer; the first layer's inputs do not move, so there :math:`Q_\ell = 1`, and the D numbers of formed
+    gradients are averaged themselves. Averaging the test Jacobian first costs K forward-mode passes, each about one
+    forward pass.
 
     Args:
         path: as in :func:`epk`.

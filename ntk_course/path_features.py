@@ -5,7 +5,7 @@ import copy
 import torch
 from torch import Tensor, nn
 
-from .functional import shifted
+from .functional import assign, shifted
 from .quadrature import Quadrature
 from .tangents import Survey, Tangents, survey, tangent_features
 from .training_path import TrainingPath
@@ -28,7 +28,7 @@ class Features:
     @property
     def structured(self) -> bool:
         """Whether every trainable parameter belongs to a layer whose rule applies."""
-        return self._known.structured == {id(p) for p in self._inner.parameters() if p.requires_grad}
+        return self._known.covers(self._inner)
 
     def of(self, x: Tensor) -> "Features":
         """Return the features of other samples, of the same plan."""
@@ -38,9 +38,7 @@ class Features:
 
     def __call__(self, flat: Tensor) -> Tangents:
         """Return the features at flattened weights (d,)."""
-        with torch.no_grad():
-            for name, value in self._unflatten(flat.to(self._x.device)).items():
-                self._inner.get_parameter(name).copy_(value)
+        assign(self._inner, self._unflatten(flat.to(self._x.device)))
         k = self._known.num_outputs
         c = torch.eye(k, dtype=self._x.dtype, device=self._x.device).expand(len(self._x), k, k)
         return tangent_features(self._model, self._x, c, self._pairs, self._known)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.func import vmap
 
 from . import validate
-from .functional import call_with, shifted
+from .functional import assign, call_with, shifted
 from .tangents import survey
 
 RULES = ("left", "midpoint", "gauss", "piecewise")
@@ -222,10 +222,8 @@ def _fingerprints(model, start, change, x) -> Callable[[Tensor, Tensor], Tensor]
 
     A pattern is multiplied with random 64-bit integers, so that two patterns share a number once in 2^64 times.
     """
-    own, random = copy.deepcopy(model), np.random.default_rng(0)
-    for name, value in start.items():
-        own.get_parameter(name).copy_(value)
-    one_pass = survey(own, x).structured == {id(p) for p in own.parameters() if p.requires_grad}
+    own, random = assign(copy.deepcopy(model), start), np.random.default_rng(0)
+    one_pass = survey(own, x).covers(own)
     keys: dict[int, Tensor] = {}
 
     def number(seen: list[Tensor]) -> Tensor:

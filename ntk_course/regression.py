@@ -91,7 +91,7 @@ def gradient_flow(
     if cross.dim() != 2 or cross.shape[1] != len(gram):
         raise ValueError(f"cross: got shape {tuple(cross.shape)}; wanted (M, {len(gram)})")
     if start is not None:
-        y = y - _targets(start, gram)
+        y = y - _targets(start, gram, "start")
     values, vectors = torch.linalg.eigh(gram)
     alive = values > len(gram) * torch.finfo(gram.dtype).eps * values[-1]
     safe = torch.where(alive, values, 1.0)

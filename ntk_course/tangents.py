@@ -118,6 +118,10 @@ class Survey(NamedTuple):
     num_outputs: int
     structured: frozenset[int]
 
+    def covers(self, model: nn.Module) -> bool:
+        """Tell whether every trainable parameter of a model belongs to a layer whose rule can be trusted."""
+        return self.structured.issuperset(id(p) for p in model.parameters() if p.requires_grad)
+
 
 def survey(model: nn.Module, x: Tensor, name: str = "x") -> Survey:
     """Run one sample of x (N, ...), alone and twice over, through the model, or say why the model refuses it.

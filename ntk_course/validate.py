@@ -37,6 +37,13 @@ def inputs(x: Tensor, like: Tensor, name: str = "x") -> Tensor:
     return x
 
 
+def double(x: Tensor, name: str = "x") -> Tensor:
+    """Return a detached batch in float64, on its own device, after the checks of :func:`inputs`."""
+    if not isinstance(x, Tensor) or not x.is_floating_point():
+        raise TypeError(f"{name}: got {getattr(x, 'dtype', type(x).__name__)}; wanted a floating-point tensor (N, ...)")
+    return inputs(x.detach(), torch.empty(0, dtype=torch.float64, device=x.device), name)
+
+
 def parameters(model: nn.Module) -> list[nn.Parameter]:
     """Return the trainable parameters (each once) after checking that they share one device and dtype and are finite."""
     trainable = [(name, p) for name, p in model.named_parameters() if p.requires_grad]

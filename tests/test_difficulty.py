@@ -158,3 +158,4 @@ def test_bad_input():
         ntk.train_ensemble([model, model], X, Y, subsets(3), epochs=1, lr=0.1)
     with pytest.raises(ArithmeticError, match="lr: a loss became"):
         ntk.train_ensemble(model, X, Y, subsets(2), epochs=30, lr=1e200, batch_size=4, progress=False)
+    assert not model.training  # after an error too

@@ -36,9 +36,13 @@ def test_no_ridge_interpolates_and_a_singular_matrix_gets_the_least():
     fit = ntk.kernel_ridge(twice @ twice.T, low)
     assert 0 < fit.ridge < 1e-10
     torch.testing.assert_close(fit.predict(twice @ twice.T), low, rtol=1e-4, atol=1e-4)
-    smaller = (twice @ twice.T).clone()
-    smaller.diagonal().add_(fit.ridge / 10 if fit.ridge > 1e-15 else 0)
-    assert fit.ridge <= 1e-15 or torch.linalg.cholesky_ex(smaller)[1]
+
+
+def test_the_ridge_is_the_first_power_of_ten_that_is_enough():
+    off = torch.diag(torch.tensor([1.0, 1.0, -1e-13], dtype=torch.float64))
+    unit = torch.finfo(torch.float64).eps * (2 - 1e-13) / 3  # 1.5e-16
+    assert ntk.kernel_ridge(off, torch.ones(3)).ridge == pytest.approx(1e3 * unit, rel=1e-9)
+    assert ntk.kernel_ridge(off, torch.ones(3), ridge=1e-6).ridge == 1e-6
 
 
 def test_a_matrix_that_is_not_definite_is_refused():
@@ -122,6 +126,7 @@ def test_bad_input():
         (lambda: ntk.kernel_ridge(gram, targets, -1.0), "ridge: got -1.0"),
         (lambda: ntk.gradient_flow(gram, cross, targets, -1.0), "time: got -1.0"),
         (lambda: ntk.gradient_flow(gram, cross.T, targets, 1.0), "cross: got shape"),
+        (lambda: ntk.gradient_flow(gram, cross, targets, 1.0, targets[:5]), "start: got shape"),
         (lambda: ntk.alignment(gram, torch.zeros(12).long()), "y: got 1 class; wanted at least two"),
         (lambda: ntk.spectrum(gram, torch.zeros(12)), "targets: got zeros only"),
         (lambda: ntk.local_elasticity(gram, torch.zeros(12)), "no pair with two labels"),
