@@ -1,4 +1,4 @@
-"""Time the analyses of chapters 5 to 7 on all of MNIST, each against what the project promises.
+"""Time the analyses of chapters 6 to 8 on all of MNIST, each against what the project promises.
 
     NTK_COURSE_DATA=folder python benchmarks/interactions.py [--threads 2] [--only clusters redundancy forgetting]
 

@@ -32,7 +32,7 @@ from .interactions import (
     relations,
 )
 from .kernels import entk, lpntk, pntk, signs, tangent_kernel
-from .label_aware import LabelAware, hierarchy, label_products, lantk_hr, lantk_nth
+from .label_aware import LabelAware, label_products, lantk_hr
 from .models import lenet5, mlp, network_for, resnet18, small_cnn, zero_output_layer
 from .one_step import (
     first_order_change,
@@ -55,6 +55,7 @@ from .pruning import (
     prune_head,
 )
 from .regression import Fit, alignment, gradient_flow, kernel_ridge, local_elasticity, spectrum
+from .tangent_hierarchy import hierarchy, lantk_nth, two_layer_hierarchy
 from .tangents import explicit_is_cheaper
 from .training import History, cosine, device, evaluate, step_decay, train
 from .training_path import TrainingPath, load_path, train_path
@@ -146,6 +147,7 @@ __all__ = [
     "train_path",
     "transport",
     "true_change",
+    "two_layer_hierarchy",
     "visits_by_size",
     "weighted_gram",
     "widgets",

@@ -7,14 +7,9 @@ LANTK-NTH adds what training would do to the kernel, from the first orders of th
 from typing import NamedTuple
 
 import torch
-from torch import Tensor, nn
-from torch.func import jacrev, jvp, vmap
+from torch import Tensor
 
 from . import validate
-from .functional import call_with
-
-# Evaluations of a Gram matrix above which the hierarchy asks before it starts.
-_MOST_PAIRS = 2500
 
 
 class LabelAware(NamedTuple):
@@ -110,102 +105,6 @@ def lantk_hr(
     scale = float(0.1 * gram.abs().mean() / z.abs().mean()) if weight is None else float(weight)
     z_cross = None if cross is None else scale * label_products(gram, y, cross, version=version)
     return LabelAware(gram + scale * z, None if cross is None else cross + z_cross, scale * z, z_cross, scale)
-
-
-def hierarchy(model: nn.Module, x: Tensor, num_training: int) -> tuple[Tensor, Tensor, Tensor]:
-    r"""Compute the first kernels of the neural tangent hierarchy of one network, by nested forward mode (Huang & Yau, 2020).
-
-    :math:`K_2(x, x') = \langle\nabla f(x), \nabla f(x')\rangle,\quad K_3(x, x', a) = \langle\nabla K_2(x, x'), \nabla f(a)\rangle,
-    \quad K_4(x, x', a, b) = \langle\nabla K_3(x, x', a), \nabla f(b)\rangle`, for a, b among the training points.
-
-    Args:
-        model: one output; every trainable parameter counts.
-        x: (M, ...), the training points first.
-        num_training: N of them.
-
-    Returns:
-        K2 (M, M), K3 (M, M, N), K4 (M, M, N, N), in the model's dtype.
-
-    Raises:
-        TypeError, ValueError: bad inputs, more than one output, or so many points that it would take hours, with the number
-        of Gram matrices to differentiate.
-
-    Example:
-        >>> k2, k3, k4 = hierarchy(model, torch.cat([x, x_test]), len(x))
-    """
-    params = {name: p.detach() for name, p in model.named_parameters() if p.requires_grad}
-    x = validate.inputs(x, validate.parameters(model)[0])
-    if not 1 <= num_training <= len(x):
-        raise ValueError(f"num_training: got {num_training}; wanted 1 to {len(x)}")
-    if num_training**2 > _MOST_PAIRS:
-        raise ValueError(
-            f"num_training: got {num_training}, whose fourth-order kernel takes {num_training**2:,} derivatives of a Gram "
-            f"matrix of {len(x)} points, {num_training**2 * len(x) ** 2:,} numbers; wanted at most {int(_MOST_PAIRS**0.5)}"
-        )
-    with torch.no_grad():
-        if call_with(model, params, x[:1]).shape != (1, 1):
-            raise ValueError("model: got several outputs; wanted one")
-
-    def f(p, some):
-        return call_with(model, p, some)[:, 0]
-
-    def gram(p):
-        rows = torch.cat([j.flatten(1) for j in jacrev(f)(p, x).values()], dim=1)
-        return rows @ rows.T
-
-    def gradient(p, one):
-        return jacrev(lambda q: f(q, one[None])[0])(p)
-
-    def third(p, one):
-        return jvp(gram, (p,), (gradient(p, one),))[1]
-
-    def fourth(a, b):
-        return jvp(lambda p: third(p, a), (params,), (gradient(params, b),))[1]
-
-    training = x[:num_training]
-    with torch.no_grad():
-        k3 = torch.stack([third(params, a) for a in training], dim=-1)
-        k4 = torch.stack([vmap(lambda b, a=a: fourth(a, b), out_dims=-1, chunk_size=8)(training) for a in training], dim=2)
-        return gram(params), k3, k4
-
-
-def lantk_nth(k2: Tensor, k4: Tensor, y: Tensor) -> Tensor:
-    r"""Compute LANTK-NTH: the kernel at the end of training, to the fourth order of the hierarchy (Chen, He & Su, 2020).
-
-    Gradient flow on the squared loss from f = 0, a K3 that vanishes in the mean, a K4 that stays: with :math:`H = P D P^\top`,
-
-    .. math:: K(x, x') + y^\top H^{-1} K_4 H^{-1} y - y^\top P Q P^\top y,\qquad
-              Q_{ij} = \frac{(P^\top K_4 P D^{-1})_{ij}}{d_i + d_j} .
-
-    It integrates :math:`\dot K_2 = \sum_a K_3 (y - f)_a` and :math:`\dot K_3 = \sum_b K_4 (y - f)_b`.
-
-    Args:
-        k2: the mean tangent kernel of all points, the N training points first, (M, M).
-        k4: the mean fourth-order kernel, (M, M, N, N), see :func:`hierarchy`.
-        y: labels of the training points, (N,).
-
-    Returns:
-        (M, M).
-
-    Raises:
-        TypeError, ValueError: shapes that do not fit; torch.linalg.LinAlgError: a training block that is singular.
-
-    Example:
-        >>> draws = [hierarchy(build(), x, n) for _ in range(100)]
-        >>> lantk_nth(sum(d[0] for d in draws) / 100, sum(d[2] for d in draws) / 100, y)
-    """
-    k2, n = validate.gram(k2, "k2"), len(y)
-    if k4.shape != (*k2.shape, n, n):
-        raise ValueError(f"k4: got shape {tuple(k4.shape)}; wanted ({len(k2)}, {len(k2)}, {n}, {n}) for {n} labels")
-    y = torch.as_tensor(y, dtype=k2.dtype, device=k2.device)
-    d, p = torch.linalg.eigh(k2[:n, :n])
-    if d[0] <= n * torch.finfo(d.dtype).eps * d[-1]:
-        raise torch.linalg.LinAlgError(f"k2: got a training block with the eigenvalue {d[0]:.1e}; wanted positive definite")
-    rotated = torch.einsum("ai,xyab,bj->xyij", p, k4, p)
-    along = p.T @ y
-    settled = torch.einsum("i,xyij,j->xy", along / d, rotated, along / d)
-    moving = torch.einsum("i,xyij,j->xy", along, rotated / d / (d[:, None] + d), along)
-    return k2 + settled - moving
 
 
 def _signs(y: Tensor, gram: Tensor) -> Tensor:

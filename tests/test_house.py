@@ -21,14 +21,14 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 # An import may only lead from a later layer to an earlier one.
 LAYERS = [
     ["validate"],
-    ["data", "models", "layers", "transport"],
+    ["data", "models", "layers", "transport", "orthants"],
     ["training", "functional", "infinite"],
     ["tangents", "ensemble", "infinite_conv"],
     ["gram"],
     ["kernels"],
     ["one_step"],
     ["interactions", "difficulty", "forgetting"],
-    ["pruning", "training_path", "quadrature", "regression", "label_aware"],
+    ["pruning", "training_path", "quadrature", "regression", "label_aware", "tangent_hierarchy"],
     ["path_features"],
     ["path"],
     ["path_machines"],

@@ -6,7 +6,8 @@ from scipy.integrate import solve_ivp
 
 import ntk_course as ntk
 from ntk_course.infinite import network
-from ntk_course.label_aware import hierarchy, label_products, lantk_hr, lantk_nth
+from ntk_course.label_aware import label_products, lantk_hr
+from ntk_course.tangent_hierarchy import hierarchy, lantk_nth, two_layer_hierarchy
 
 
 def problem(n=9, m=4):
@@ -111,6 +112,36 @@ def test_nth_by_integration_of_its_equations():
     torch.testing.assert_close(lantk_nth(k2, k4, y), wanted, rtol=1e-6, atol=1e-6)
 
 
+@pytest.mark.parametrize("b_std", [0.0, 0.3])
+def test_two_layer_closed_form_is_the_mean_of_the_hierarchy(b_std):
+    """Units do not mix in K4: one wide network holds many draws; its error is that of a mean over its units."""
+    x = torch.randn(4, 3, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
+    k2, k4 = two_layer_hierarchy(x, 2, 50, w_std=1.3, b_std=b_std)
+    draws = []
+    for seed in range(300):
+        torch.manual_seed(seed)
+        found2, _, found4 = hierarchy(network((3, 50, 1), "relu", 1.3, b_std).double(), x, 2)
+        draws.append(torch.cat([found2.flatten(), found4.flatten()]))
+    draws, wanted = torch.stack(draws), torch.cat([k2.flatten(), k4.flatten()])
+    z = (draws.mean(0) - wanted) / (draws.std(0) / len(draws) ** 0.5)
+    assert z.abs().max() < 5
+    assert (draws.mean(0) - wanted).abs().max() < 0.05 * wanted.abs().max()  # the error bars are narrow enough to tell
+
+
+def test_two_layer_closed_form_scales_and_treats_points_by_their_value():
+    x = torch.randn(5, 3, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
+    x[3], x[4] = x[0], 0.0
+    k2, k4 = two_layer_hierarchy(x, 2, 100)
+    assert torch.isfinite(k4).all()
+    torch.testing.assert_close(two_layer_hierarchy(x, 2, 400)[1], k4 / 4)
+    torch.testing.assert_close(k4[3], k4[0])
+    torch.testing.assert_close(k4, k4.transpose(0, 1))
+    torch.testing.assert_close(k2, ntk.infinite.mlp(x, depth=1).ntk)
+    torch.testing.assert_close(
+        two_layer_hierarchy(x[[2, 0, 1]], 1, 100)[1][1, 2, 0, 0], two_layer_hierarchy(x[[2, 1, 0]], 1, 100)[1][2, 1, 0, 0]
+    )
+
+
 def test_bad_input():
     gram, y, cross = problem()
     for call, words in (
@@ -123,6 +154,9 @@ def test_bad_input():
         (lambda: hierarchy(net(), torch.randn(60, 3), 60), "3,600 derivatives of a Gram matrix of 60 points"),
         (lambda: hierarchy(net(), torch.randn(3, 3), 4), "num_training: got 4; wanted 1 to 3"),
         (lambda: hierarchy(net(sizes=(3, 5, 2)), torch.randn(3, 3), 2), "several outputs"),
+        (lambda: two_layer_hierarchy(torch.randn(3, 3), 4, 10), "num_training: got 4; wanted 1 to 3"),
+        (lambda: two_layer_hierarchy(torch.randn(200, 3), 100, 10), "has 400,000,000 numbers, 3.0 GiB; wanted at most"),
+        (lambda: two_layer_hierarchy(torch.randn(3, 3), 2, 0), "width: got 0"),
         (lambda: lantk_nth(gram, torch.zeros(9, 9, 2, 2), y), "k4: got shape"),
     ):
         with pytest.raises(ValueError, match=words):

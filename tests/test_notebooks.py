@@ -159,7 +159,7 @@ def test_dependencies_are_lower_bounds_of_what_colab_has():
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "name", ["book/01_one_sgd_step.ipynb", "book/05_forgetting.ipynb", "exercises/02_computing_the_tangent_kernel.ipynb"]
+    "name", ["book/01_one_sgd_step.ipynb", "book/06_forgetting.ipynb", "exercises/02_computing_the_tangent_kernel.ipynb"]
 )
 def test_runs_from_an_empty_folder(colab, tmp_path, name):
     python, wheel = colab

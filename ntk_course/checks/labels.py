@@ -1,4 +1,4 @@
-"""Checks of chapter 3: pseudo kernels and labels."""
+"""Checks of chapter 4: pseudo kernels and labels."""
 
 from collections.abc import Callable
 

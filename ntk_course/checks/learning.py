@@ -1,4 +1,4 @@
-"""Checks of chapters 4 and 5: learning difficulty and forgetting."""
+"""Checks of chapters 5 and 6: learning difficulty and forgetting."""
 
 from collections.abc import Callable
 

@@ -1,4 +1,4 @@
-"""Checks of chapter 10: reading path kernels."""
+"""Checks of chapter 11: reading path kernels."""
 
 import math
 from collections.abc import Callable

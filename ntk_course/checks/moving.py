@@ -1,4 +1,4 @@
-"""Checks of chapter 11: moving weights microscopically."""
+"""Checks of chapter 12: moving weights a little."""
 
 import math
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""Checks of chapters 8 and 9: path kernels."""
+"""Checks of chapters 9 and 10: path kernels."""
 
 import math
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""Checks of chapters 6 and 7: clusters and pruning."""
+"""Checks of chapters 7 and 8: clusters and pruning."""
 
 import math
 from collections.abc import Callable
