@@ -32,7 +32,7 @@ from .interactions import (
     relations,
 )
 from .kernels import entk, lpntk, pntk, signs, tangent_kernel
-from .label_aware import LabelAware, label_products, lantk_hr
+from .label_aware import LabelAware, label_products, lantk_hr, regressed_products, with_label_part
 from .models import lenet5, mlp, network_for, resnet18, small_cnn, zero_output_layer
 from .one_step import (
     first_order_change,
@@ -54,7 +54,7 @@ from .pruning import (
     influence_score,
     prune_head,
 )
-from .regression import Fit, alignment, gradient_flow, kernel_ridge, local_elasticity, spectrum
+from .regression import Fit, alignment, gradient_flow, kernel_ridge, leave_one_out, local_elasticity, spectrum
 from .tangent_hierarchy import hierarchy, lantk_nth, two_layer_hierarchy
 from .tangents import explicit_is_cheaper
 from .training import History, cosine, device, evaluate, step_decay, train
@@ -112,6 +112,7 @@ __all__ = [
     "lantk_hr",
     "lantk_nth",
     "learning_difficulty",
+    "leave_one_out",
     "lenet5",
     "load",
     "load_path",
@@ -129,6 +130,7 @@ __all__ = [
     "prediction_error",
     "prune_head",
     "redundant",
+    "regressed_products",
     "relations",
     "resnet18",
     "results",
@@ -151,5 +153,6 @@ __all__ = [
     "visits_by_size",
     "weighted_gram",
     "widgets",
+    "with_label_part",
     "zero_output_layer",
 ]

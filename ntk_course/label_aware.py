@@ -11,6 +11,9 @@ from torch import Tensor
 
 from . import validate
 
+# Pairs whose monomials are in memory at a time.
+_TOGETHER = 2**17
+
 
 class LabelAware(NamedTuple):
     """A label-aware kernel.
@@ -74,6 +77,116 @@ def label_products(gram: Tensor, y: Tensor, values: Tensor, *, version: int = 1,
     return above / below
 
 
+def regressed_products(
+    kernels: Tensor, y: Tensor, values: Tensor | None = None, *, degree: int = 2, ridge: float = 1e-6, leave_out: bool = True
+) -> tuple[Tensor, Tensor | None]:
+    r"""Estimate :math:`y y'` of pairs by ridge regression on several kernel values of the pair: a better Z for LANTK-HR.
+
+    The features of a pair are the monomials up to ``degree`` of its L kernel values, standardised; the pairs are all
+    :math:`i < j` of the training points. The normal equations are gathered a stripe of rows at a time:
+    :math:`O(N^2 F^2)` operations for F monomials, :math:`O(N F)` memory beyond the result.
+
+    Args:
+        kernels: among the training points, (L, N, N).
+        y: labels -1 and 1, (N,).
+        values: the same kernels of other points with them, (L, M, N).
+        degree: of the polynomial, 1 or 2.
+        ridge: on the coefficients, times the number of pairs.
+        leave_out: a training pair's estimate is that of a regression without it, by its leverage h,
+            :math:`(\hat z - h\,y_i y_j)/(1 - h)`.
+
+    Returns:
+        Z among the training points (N, N), on whose diagonal no pair was fitted, and Z of the others (M, N) or None.
+
+    Raises:
+        TypeError, ValueError: kernels that are not square, symmetric and finite, labels other than -1 and 1, another degree.
+
+    Example:
+        >>> z, z_cross = regressed_products(torch.stack([nngp, ntk]), y, torch.stack([cross_nngp, cross_ntk]))
+        >>> with_label_part(gram, z, cross, z_cross)
+    """
+    if not isinstance(kernels, Tensor) or kernels.dim() != 3:
+        raise ValueError(f"kernels: got {getattr(kernels, 'shape', type(kernels).__name__)}; wanted (L, N, N)")
+    for one in kernels:
+        validate.gram(one, "kernels")
+    if degree not in (1, 2):
+        raise ValueError(f"degree: got {degree!r}; wanted 1 or 2")
+    if values is not None and (values.dim() != 3 or values.shape[::2] != kernels.shape[::2]):
+        raise ValueError(f"values: got shape {tuple(values.shape)}; wanted ({len(kernels)}, M, {kernels.shape[1]})")
+    y = _signs(y, kernels[0])
+    n = len(y)
+    off = ~torch.eye(n, dtype=torch.bool, device=y.device)
+    mean, deviation = (torch.stack([getattr(k[off], how)() for k in kernels]) for how in ("mean", "std"))
+    products = y[:, None] * y
+
+    def monomials(some: Tensor) -> Tensor:
+        """Return the features (rows, N, F) of a stripe of pairs."""
+        first = ((some - mean[:, None, None]) / deviation[:, None, None]).permute(1, 2, 0)
+        parts = [torch.ones_like(first[..., :1]), first]
+        if degree == 2:
+            a, b = torch.triu_indices(len(kernels), len(kernels), device=y.device)
+            parts.append(first[..., a] * first[..., b])
+        return torch.cat(parts, dim=-1)
+
+    stripes = torch.arange(n, device=y.device).split(max(1, _TOGETHER // n))
+    gathered, right, pairs = 0.0, 0.0, n * (n - 1)
+    for rows in stripes:  # every pair twice, which changes no mean
+        f = monomials(kernels[:, rows]) * off[rows][..., None]
+        gathered = gathered + torch.einsum("ijf,ijg->fg", f, f)
+        right = right + torch.einsum("ijf,ij->f", f, products[rows])
+    penalty = torch.full_like(right, ridge * pairs)
+    penalty[0] = 0.0  # the constant is free
+    inverse = torch.linalg.inv(gathered + penalty.diag())
+    coefficients = inverse @ right
+    z = torch.empty_like(products)
+    for rows in stripes:
+        f = monomials(kernels[:, rows])
+        z[rows] = f @ coefficients
+        if leave_out:
+            leverage = 2 * torch.einsum("ijf,fg,ijg->ij", f, inverse, f) * off[rows]  # of the pair and the pair turned round
+            z[rows] = (z[rows] - leverage * products[rows]) / (1 - leverage)
+    if values is None:
+        return z, None
+    return z, torch.cat([monomials(part) @ coefficients for part in values.split(max(1, _TOGETHER // n), dim=1)])
+
+
+def with_label_part(
+    gram: Tensor, z: Tensor, cross: Tensor | None = None, z_cross: Tensor | None = None, weight: float | None = None
+) -> LabelAware:
+    r"""Add an estimate Z of the label products to a kernel, :math:`K + \lambda Z` (Chen, He & Su, 2020, eq. 5).
+
+    Args:
+        gram: the tangent kernel of the training points, (N, N).
+        z: Z among them, (N, N).
+        cross: the kernel of other points with them, (M, N).
+        z_cross: Z of the others, (M, N).
+        weight: lambda; by default :math:`0.1\,\overline{|K|}/\overline{|Z|}` over the training pairs.
+
+    Returns:
+        A :class:`LabelAware`. A large weight can make ``train`` indefinite.
+
+    Raises:
+        TypeError, ValueError: matrices that are not square, symmetric and finite, or of shapes that do not fit.
+
+    Example:
+        >>> with_label_part(gram, label_products(gram, y, gram, own=True))
+    """
+    gram, z = validate.gram(gram), validate.gram(z, "z")
+    for name, given, shape in (
+        ("z", z, gram.shape),
+        ("cross", cross, (len(cross) if cross is not None else 0, len(gram))),
+        ("z_cross", z_cross, cross.shape if cross is not None else None),
+    ):
+        if given is not None and given.shape != shape:
+            raise ValueError(f"{name}: got shape {tuple(given.shape)}; wanted {shape and tuple(shape)}")
+    if (cross is None) != (z_cross is None):
+        raise ValueError("z_cross: got one of cross and z_cross; wanted both or neither")
+    scale = float(0.1 * gram.abs().mean() / z.abs().mean()) if weight is None else float(weight)
+    if cross is None:
+        return LabelAware(gram + scale * z, None, scale * z, None, scale)
+    return LabelAware(gram + scale * z, cross + scale * z_cross, scale * z, scale * z_cross, scale)
+
+
 def lantk_hr(
     gram: Tensor, y: Tensor, cross: Tensor | None = None, *, version: int = 1, weight: float | None = None, leave_out: bool = True
 ) -> LabelAware:
@@ -84,7 +197,7 @@ def lantk_hr(
         y: labels -1 and 1, (N,).
         cross: of other points with them, (M, N).
         version: 1 or 2.
-        weight: lambda; by default :math:`0.1\,\overline{|H|}/\overline{|Z|}` over the training pairs.
+        weight: lambda, as in :func:`with_label_part`.
         leave_out: a training pair does not see its own label product. Without it the training block is told its labels,
             which no other point is.
 
@@ -102,9 +215,8 @@ def lantk_hr(
     if cross is not None and (cross.dim() != 2 or cross.shape[1] != len(gram)):
         raise ValueError(f"cross: got shape {tuple(cross.shape)}; wanted (M, {len(gram)})")
     z = label_products(gram, y, gram, version=version, own=leave_out)
-    scale = float(0.1 * gram.abs().mean() / z.abs().mean()) if weight is None else float(weight)
-    z_cross = None if cross is None else scale * label_products(gram, y, cross, version=version)
-    return LabelAware(gram + scale * z, None if cross is None else cross + z_cross, scale * z, z_cross, scale)
+    z_cross = None if cross is None else label_products(gram, y, cross, version=version)
+    return with_label_part(gram, z, cross, z_cross, weight)
 
 
 def _signs(y: Tensor, gram: Tensor) -> Tensor:

@@ -6,7 +6,7 @@ from scipy.integrate import solve_ivp
 
 import ntk_course as ntk
 from ntk_course.infinite import network
-from ntk_course.label_aware import label_products, lantk_hr
+from ntk_course.label_aware import label_products, lantk_hr, regressed_products, with_label_part
 from ntk_course.tangent_hierarchy import hierarchy, lantk_nth, two_layer_hierarchy
 
 
@@ -64,6 +64,49 @@ def test_labels_that_follow_the_kernel_are_found():
     same = (y[:, None] == y) & ~torch.eye(80, dtype=torch.bool)
     assert z[same].mean() > 0.005
     assert z[y[:, None] != y].mean() < -0.005
+
+
+def several(n=9, m=4, count=3):
+    phi = torch.randn(count, n + m, 15, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
+    kernels = phi @ phi.mT
+    return kernels[:, :n, :n], torch.tensor([1, -1] * n)[:n], kernels[:, n:, :n]
+
+
+@pytest.mark.parametrize("degree", [1, 2])
+@pytest.mark.parametrize("ridge", [1e-6, 0.1])
+def test_regressed_products_by_scikit_learn(degree, ridge, monkeypatch):
+    """Ridge on standardised monomials of all pairs; a training pair by a regression that lacks it."""
+    from sklearn.linear_model import Ridge
+    from sklearn.preprocessing import PolynomialFeatures
+
+    monkeypatch.setattr("ntk_course.label_aware._TOGETHER", 20)  # several stripes
+    kernels, y, cross = several()
+    i, j = torch.triu_indices(9, 9, 1)
+    mean, deviation = (getattr(torch.stack([torch.cat([k[i, j], k[j, i]]) for k in kernels]), how)(1) for how in ("mean", "std"))
+    lift = PolynomialFeatures(degree, include_bias=False).fit_transform
+    features = lambda pairs: lift(((pairs - mean[:, None]) / deviation[:, None]).T.numpy())  # noqa: E731
+    train, target = features(kernels[:, i, j]), (y[i] * y[j]).double().numpy()
+    fit = lambda keep: Ridge(ridge * 36).fit(train[keep], target[keep])  # noqa: E731
+    z, z_cross = regressed_products(kernels, y, cross, degree=degree, ridge=ridge)
+    everything = fit(slice(None))
+    wanted = everything.predict(features(cross.flatten(1))).reshape(4, 9)
+    torch.testing.assert_close(z_cross, torch.from_numpy(wanted))
+    told, _ = regressed_products(kernels, y, degree=degree, ridge=ridge, leave_out=False)
+    torch.testing.assert_close(told[i, j], torch.from_numpy(everything.predict(train)))
+    for p in range(36):
+        kept = Ridge(ridge * 36).fit(train[[q for q in range(36) if q != p]], target[[q for q in range(36) if q != p]])
+        assert float(z[i[p], j[p]]) == pytest.approx(kept.predict(train[[p]])[0], rel=1e-6, abs=1e-8)
+    torch.testing.assert_close(z, z.T)
+    torch.testing.assert_close(z.diagonal(), told.diagonal())
+
+
+def test_a_label_part_is_added_as_given():
+    gram, y, cross = problem()
+    z, z_cross = (y[:, None] * y).double(), torch.ones_like(cross)
+    kernel = with_label_part(gram, z, cross, z_cross, 0.5)
+    torch.testing.assert_close(kernel.train, gram + z / 2)
+    torch.testing.assert_close(kernel.cross, cross + 0.5)
+    assert with_label_part(gram, z).weight == pytest.approx(0.1 * float(gram.abs().mean()))
 
 
 def net(activation="tanh", sizes=(3, 5, 1)):
@@ -151,6 +194,13 @@ def test_bad_input():
         (lambda: lantk_hr(gram, y, cross.T), "cross: got shape"),
         (lambda: lantk_hr(gram, y, version=3), "version: got 3"),
         (lambda: lantk_hr(gram[:, :5], y), "gram: got"),
+        (lambda: with_label_part(gram, gram[:5, :5]), "z: got shape .5, 5.; wanted .9, 9."),
+        (lambda: with_label_part(gram, gram, cross), "z_cross: got one of cross and z_cross"),
+        (lambda: with_label_part(gram, gram, cross, cross[:2]), "z_cross: got shape .2, 9.; wanted .4, 9."),
+        (lambda: with_label_part(gram, gram, cross.T, cross.T), "cross: got shape .9, 4.; wanted .9, 9."),
+        (lambda: regressed_products(gram, y), "kernels: got .* wanted .L, N, N."),
+        (lambda: regressed_products(gram[None], y, cross), "values: got shape .4, 9.; wanted .1, M, 9."),
+        (lambda: regressed_products(gram[None], y, degree=3), "degree: got 3"),
         (lambda: hierarchy(net(), torch.randn(60, 3), 60), "3,600 derivatives of a Gram matrix of 60 points"),
         (lambda: hierarchy(net(), torch.randn(3, 3), 4), "num_training: got 4; wanted 1 to 3"),
         (lambda: hierarchy(net(sizes=(3, 5, 2)), torch.randn(3, 3), 2), "several outputs"),

@@ -45,6 +45,18 @@ def test_the_ridge_is_the_first_power_of_ten_that_is_enough():
     assert ntk.kernel_ridge(off, torch.ones(3), ridge=1e-6).ridge == 1e-6
 
 
+@pytest.mark.parametrize("ridge", [0.0, 0.3])
+@pytest.mark.parametrize("one", [False, True])
+def test_leave_one_out_by_leaving_one_out(ridge, one):
+    gram, _, targets, _ = problem()
+    targets = targets[:, 0] if one else targets
+    found = ntk.leave_one_out(gram, targets, ridge)
+    for i in range(len(gram)):
+        rest = [j for j in range(len(gram)) if j != i]
+        fit = ntk.kernel_ridge(gram[rest][:, rest], targets[rest], ridge)
+        torch.testing.assert_close(found[i], fit.predict(gram[i : i + 1, rest])[0])
+
+
 def test_a_matrix_that_is_not_definite_is_refused():
     with pytest.raises(torch.linalg.LinAlgError, match="not positive definite, even with a ridge"):
         ntk.kernel_ridge(torch.diag(torch.tensor([1.0, 1.0, -10.0])), torch.ones(3), attempts=3)
