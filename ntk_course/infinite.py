@@ -166,6 +166,8 @@ def mlp(
         return sigma if parameterization == "ntk" else fan_in * inputs + (b_std > 0)
 
     inputs, own, other = a @ b.T / a.shape[1], a.square().mean(1), b.square().mean(1)
+    if x2 is None:
+        inputs = (inputs + inputs.T) / 2  # symmetric to the last bit, and so is all that follows
     sigma, k11, k22 = affine(inputs), affine(own), affine(other)
     theta = gradients_of_a_layer(inputs, sigma, a.shape[1])
     for _ in range(depth):

@@ -60,6 +60,7 @@ def label_products(gram: Tensor, y: Tensor, values: Tensor, *, version: int = 1,
         >>> label_products(gram, y, cross)
     """
     gram = validate.gram(gram)
+    gram = (gram + gram.T) / 2  # to the last bit: the difference h - H magnifies rounding
     y = _signs(y, gram)
     weights = _weights(gram, version)
     products, width = y[:, None] * y, gram.max() - gram.min()
@@ -132,8 +133,9 @@ def regressed_products(
     gathered, right, pairs = 0.0, 0.0, n * (n - 1)
     for rows in stripes:  # every pair twice, which changes no mean
         f = monomials(kernels[:, rows]) * off[rows][..., None]
-        gathered = gathered + torch.einsum("ijf,ijg->fg", f, f)
-        right = right + torch.einsum("ijf,ij->f", f, products[rows])
+        flat = f.flatten(0, 1)
+        gathered = gathered + flat.T @ flat
+        right = right + flat.T @ products[rows].flatten()
     penalty = torch.full_like(right, ridge * pairs)
     penalty[0] = 0.0  # the constant is free
     inverse = torch.linalg.inv(gathered + penalty.diag())
@@ -143,8 +145,9 @@ def regressed_products(
         f = monomials(kernels[:, rows])
         z[rows] = f @ coefficients
         if leave_out:
-            leverage = 2 * torch.einsum("ijf,fg,ijg->ij", f, inverse, f) * off[rows]  # of the pair and the pair turned round
+            leverage = 2 * (f @ inverse * f).sum(-1) * off[rows]  # of the pair and the pair turned round
             z[rows] = (z[rows] - leverage * products[rows]) / (1 - leverage)
+    z = (z + z.T) / 2  # kernels that resemble one another leave rounding
     if values is None:
         return z, None
     return z, torch.cat([monomials(part) @ coefficients for part in values.split(max(1, _TOGETHER // n), dim=1)])

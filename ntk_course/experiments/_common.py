@@ -72,3 +72,11 @@ def clusters_of_class(model: nn.Module, x: Tensor, y: Tensor, label: int, share:
     where = (y == label).nonzero()[:, 0]
     rows = GramRows(model, x[where], lambda k: signs(y[where], k) / k**0.5)
     return where, rows, farthest_point_clustering(rows, max(1, round(share * len(where))))
+
+
+def class_pair(data: Dataset, classes: tuple[int, int], count: int | None = None, seed: int = 0) -> tuple[Tensor, Tensor]:
+    """Draw ``count`` samples of two classes, as float64 rows of norm sqrt(d), and their labels -1 (the first class) and 1."""
+    where = ((data.y == classes[0]) | (data.y == classes[1])).nonzero()[:, 0]
+    some = where[torch.randperm(len(where), generator=torch.Generator().manual_seed(seed))[:count]]
+    x = data.x[some].flatten(1).double()
+    return x / x.square().mean(1, keepdim=True).sqrt(), torch.where(data.y[some] == classes[0], -1, 1)

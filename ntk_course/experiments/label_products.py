@@ -1,0 +1,126 @@
+"""LANTK-HR on pairs of classes: does a kernel gain from an estimate of the label products, and what would the estimate need?"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from .. import infinite
+from ..label_aware import label_products, regressed_products, with_label_part
+from ..regression import kernel_ridge, leave_one_out, local_elasticity
+from ..results import Result, over_seeds
+from ..training import device
+from ._common import both_splits, class_pair
+
+CIFAR_PAIRS = ((3, 5), (2, 4), (2, 3), (1, 9), (2, 5))
+MNIST_PAIRS = ((3, 5), (4, 9), (7, 9))
+
+
+@dataclass(frozen=True)
+class Config:
+    """Settings; float64 throughout, images scaled to one norm, ridge 0 where it factorises.
+
+    Attributes:
+        data: name of the data set.
+        pairs: of classes.
+        sizes: training samples of a pair, None for all; a size that takes all of them is run for the first seed only.
+        test: test samples of a pair at most.
+        depths: hidden layers; the first one's NTK is the kernel, NNGP and NTK of all are the features of the regression.
+        weights: lambda, in units of mean |K| / mean |Z|; the paper has 0.1.
+        accuracies: of the signs whose products stand for a Z of known quality.
+        seeds: which samples are drawn, and the signs.
+    """
+
+    data: str = "mnist"
+    pairs: tuple[tuple[int, int], ...] = MNIST_PAIRS
+    sizes: tuple[int | None, ...] = (500, 2000)
+    test: int = 2000
+    depths: tuple[int, ...] = (1, 2, 3)
+    weights: tuple[float, ...] = (0.1, 1.0, 10.0)
+    accuracies: tuple[float, ...] = (0.6, 0.8, 1.0)
+    seeds: tuple[int, ...] = (0, 1, 2)
+
+    @classmethod
+    def preset(cls, name: str) -> "Config":
+        """Return the settings of "smoke" (digits), "class" (MNIST) or "paper" (CIFAR-10, all of each pair)."""
+        return {
+            "smoke": cls("digits", ((3, 5),), (40,), 20, (1, 2), seeds=(0, 1)),
+            "class": cls(),
+            "paper": cls("cifar10", CIFAR_PAIRS, (2000, None)),
+        }[name]
+
+
+def estimates(kernels: Tensor, cross: Tensor, y: Tensor, y_test: Tensor, accuracies, seed: int) -> Iterator[tuple]:
+    """Yield (name, Z of the training points, Z of the test points) for every way to estimate label products.
+
+    "constant" is a control: what a kernel gains from a bias alone. "told" is what must not be done: the training points'
+    products are made of predictions that saw their own labels.
+    """
+    gram, other = kernels[1], cross[1]
+    yield "constant", torch.ones_like(gram), torch.ones_like(other)
+    for version in (1, 2):
+        yield f"HR {version}", *(label_products(gram, y, h, version=version, own=h is gram) for h in (gram, other))
+    yield "regression", *regressed_products(kernels, y, cross)
+    fit = kernel_ridge(gram, y.double())
+    alone, elsewhere = leave_one_out(gram, y.double()), fit.predict(other)
+    yield "predictions", alone[:, None] * alone, elsewhere[:, None] * alone
+    inside = fit.predict(gram)
+    yield "predictions, told", inside[:, None] * inside, elsewhere[:, None] * inside
+    g = torch.Generator().manual_seed(seed)
+    for p in accuracies:
+        signs, test_signs = (torch.where(torch.rand(len(t), generator=g).to(t.device) < p, t, -t).double() for t in (y, y_test))
+        yield f"signs {p:.0%} right", signs[:, None] * signs, test_signs[:, None] * signs
+
+
+def _correlation(a: Tensor, b: Tensor) -> float | None:
+    a, b = a - a.mean(), b - b.mean()
+    scale = a.norm() * b.norm()
+    return (a * b).sum().div(scale).item() if scale > 1e-9 * a.numel() ** 0.5 else None  # a constant has none
+
+
+def run(config: Config, preset: str = "class", progress: bool = True, folder=None) -> Result:
+    """Compare the kernel with and without label parts; a row for each seed, pair, size, estimate and weight."""
+    train, test = both_splits(config.data)
+
+    def one_seed(seed: int, size: int | None, classes: tuple[int, int]) -> list[dict]:
+        x, y = (t.to(device()) for t in class_pair(train, classes, size, seed))
+        if seed != config.seeds[0] and len(x) == int(torch.isin(train.y, torch.tensor(classes)).sum()):
+            return []
+        x_test, y_test = (t.to(device()) for t in class_pair(test, classes, config.test))
+        truth = y_test[:, None] * y
+        networks = [{"depth": depth, "w_std": 2**0.5} for depth in config.depths]
+        kernels = torch.stack([k for how in networks for k in infinite.mlp(x, **how)])
+        cross = torch.stack([k for how in networks for k in infinite.mlp(x_test, x, **how)])
+
+        def row(name: str, weight: float, gram: Tensor, other: Tensor, z: Tensor | None = None) -> dict:
+            about = {"pair": list(classes), "train": len(x), "estimate": name, "weight": weight}
+            # a label part can make the kernel indefinite; the ridge that it then takes is part of the result
+            fit = kernel_ridge(gram, y.double(), attempts=18)
+            answers = fit.predict(other)
+            found = {
+                "accuracy": (answers.sign() == y_test).double().mean().item(),
+                "ridge": fit.ridge,
+                "elasticity": local_elasticity(gram, y).item(),
+                "elasticity_test": local_elasticity(other, y_test, y).item(),
+            }
+            if z is not None:
+                found |= {
+                    "correlation": _correlation(z / z.abs().max(), truth.double()),
+                    "within": z[truth > 0].mean().item(),
+                    "between": z[truth < 0].mean().item(),
+                }
+            return about | found
+
+        rows = [row("none", 0.0, kernels[1], cross[1])]
+        for name, z, z_cross in estimates(kernels, cross, y, y_test, config.accuracies, seed):
+            for weight in config.weights:
+                scale = weight * float(kernels[1].abs().mean() / z.abs().mean())
+                mixed = with_label_part(kernels[1], z, cross[1], z_cross, scale)
+                rows.append(row(name, weight, mixed.train, mixed.cross, mixed.added_cross))
+        return rows
+
+    parts = [(size, pair) for size in config.sizes for pair in config.pairs]
+    return over_seeds(
+        "label_products", preset, config, train, one_seed, device=device(), parts=parts, folder=folder, progress=progress
+    )
