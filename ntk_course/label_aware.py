@@ -97,7 +97,8 @@ def regressed_products(
             :math:`(\hat z - h\,y_i y_j)/(1 - h)`.
 
     Returns:
-        Z among the training points (N, N), on whose diagonal no pair was fitted, and Z of the others (M, N) or None.
+        Z among the training points (N, N), 1 on its diagonal (a label times itself, which tells nothing), and Z of the
+        others (M, N) or None.
 
     Raises:
         TypeError, ValueError: kernels that are not square, symmetric and finite, labels other than -1 and 1, another degree.
@@ -148,6 +149,7 @@ def regressed_products(
             leverage = 2 * (f @ inverse * f).sum(-1) * off[rows]  # of the pair and the pair turned round
             z[rows] = (z[rows] - leverage * products[rows]) / (1 - leverage)
     z = (z + z.T) / 2  # kernels that resemble one another leave rounding
+    z.fill_diagonal_(1.0)
     if values is None:
         return z, None
     return z, torch.cat([monomials(part) @ coefficients for part in values.split(max(1, _TOGETHER // n), dim=1)])

@@ -25,7 +25,7 @@ def kernel_ridge(gram: Tensor, targets: Tensor, ridge: float = 0.0, attempts: in
     r"""Fit :math:`(K + \rho I)\,\alpha = Y` by Cholesky factorisation.
 
     The ridge is the one asked for where the factorisation succeeds. Otherwise it is the first of
-    :math:`\epsilon, 10\epsilon, 100\epsilon, \dots` times the mean diagonal with which it does, with the machine's
+    :math:`\epsilon, 10\epsilon, 100\epsilon, \dots` times the mean size of the diagonal with which it does, with the machine's
     :math:`\epsilon`: the least that makes the matrix numerically definite, within a factor of ten.
 
     Args:
@@ -48,7 +48,7 @@ def kernel_ridge(gram: Tensor, targets: Tensor, ridge: float = 0.0, attempts: in
     y = _targets(targets, gram)
     if not ridge >= 0:
         raise ValueError(f"ridge: got {ridge}; wanted a number of at least 0")
-    unit = torch.finfo(gram.dtype).eps * gram.diagonal().mean().item()
+    unit = torch.finfo(gram.dtype).eps * gram.diagonal().abs().mean().item()
     for rho in [ridge, *(max(ridge, unit * 10**power) for power in range(attempts))]:
         shifted = gram.clone()
         shifted.diagonal().add_(rho)

@@ -40,9 +40,11 @@ def test_no_ridge_interpolates_and_a_singular_matrix_gets_the_least():
 
 def test_the_ridge_is_the_first_power_of_ten_that_is_enough():
     off = torch.diag(torch.tensor([1.0, 1.0, -1e-13], dtype=torch.float64))
-    unit = torch.finfo(torch.float64).eps * (2 - 1e-13) / 3  # 1.5e-16
+    unit = torch.finfo(torch.float64).eps * (2 + 1e-13) / 3  # 1.5e-16
     assert ntk.kernel_ridge(off, torch.ones(3)).ridge == pytest.approx(1e3 * unit, rel=1e-9)
     assert ntk.kernel_ridge(off, torch.ones(3), ridge=1e-6).ridge == 1e-6
+    negative = torch.diag(torch.tensor([1.0, -5.0], dtype=torch.float64))
+    assert 5 < ntk.kernel_ridge(negative, torch.ones(2), attempts=18).ridge < 100
 
 
 @pytest.mark.parametrize("ridge", [0.0, 0.3])

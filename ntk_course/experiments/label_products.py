@@ -96,7 +96,7 @@ def run(config: Config, preset: str = "class", progress: bool = True, folder=Non
         def row(name: str, weight: float, gram: Tensor, other: Tensor, z: Tensor | None = None) -> dict:
             about = {"pair": list(classes), "train": len(x), "estimate": name, "weight": weight}
             # a label part can make the kernel indefinite; the ridge that it then takes is part of the result
-            fit = kernel_ridge(gram, y.double(), attempts=18)
+            fit = kernel_ridge(gram, y.double(), attempts=25)
             answers = fit.predict(other)
             found = {
                 "accuracy": (answers.sign() == y_test).double().mean().item(),
