@@ -38,7 +38,7 @@ class Config:
     widths: tuple[int, ...] = (64, 256, 1024)
     activations: tuple[str, ...] = ("relu", "erf")
     networks: int = 100
-    draws: tuple[int, int] = (8, 512)
+    draws: tuple[int, int] = (4, 512)
     few: int = 4
     wide: tuple[int, ...] = (64, 256, 1024, 4096)
     rate: float = 0.3
