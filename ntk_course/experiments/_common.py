@@ -1,11 +1,14 @@
 """What several experiments share: the papers' training recipe and the pieces of a class-by-class analysis."""
 
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 
 import torch
 from torch import Tensor, nn
+from torch.func import stack_module_state, vmap
 
 from ..data import Dataset, load
+from ..functional import assign, call_with
 from ..gram import GramRows
 from ..interactions import Clusters, farthest_point_clustering
 from ..kernels import signs
@@ -80,3 +83,30 @@ def class_pair(data: Dataset, classes: tuple[int, int], count: int | None = None
     some = where[torch.randperm(len(where), generator=torch.Generator().manual_seed(seed))[:count]]
     x = data.x[some].flatten(1).double()
     return x / x.square().mean(1, keepdim=True).sqrt(), torch.where(data.y[some] == classes[0], -1, 1)
+
+
+def descent(
+    models: list[nn.Module], x: Tensor, y: Tensor, rate: float, times: Sequence[int], centred: bool = False
+) -> Iterator[list[nn.Module]]:
+    """Train networks of one output together on half the summed squared error, and yield them after each number of steps.
+
+    Args:
+        models: of one architecture; they are changed.
+        x: (N, ...).
+        y: targets (N,).
+        rate: step size; small ones follow the gradient flow.
+        times: numbers of steps, increasing.
+        centred: train f - f_0 instead of f, which starts from 0.
+    """
+    params = {name: p.detach().requires_grad_() for name, p in stack_module_state(models)[0].items()}
+    outputs = vmap(lambda p: call_with(models[0], p, x)[:, 0])
+    with torch.no_grad():
+        targets = y + outputs(params) if centred else y
+    done = 0
+    for time in times:
+        for _ in range(time - done):
+            loss = (targets - outputs(params)).square().sum() / 2
+            for p, g in zip(params.values(), torch.autograd.grad(loss, list(params.values())), strict=True):
+                p.data.sub_(g, alpha=rate)
+        done = time
+        yield [assign(model, {name: p.detach()[i] for name, p in params.items()}) for i, model in enumerate(models)]

@@ -4,17 +4,14 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.func import stack_module_state, vmap
-from tqdm.auto import tqdm
 
 from ..data import load
-from ..functional import assign, call_with
 from ..infinite import network
 from ..kernels import entk
 from ..label_aware import lantk_hr
 from ..results import Result, over_seeds
 from ..tangent_hierarchy import hierarchy, lantk_nth, two_layer_hierarchy
-from ._common import class_pair
+from ._common import class_pair, descent
 
 
 @dataclass(frozen=True)
@@ -55,19 +52,6 @@ class Config:
         }[name]
 
 
-def flow(models: list, x: Tensor, y: Tensor, rate: float, steps: int, progress: bool = False) -> list:
-    """Train networks together on the squared loss of f - f_0 by small steps: the gradient flow from output 0."""
-    params, _ = stack_module_state(models)
-    params = {name: p.detach().requires_grad_() for name, p in params.items()}
-    outputs = vmap(lambda p: call_with(models[0], p, x)[:, 0])
-    start = outputs(params).detach()
-    for _ in tqdm(range(steps), desc="flow", unit="step", disable=not progress):
-        loss = (y + start - outputs(params)).square().sum() / 2
-        for p, g in zip(params.values(), torch.autograd.grad(loss, list(params.values())), strict=True):
-            p.data -= rate * g
-    return [assign(model, {name: p[i] for name, p in params.items()}) for i, model in enumerate(models)]
-
-
 def run(config: Config, preset: str = "class", progress: bool = True, folder=None) -> Result:
     """Compare K4 of single networks with its mean, and the kernel's change in training with what LANTK-NTH adds."""
     data = load("gaussians")
@@ -93,7 +77,8 @@ def run(config: Config, preset: str = "class", progress: bool = True, folder=Non
             k4 = two_layer_hierarchy(x, len(x), width, w_std=2**0.5)[1] if activation == "relu" else per_unit / width
             values = torch.linalg.eigvalsh(before.mean(0))
             rate = config.rate / float(values[-1])
-            after = mean_kernel(flow(models, x, y.double(), rate, int(config.halflife / float(values[0]) / rate), progress), x)
+            steps = int(config.halflife / float(values[0]) / rate)
+            after = mean_kernel(next(descent(models, x, y.double(), rate, (steps,), centred=True)), x)
             change, predicted = (after - before).mean(0), lantk_nth(before.mean(0), k4, y) - before.mean(0)
             spread = (after - before).std(0) / len(models) ** 0.5
             added = {"NTH": predicted, "change": change, "HR": lantk_hr(before.mean(0), y).added_train}
