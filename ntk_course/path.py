@@ -6,6 +6,7 @@ gradients at :math:`w_s`. The integral on the test side is what makes the kernel
 :class:`ntk_course.quadrature.Quadrature`.
 """
 
+import math
 from dataclasses import dataclass, field
 
 import torch
@@ -131,10 +132,10 @@ def epk(
             raise ArithmeticError(f"path: got non-finite weights at step {s} of {len(path) - 1}; wanted finite ones")
     initial = path.outputs(x_test, 0)
     k, each = path.num_outputs, path.weights.element_size()
-    # the Jacobians and the kernel of one test point, and as much again in flight
-    row = 4 * each * k * (path.weights.shape[1] + k * len(path.x))
-    size = max(1, validate.positive(memory, "memory") // row)
     by_factors = not path.momentum and factors_are_cheaper(path, x_test[:1], len(rule.nodes))
+    # the kernel of one test point, its Jacobians where they are formed, and as much again in flight
+    row = 4 * each * k * (k * len(path.x) + (0 if by_factors else path.weights.shape[1]))
+    size = max(1, validate.positive(memory, "memory") // row)
     piecewise = quadrature == "piecewise"
     parts = [
         _block(path, part, piecewise, rule, by_factors, per_step, progress)
@@ -210,15 +211,19 @@ def factors_are_cheaper(path: TrainingPath, one: Tensor, nodes: int) -> bool:
 
 
 def _by_factors(path, step: int, batch: Tensor, x: Tensor, test: Features, rule: Quadrature, inside: list[Tensor]) -> Tensor:
-    """Multiply layer factors, samples with as many smooth pieces at a time; (N, K, K, B)."""
+    """Multiply layer factors, samples with about as many smooth pieces at a time; (N, K, K, B)."""
     start, change = (w.to(x.device) for w in (path.weights[step], path.weights[step + 1] - path.weights[step]))
     training = test.of(path.x[batch])(start)
     kernel = x.new_empty(len(x), path.num_outputs, path.num_outputs, len(batch))
-    count = torch.tensor([len(b) for b in inside], device=x.device)
-    for some in ((count == c).nonzero()[:, 0] for c in count.unique()):
-        t, w = pieces([inside[n] for n in some], rule)
-        moving = test.of(x[some]).averaged(start, change, Quadrature(t, w * (path.lrs[step] / len(batch))))
-        kernel[some] = tangent_product(moving, training).transpose(2, 3)
+    # a group is padded to its largest number of pieces, a quarter more at most: few large passes instead of many small ones
+    level = (torch.tensor([len(b) + 1.0 for b in inside], device=x.device).log() / math.log(1.25)).floor()
+    for one in level.unique():
+        alike = (level == one).nonzero()[:, 0]
+        most = max(len(inside[n]) + 1 for n in alike) * len(rule.nodes)
+        for some in alike.split(max(1, test.room // most)):
+            t, w = pieces([inside[n] for n in some], rule)
+            moving = test.of(x[some]).averaged(start, change, Quadrature(t, w * (path.lrs[step] / len(batch))))
+            kernel[some] = tangent_product(moving, training).transpose(2, 3)
     return kernel
 
 

@@ -1,6 +1,7 @@
 """Tangent features along a training path: at any of its weights, or averaged over a step, each sample at nodes of its own."""
 
 import copy
+from functools import cached_property
 
 import torch
 from torch import Tensor, nn
@@ -10,7 +11,7 @@ from .quadrature import Quadrature
 from .tangents import Survey, Tangents, survey, tangent_features
 from .training_path import TrainingPath
 
-# Bytes of the Jacobians at the nodes that are averaged in one pass.
+# Bytes of the features at the nodes that are averaged in one pass.
 _NODES = 2**28
 
 
@@ -24,6 +25,12 @@ class Features:
         self._model, self._pairs = nn.Sequential(self._inner, *last), pairs or len(x) / 2
         self._known: Survey = survey(self._model, x, "x")
         self._x = x
+
+    @cached_property
+    def room(self) -> int:
+        """Count the nodes of samples that one pass may have, so that their features fit in memory and in few passes."""
+        one = self.of(self._x[:1])(torch.cat([p.detach().flatten() for p in self._inner.parameters() if p.requires_grad]))
+        return max(1, _NODES // ((one.numel() + self._x[0].numel()) * self._x.element_size()))
 
     @property
     def structured(self) -> bool:
@@ -48,7 +55,7 @@ class Features:
 
         One batched pass serves many samples and nodes, see :func:`ntk_course.functional.shifted`.
         """
-        together = max(1, _NODES // (len(self._x) * self._known.num_outputs * len(start) * start.element_size()))
+        together = max(1, self.room // len(self._x))
         parts = []
         for t, w in zip(rule.nodes.split(together, 1), rule.weights.split(together, 1), strict=True):
             with shifted(self._inner, self._unflatten(change), t.flatten()):
