@@ -5,6 +5,8 @@ r"""The neural tangent hierarchy: how training changes the tangent kernel itself
 flow on the squared loss :math:`\dot K_2 = \sum_a K_3\,(y - f)_a` and :math:`\dot K_3 = \sum_b K_4\,(y - f)_b`.
 """
 
+from itertools import combinations
+
 import torch
 from torch import Tensor, nn
 from torch.func import jacrev, jvp, vmap
@@ -158,17 +160,18 @@ def two_layer_hierarchy(
         )
     rho = w_std**2 * rows @ rows.T / rows.shape[1] + b_std**2
     k4 = rho.new_empty(m, m, n, n)
-    x_, y_ = torch.triu_indices(m, m, device=rho.device)
-    z_, v_ = torch.cartesian_prod(*[torch.arange(n, device=rho.device)] * 2).T
-    pairs = torch.cartesian_prod(torch.arange(len(x_), device=rho.device), torch.arange(n * n, device=rho.device))
-    for part in pairs.split(_TOGETHER):
-        a, b = part.T
-        four = torch.stack([x_[a], y_[a], z_[b], v_[b]], dim=1)
-        probability, _, second = positive_moments(rho[four[:, :, None], four[:, None]])
-        xy, xz, xv, yz, yv, zv = (rho[four[:, i], four[:, j]] for i, j in ((0, 1), (0, 2), (0, 3), (1, 2), (1, 3), (2, 3)))
-        value = 2 * xy * second[:, 2, 3] + xz * second[:, 1, 3] + yz * second[:, 0, 3]
-        value += (2 * xy * zv + xz * yv + yz * xv) * probability
-        k4[four.T.unbind()] = value
-        k4[four[:, 1], four[:, 0], four[:, 2], four[:, 3]] = value
+    (x_, y_), (z_, v_) = (torch.triu_indices(some, some, device=rho.device) for some in (m, n))
+    pairs = torch.cartesian_prod(*(torch.arange(len(first), device=rho.device) for first in (x_, z_)))
+    for a, b in (part.T for part in pairs.split(_TOGETHER)):
+        x1, y1, z1, v1 = four = x_[a], y_[a], z_[b], v_[b]
+        points = torch.stack(four, dim=1)
+        probability, _, second = positive_moments(rho[points[:, :, None], points[:, None]])
+        xy, xz, xv, yz, yv, zv = (rho[i, j] for i, j in combinations(four, 2))
+        common = 2 * xy * second[:, 2, 3] + (2 * xy * zv + xz * yv + yz * xv) * probability
+        for z2, v2, value in (
+            (z1, v1, common + xz * second[:, 1, 3] + yz * second[:, 0, 3]),
+            (v1, z1, common + xv * second[:, 1, 2] + yv * second[:, 0, 2]),
+        ):
+            k4[x1, y1, z2, v2] = k4[y1, x1, z2, v2] = value
     k2 = infinite.mlp(rows, depth=1, w_std=w_std, b_std=b_std).ntk
     return k2.to(x.dtype), (k4 * (w_std**4 / width)).to(x.dtype)

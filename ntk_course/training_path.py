@@ -15,7 +15,7 @@ from torch.nn.functional import cross_entropy, nll_loss, one_hot
 from tqdm.auto import tqdm
 
 from . import validate
-from .functional import call_with
+from .functional import assign, call_with
 from .models import zero_output_layer
 from .training import whole_batches
 
@@ -84,6 +84,10 @@ class TrainingPath:
         """Return the network output f of a batch under given parameters, (N, K)."""
         z = call_with(self.model, params, x)
         return z.log_softmax(1) if self.loss == "log_softmax" else z
+
+    def model_at(self, step: int) -> nn.Module:
+        """Return a copy of the model with the weights of a state."""
+        return assign(copy.deepcopy(self.model), self.unflatten(self.weights[step]))
 
     @torch.no_grad()
     def outputs(self, x: Tensor, step: int = -1) -> Tensor:

@@ -1,7 +1,12 @@
 """What several experiments share: the papers' training recipe and the pieces of a class-by-class analysis."""
 
-from collections.abc import Iterator, Sequence
+import gc
+import resource
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -110,3 +115,40 @@ def descent(
                 p.data.sub_(g, alpha=rate)
         done = time
         yield [assign(model, {name: p.detach()[i] for name, p in params.items()}) for i, model in enumerate(models)]
+
+
+@contextmanager
+def peak_memory(where: torch.device) -> Iterator[Callable[[], float | None]]:
+    """Measure by how much memory in use grows inside the context, in MiB; None where the system does not tell.
+
+    On a GPU the allocator counts; on Linux a thread looks at the process every few milliseconds.
+    """
+    if where.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(where)
+        before = torch.cuda.memory_allocated(where)
+        yield lambda: (torch.cuda.max_memory_allocated(where) - before) / 2**20
+        return
+    source = Path("/proc/self/statm")
+    if not source.exists():
+        yield lambda: None
+        return
+
+    def resident() -> float:
+        return int(source.read_text().split()[1]) * resource.getpagesize() / 2**20
+
+    gc.collect()
+    before = most = resident()
+    done = threading.Event()
+
+    def watch() -> None:
+        nonlocal most
+        while not done.wait(0.002):
+            most = max(most, resident())
+
+    thread = threading.Thread(target=watch, daemon=True)
+    thread.start()
+    try:
+        yield lambda: most - before
+    finally:
+        done.set()
+        thread.join()
