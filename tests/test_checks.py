@@ -121,6 +121,34 @@ def angle_with_bias(a, b):
     return np.arccos(float((a @ b + 1) / (a @ a + 1) ** 0.5 / (b @ b + 1) ** 0.5))
 
 
+def arc(k, a, b):
+    turn = np.arccos(k / (a * b) ** 0.5)
+    return (a * b) ** 0.5 * (np.sin(turn) + (np.pi - turn) * np.cos(turn)) / 2 / np.pi, 0.5 - turn / 2 / np.pi
+
+
+def z_of(g, y, h, weight, but=None):
+    w = weight(g.max() - g.min(), h - g)
+    if but:
+        w[but] = 0
+    return float(torch.einsum("ij,i,j->", w, y, y) / w.sum())
+
+
+def cos_of(g):
+    return torch.nn.functional.normalize(torch.linalg.cholesky(g)) @ torch.nn.functional.normalize(torch.linalg.cholesky(g)).T
+
+
+def share_within(g, y, own=False):
+    within = [float(g[i, j]) for i in range(len(y)) for j in range(len(y)) if y[i] == y[j] and (own or i != j)]
+    between = [float(g[i, j]) for i in range(len(y)) for j in range(len(y)) if y[i] != y[j]]
+    return np.mean(within) / (np.mean(within) + np.mean(between))
+
+
+def aligned_of(g, y, power=1):
+    h = torch.eye(len(y), dtype=g.dtype) - 1 / len(y)
+    a, b = h @ g @ h, h @ torch.outer(y, y) @ h
+    return float((a * b).sum() / (a.norm() * b.norm()) ** power)
+
+
 # written as a student would write them, not taken from checks.py
 WRONG = [
     ("jacobian_of_softmax", lambda q: torch.outer(q, q) - torch.diag(q), "sign is turned"),
@@ -285,6 +313,40 @@ WRONG = [
         "number",
     ),
     ("share_of_flips", lambda w, t, x: ((x @ w[:, :-1].T > 0) ^ (x @ (w + t)[:, :-1].T > 0)).double().mean(), "bias"),
+    ("relu_expectations", lambda k, a, b: tuple(2 * v for v in arc(k, a, b)), "Divide by 2 pi"),
+    ("relu_expectations", lambda k, a, b: (arc(k, a, b)[0] / (a * b) ** 0.5, arc(k, a, b)[1]), "root of both variances"),
+    ("relu_expectations", lambda k, a, b: (arc(k, a, b)[0], 0.5 - arc(k, a, b)[1]), "exactly one"),
+    ("tangent_recursion", lambda f, v, s: 2 * (f[0] + sum(v)), "factor is missing"),
+    ("tangent_recursion", lambda f, v, s: 2 * v[-1], "NNGP"),
+    ("flow_answer", lambda h, k, y, t: k @ torch.inverse(h) @ (y - torch.matrix_exp(h * t) @ y), "minus the kernel"),
+    ("flow_answer", lambda h, k, y, t: k @ torch.inverse(h) @ y, "end of training"),
+    ("flow_answer", lambda h, k, y, t: k @ (y - torch.matrix_exp(-h * t) @ y), "inverse of the kernel"),
+    (
+        "share_along_first",
+        lambda h, y, c: float((torch.linalg.eigh(h)[1][:, :c].T @ y).norm() ** 2 / y.norm() ** 2),
+        "last columns",
+    ),
+    ("share_along_first", lambda h, y, c: float((torch.linalg.eigh(h)[1][:, -c:].T @ y).norm() ** 2), "squared norm"),
+    ("label_product_at", lambda g, y, h: z_of(g, y, h, lambda w, d: w**2 + d**2), "is subtracted"),
+    ("label_product_at", lambda g, y, h: z_of(g, y, h, lambda w, d: w - d**2), "sigma is squared"),
+    ("label_product_without_itself", lambda g, y, i, j: z_of(g, y, g[i, j], lambda w, d: w**2 - d**2), "sees itself"),
+    ("label_product_without_itself", lambda g, y, i, j: z_of(g, y, g[i, j], lambda w, d: w**2 - d**2, (i, j)), "leave both out"),
+    ("elasticity_of", lambda g, y: share_within(g, y), "unit diagonal"),
+    ("elasticity_of", lambda g, y: share_within(cos_of(g), y, True), "diagonal out"),
+    ("kernel_after_one_point", lambda h, k, y: h + k * (y / h) ** 2, "factor one half"),
+    ("kernel_after_one_point", lambda h, k, y: k * (y / h) ** 2 / 2, "add the kernel"),
+    ("centred_alignment", lambda g, y: float(y @ g @ y / g.norm() / len(y)), "Centre both"),
+    ("centred_alignment", lambda g, y: aligned_of(g, y, 2), "not by their squares"),
+    ("supported_labels", lambda k: torch.stack([m.max(1).values for m in k]).argmax(0), "one neighbour"),
+    ("supported_labels", lambda k: k.sum(-1).argmin(0), "not the smallest"),
+    ("paired_difference", lambda a, b: (np.mean(a - b), 1.96 * np.std(a - b, ddof=1) / len(a) ** 0.5), "not 1.96"),
+    ("paired_difference", lambda a, b: (np.mean(a - b), stats.t.ppf(0.95, 4) * stats.sem(a - b)), "One-sided"),
+    ("cost_exponent", lambda n, s: float(np.polyfit(n, s, 1)[0]), "logarithms"),
+    (
+        "cost_exponent",
+        lambda n, s: 1 / stats.linregress(np.log(n), np.log(s)).slope * stats.pearsonr(np.log(n), np.log(s))[0] ** 2,
+        "turned round",
+    ),
 ]
 
 

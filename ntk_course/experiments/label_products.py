@@ -43,11 +43,11 @@ class Config:
 
     @classmethod
     def preset(cls, name: str) -> "Config":
-        """Return the settings of "smoke" (digits), "class" (MNIST) or "paper" (CIFAR-10, all of each pair)."""
+        """Return the settings of "smoke" (digits), "class" (MNIST) or "paper" (CIFAR-10)."""
         return {
             "smoke": cls("digits", ((3, 5),), (40,), 20, (1, 2), seeds=(0, 1)),
             "class": cls(),
-            "paper": cls("cifar10", CIFAR_PAIRS, (2000, None)),
+            "paper": cls("cifar10", CIFAR_PAIRS, (1000, 4000)),
         }[name]
 
 
