@@ -191,3 +191,48 @@ def test_every_method_keeps_as_many():
     assert sizes.pop("full") == 400
     assert abs(sizes.pop("lpNTK") - 320) <= 10  # each class's count is rounded down
     assert set(sizes.values()) == {320}
+
+
+def test_peak_memory_sees_what_is_in_use_at_once():
+    from ntk_course.experiments._common import peak_memory
+
+    def use(count, at_once):
+        kept = []
+        for _ in range(count):
+            del kept[: len(kept) + 1 - at_once]
+            kept.append(torch.ones(2500, 2500, dtype=torch.float64))  # 48 MiB
+            kept[-1].add_(1).sum()
+
+    for count, at_once in ((1, 1), (3, 1), (3, 3)):
+        with peak_memory(torch.device("cpu")) as peak:
+            use(count, at_once)
+        assert peak() is None or 0.7 * 48 * at_once < peak() < 48 * (at_once + 0.7)
+
+
+def test_descent_follows_the_linear_flow_of_a_linear_model():
+    from ntk_course.experiments._common import descent
+
+    x = torch.randn(5, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    y = torch.tensor([1.0, -1.0, 1.0, 1.0, -1.0], dtype=torch.float64)
+    models = [torch.nn.Linear(3, 1).double() for _ in range(2)]
+    before = [m(x)[:, 0].detach() for m in models]
+    (after,) = descent(models, x, y, 0.001, (2000,), centred=True)
+    gram = ntk.entk(models[0], x)[..., 0, 0]
+    for model, start in zip(after, before, strict=True):
+        wanted = start + ntk.gradient_flow(gram, gram, y, 2.0)
+        torch.testing.assert_close(model(x)[:, 0].detach(), wanted, rtol=1e-2, atol=1e-2)
+
+
+def test_a_class_pair_has_one_norm_and_two_signs():
+    from ntk_course.experiments._common import class_pair
+
+    data = ntk.load("digits")
+    x, y = class_pair(data, (3, 5), 40, seed=1)
+    assert x.shape == (40, 64)
+    assert x.dtype == torch.float64
+    torch.testing.assert_close(x.square().mean(1), torch.ones(40, dtype=torch.float64))
+    original = {tuple(row.tolist()): int(k) for row, k in zip((data.x.flatten(1).double()), data.y, strict=True)}
+    unit = lambda row: row / row.square().mean().sqrt()  # noqa: E731
+    known = {tuple(unit(torch.tensor(row, dtype=torch.float64)).tolist()): k for row, k in original.items() if k in (3, 5)}
+    assert all(known[tuple(row.tolist())] == (3 if sign < 0 else 5) for row, sign in zip(x, y, strict=True))
+    assert not torch.equal(class_pair(data, (3, 5), 40, seed=2)[0], x)

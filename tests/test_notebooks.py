@@ -65,7 +65,7 @@ def test_notebook(path):
 
 
 @pytest.mark.parametrize(
-    "source", sorted([*(ROOT / "book").glob("0*.md"), *(ROOT / "solutions").glob("*.md")]), ids=lambda p: p.name
+    "source", sorted([*(ROOT / "book").glob("[0-9]*.md"), *(ROOT / "solutions").glob("*.md")]), ids=lambda p: p.name
 )
 def test_sources_read_well(source):
     text = source.read_text()
@@ -102,7 +102,7 @@ def test_plain_markdown():
 
 def test_the_address_stands_in_one_place():
     """Sources carry no badge and no address of their own, but for the welcome page's clone command and the theme's buttons."""
-    for source in [*(ROOT / "book").glob("0*.md"), *(ROOT / "solutions").glob("*.md"), *(ROOT / "ntk_course").rglob("*.py")]:
+    for source in [*(ROOT / "book").glob("[0-9]*.md"), *(ROOT / "solutions").glob("*.md"), *(ROOT / "ntk_course").rglob("*.py")]:
         assert "github.com" not in source.read_text(), source
         assert "colab." not in source.read_text(), source
 

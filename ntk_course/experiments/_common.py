@@ -1,10 +1,11 @@
 """What several experiments share: the papers' training recipe and the pieces of a class-by-class analysis."""
 
+import ctypes
 import gc
 import resource
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -137,6 +138,8 @@ def peak_memory(where: torch.device) -> Iterator[Callable[[], float | None]]:
         return int(source.read_text().split()[1]) * resource.getpagesize() / 2**20
 
     gc.collect()
+    with suppress(OSError, AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)  # or what is allocated inside may be what was freed before
     before = most = resident()
     done = threading.Event()
 
