@@ -343,3 +343,13 @@ def test_bad_input():
         trained(loss="hinge")
     with pytest.raises(ValueError, match="no probabilities"):
         trained(loss="squared", steps=1).log_probs(XT)
+
+
+def test_a_model_of_any_state_answers_as_the_path():
+    torch.manual_seed(0)
+    x, y = torch.randn(6, 4, dtype=torch.float64), torch.tensor([0, 1, 2, 0, 1, 2])
+    path = ntk.train_path(ntk.mlp((4, 5, 3)).double(), x, y, steps=3, lr=0.5, progress=False)
+    for step in (0, 2, -1):
+        with torch.no_grad():
+            torch.testing.assert_close(path.model_at(step)(x).log_softmax(1), path.outputs(x, step))
+    assert path.model_at(0) is not path.model
