@@ -12,6 +12,7 @@ from torch.func import vmap
 
 from . import validate
 from .functional import assign, call_with, shifted
+from .models import Pointwise
 from .tangents import survey
 
 RULES = ("left", "midpoint", "gauss", "piecewise")
@@ -119,12 +120,18 @@ def _watched(model: nn.Module) -> Iterator[list[Tensor]]:
         else:
             seen.append((h > 0).flatten(1).long())
 
-    handles = [m.register_forward_pre_hook(note) for m in model.modules() if isinstance(m, (*_KINKED, nn.MaxPool2d))]
+    handles = [m.register_forward_pre_hook(note) for m in _kinked(model)]
     try:
         yield seen
     finally:
         for handle in handles:
             handle.remove()
+
+
+def _kinked(model: nn.Module) -> list[nn.Module]:
+    """List the modules of a model that have kinks; all but MaxPool2d, ReLU6 and Hardtanh have one, at 0."""
+    kinds = (*_KINKED, nn.MaxPool2d)
+    return [m for m in model.modules() if isinstance(m, kinds) or (isinstance(m, Pointwise) and m.function is torch.abs)]
 
 
 def _winners(module: nn.MaxPool2d, h: Tensor) -> Tensor:
@@ -168,10 +175,10 @@ def breakpoints(model: nn.Module, start: dict[str, Tensor], change: dict[str, Te
         >>> [len(b) for b in breakpoints(model, path.unflatten(w[0]), path.unflatten(w[1] - w[0]), x)]
     """
     validate.positive(scan, "scan")
-    kinked = [m for m in model.modules() if isinstance(m, (*_KINKED, nn.MaxPool2d))]
+    kinked = _kinked(model)
     if not kinked:
         return [x.new_empty(0) for _ in x]
-    if len(kinked) == 1 and isinstance(kinked[0], (nn.ReLU, nn.LeakyReLU)):
+    if len(kinked) == 1 and not isinstance(kinked[0], (nn.MaxPool2d, nn.ReLU6, nn.Hardtanh)):
         h0, middle, h1 = (_inputs(model, kinked[0], start, change, x, t) for t in (0.0, 0.5, 1.0))
         # affine in t up to rounding: one affine layer before the kink
         if (middle - (h0 + h1) / 2).abs().max() <= 64 * torch.finfo(x.dtype).eps * middle.abs().max():

@@ -67,9 +67,10 @@ def test_smooth_networks_to_rounding(activation, nodes):
     assert error(path, dpk(path, XT)) > 1e-2
 
 
+@pytest.mark.parametrize("activation", ["relu", "leaky_relu", "abs"])
 @pytest.mark.parametrize("sizes", [(100, 16, 3), (100, 12, 10, 3)])
-def test_relu_networks_piece_by_piece(sizes):
-    path = trained("relu", sizes)
+def test_networks_with_kinks_piece_by_piece(sizes, activation):
+    path = trained(activation, sizes)
     assert error(path, epk(path, XT, "piecewise", 6)) < 1e-11
     assert error(path, epk(path, XT, "gauss", 6)) > 1e-6  # without the pieces the kinks show
 
