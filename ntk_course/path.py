@@ -109,7 +109,7 @@ def epk(
         quadrature: "gauss" (smooth networks), "piecewise" (ReLU, max pooling), "left" or "midpoint".
         nodes: of the rule, or of each smooth piece; steps that change an output by much more than 1 need more than four.
         per_step: keep each step's contribution too.
-        memory: bytes for one block of test points, its Jacobians and its rows of the kernel.
+        memory: bytes for one block of test points: its rows of the kernel, and its Jacobians where they are formed.
         progress: show a bar over the steps.
 
     Returns:

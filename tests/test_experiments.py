@@ -236,3 +236,23 @@ def test_a_class_pair_has_one_norm_and_two_signs():
     known = {tuple(unit(torch.tensor(row, dtype=torch.float64)).tolist()): k for row, k in original.items() if k in (3, 5)}
     assert all(known[tuple(row.tolist())] == (3 if sign < 0 else 5) for row, sign in zip(x, y, strict=True))
     assert not torch.equal(class_pair(data, (3, 5), 40, seed=2)[0], x)
+
+
+def test_the_table_of_kernels_knows_the_network_and_all_its_data():
+    result = smoke("kernel_table")
+    assert all(r["agreement"] == 1.0 for r in result.rows if r["kernel"] == "EPK")
+    from ntk_course.experiments._common import together
+
+    sets = [ntk.load("digits"), ntk.load("gaussians")]
+    joined = together(sets)
+    assert joined.name == "digits + gaussians"
+    assert len(joined) == sum(map(len, sets))
+    assert joined.checksum != together(sets[::-1]).checksum
+
+
+def test_perfect_label_products_classify_perfectly():
+    rows = smoke("label_products").rows
+    assert all(r["accuracy"] == 1.0 for r in rows if r["estimate"] == "signs 100% right")
+    plain = {r["seed"]: r["accuracy"] for r in rows if r["estimate"] == "none"}
+    told = [r for r in rows if r["estimate"] == "predictions, told"]
+    assert all(r["accuracy"] == plain[r["seed"]] for r in told)  # seeing its own label changes no answer

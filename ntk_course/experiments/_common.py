@@ -2,6 +2,7 @@
 
 import ctypes
 import gc
+import hashlib
 import resource
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -81,6 +82,14 @@ def clusters_of_class(model: nn.Module, x: Tensor, y: Tensor, label: int, share:
     where = (y == label).nonzero()[:, 0]
     rows = GramRows(model, x[where], lambda k: signs(y[where], k) / k**0.5)
     return where, rows, farthest_point_clustering(rows, max(1, round(share * len(where))))
+
+
+def together(sets: Sequence[Dataset]) -> Dataset:
+    """Join data sets into one for provenance: all names, checksums and notes."""
+    checksum = hashlib.sha256("".join(data.checksum for data in sets).encode()).hexdigest()
+    name, note = " + ".join(data.name for data in sets), "; ".join(data.note for data in sets if data.note)
+    y = torch.cat([data.y for data in sets])
+    return Dataset(y, y, max(data.num_classes for data in sets), name, sets[0].split, (), checksum=checksum, note=note)
 
 
 def class_pair(data: Dataset, classes: tuple[int, int], count: int | None = None, seed: int = 0) -> tuple[Tensor, Tensor]:

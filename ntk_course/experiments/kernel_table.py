@@ -20,7 +20,7 @@ from ..results import Result, over_seeds
 from ..tangent_hierarchy import lantk_nth, two_layer_hierarchy
 from ..training import device
 from ..training_path import TrainingPath, train_path
-from ._common import both_splits, class_pair, peak_memory
+from ._common import both_splits, class_pair, peak_memory, together
 
 PAIRS = (("digits", (1, 8)), ("digits", (3, 9)), ("mnist", (3, 5)), ("mnist", (4, 9)), ("cifar10", (3, 5)), ("cifar10", (1, 9)))
 
@@ -200,7 +200,15 @@ def run(config: Config, preset: str = "class", progress: bool = True, folder=Non
         few = task_of(seed, name, classes, config.few, config.few_test)
         return rows + [about | measured(few, *item) for item in few_kernels(config).items()]
 
-    first = data[config.pairs[0][0]][0]
+    everything = together([train for train, _ in data.values()])
     return over_seeds(
-        "kernel_table", preset, config, first, one_seed, device=device(), parts=config.pairs, folder=folder, progress=progress
+        "kernel_table",
+        preset,
+        config,
+        everything,
+        one_seed,
+        device=device(),
+        parts=config.pairs,
+        folder=folder,
+        progress=progress,
     )
