@@ -3,12 +3,10 @@
 import ctypes
 import gc
 import hashlib
-import resource
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -127,35 +125,46 @@ def descent(
         yield [assign(model, {name: p.detach()[i] for name, p in params.items()}) for i, model in enumerate(models)]
 
 
+class _MallInfo2(ctypes.Structure):
+    """What glibc's mallinfo2 tells; of it, hblkhd and uordblks are bytes handed out and not yet given back."""
+
+    _fields_ = [
+        (name, ctypes.c_size_t)
+        for name in ["arena", "ordblks", "smblks", "hblks", "hblkhd", "usmblks", "fsmblks", "uordblks", "fordblks", "keepcost"]
+    ]
+
+
 @contextmanager
 def peak_memory(where: torch.device) -> Iterator[Callable[[], float | None]]:
-    """Measure by how much memory in use grows inside the context, in MiB; None where the system does not tell.
+    """Measure by how much allocated memory grows inside the context, in MiB; None where the system does not tell.
 
-    On a GPU the allocator counts; on Linux a thread looks at the process every few milliseconds.
+    On a GPU torch's allocator counts. On a CPU a thread asks glibc every other millisecond for what is allocated, which
+    does not depend on when the system takes freed pages back.
     """
     if where.type == "cuda":
         torch.cuda.reset_peak_memory_stats(where)
         before = torch.cuda.memory_allocated(where)
         yield lambda: (torch.cuda.max_memory_allocated(where) - before) / 2**20
         return
-    source = Path("/proc/self/statm")
-    if not source.exists():
+    try:
+        ask = ctypes.CDLL(None).mallinfo2
+    except (OSError, AttributeError):
         yield lambda: None
         return
+    ask.restype = _MallInfo2
 
-    def resident() -> float:
-        return int(source.read_text().split()[1]) * resource.getpagesize() / 2**20
+    def allocated() -> float:
+        told = ask()
+        return (told.hblkhd + told.uordblks) / 2**20
 
     gc.collect()
-    with suppress(OSError, AttributeError):
-        ctypes.CDLL(None).malloc_trim(0)  # or what is allocated inside may be what was freed before
-    before = most = resident()
+    before = most = allocated()
     done = threading.Event()
 
     def watch() -> None:
         nonlocal most
         while not done.wait(0.002):
-            most = max(most, resident())
+            most = max(most, allocated())
 
     thread = threading.Thread(target=watch, daemon=True)
     thread.start()
