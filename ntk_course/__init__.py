@@ -4,7 +4,8 @@ For a network z(x; w) every empirical kernel here is an inner product of tangent
 cotangent c chooses the kernel, and one engine computes them all.
 """
 
-from . import checks, infinite, plots, results, transport, widgets
+from . import checks, infinite, plots, processes, results, transport, widgets
+from .approximate import last_layer_kernel, nystrom_features, projected_features
 from .data import Dataset, load
 from .difficulty import difficulty_correlation, learning_difficulty, nested_subsets, visits_by_size
 from .ensemble import Ensemble, train_ensemble
@@ -18,11 +19,12 @@ from .forgetting import (
     predict_forgetting,
     scores_per_iteration,
 )
-from .gram import GramRows, gram_blocks
+from .gram import gram_blocks
+from .gram_rows import GramRows
+from .implicit import gram_quadratic, gram_times
 from .infinite_conv import cntk
 from .interactions import (
     Clusters,
-    Partners,
     Relation,
     closest_partners,
     cosines,
@@ -54,7 +56,10 @@ from .pruning import (
     influence_score,
     prune_head,
 )
+from .reduce import reduce_gram
+from .reducers import Histogram, Partners, TopPartners
 from .regression import Fit, alignment, gradient_flow, kernel_ridge, leave_one_out, local_elasticity, spectrum
+from .store import open_gram, write_gram
 from .tangent_hierarchy import hierarchy, lantk_nth, two_layer_hierarchy
 from .tangents import explicit_is_cheaper
 from .training import History, cosine, device, evaluate, step_decay, train
@@ -69,6 +74,7 @@ __all__ = [
     "Fit",
     "ForgettingRun",
     "GramRows",
+    "Histogram",
     "History",
     "LabelAware",
     "PREDICTORS",
@@ -77,6 +83,7 @@ __all__ = [
     "Predictor",
     "Relation",
     "Scores",
+    "TopPartners",
     "TrainingPath",
     "alignment",
     "checks",
@@ -102,6 +109,8 @@ __all__ = [
     "forgetting_score",
     "gradient_flow",
     "gram_blocks",
+    "gram_quadratic",
+    "gram_times",
     "grand",
     "hierarchy",
     "infinite",
@@ -111,6 +120,7 @@ __all__ = [
     "label_products",
     "lantk_hr",
     "lantk_nth",
+    "last_layer_kernel",
     "learning_difficulty",
     "leave_one_out",
     "lenet5",
@@ -122,13 +132,18 @@ __all__ = [
     "mlp",
     "nested_subsets",
     "network_for",
+    "nystrom_features",
+    "open_gram",
     "per_class",
     "plots",
     "pntk",
     "predict_forgetting",
     "predicted_change",
     "prediction_error",
+    "processes",
+    "projected_features",
     "prune_head",
+    "reduce_gram",
     "redundant",
     "regressed_products",
     "relations",
@@ -154,5 +169,6 @@ __all__ = [
     "weighted_gram",
     "widgets",
     "with_label_part",
+    "write_gram",
     "zero_output_layer",
 ]

@@ -1,7 +1,7 @@
 """A model as a function of its weights."""
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 import torch
@@ -53,12 +53,31 @@ def assign(model: nn.Module, weights: dict[str, Tensor]) -> nn.Module:
 
 
 @contextmanager
+def only(model: nn.Module, parameters: Iterable[nn.Parameter]) -> Iterator[None]:
+    """Let only some of a model's trainable parameters count as trainable.
+
+    Example:
+        >>> with only(model, model[-1].parameters()):
+        ...     kernel = ntk_course.pntk(model, x)
+    """
+    kept = {id(p) for p in parameters}
+    others = [p for p in model.parameters() if p.requires_grad and id(p) not in kept]
+    for p in others:
+        p.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for p in others:
+            p.requires_grad_(True)
+
+
+@contextmanager
 def shifted(model: nn.Module, change: dict[str, Tensor], t: Tensor) -> Iterator[None]:
     r"""Let a model answer as at its weights plus :math:`t_n` times a change, with another t for every sample of a batch.
 
     A layer of :data:`ntk_course.layers.RULES` is linear in its weights: at :math:`w + t v` it gives what it gives at w plus
     t times what it gives at v. Whatever lies between is left to the model, so all points of a line take one batched pass.
-    Parameters outside such layers do not move; the caller asks :func:`ntk_course.tangents.survey` whether there are any.
+    Parameters outside such layers do not move; the caller asks :func:`ntk_course.survey.survey` whether there are any.
 
     Args:
         model: at the start of the line.

@@ -1,53 +1,43 @@
 """Gram matrices of tangent features, block by block: the one engine under every empirical kernel of the course."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from itertools import groupby
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
+from . import precision as precisions
 from . import validate
-from .tangents import Survey, Tangents, survey, tangent_features, tangent_product
+from .plan import Plan, Tile, default_memory, pairs_of, slices, tiles
+from .survey import Survey, survey
+from .tangents import Tangents, tangent_features, tangent_product
 
 # A cotangent for each sample, (N, K) or (N, R, K); or a function of K that makes them once K is known.
 Cotangents = Tensor | Callable[[int], Tensor]
 
 
-def gram_blocks(
-    model: nn.Module,
-    x1: Tensor,
-    c1: Cotangents,
-    x2: Tensor | None = None,
-    c2: Cotangents | None = None,
-    *,
-    block_size: int | None = None,
-    memory: int = 2 * 2**30,
-) -> Iterator[tuple[slice, slice, Tensor]]:
-    r"""Stream the Gram matrix :math:`\langle\phi_{c_n}(x_n), \phi_{c_m}(x_m)\rangle` in blocks, never holding all of it.
+class Sides(NamedTuple):
+    """What a Gram matrix is made of, checked: a model, its survey, samples and cotangents (N, R, K) of both sides."""
 
-    Blocks cover every pair exactly once, in no promised order. Without x2 and c2 the matrix is symmetric: only half of
-    it is computed, and each off-diagonal block is handed out a second time, transposed. Rows are worked through in
-    stripes whose tangent features fit in ``memory``; columns stream past them.
+    model: nn.Module
+    known: Survey
+    x1: Tensor
+    c1: Tensor
+    x2: Tensor
+    c2: Tensor
+    symmetric: bool
+    scalar: bool
 
-    Args:
-        model: gives logits (N, K); its trainable parameters are the ones differentiated.
-        x1: (N, ...).
-        c1: cotangents (N, K), or (N, R, K) for R rows of the matrix a sample; or a function from K to such a tensor.
-        x2: (M, ...), or None for x1 against itself.
-        c2: (M, K) or (M, S, K); given exactly when x2 is.
-        block_size: samples a side of a block; by default up to 256 (1024 on a GPU), as ``memory`` allows.
-        memory: bytes for the features of one stripe of rows (default 2 GiB).
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(N, M), or (N, M, R, S) for stacked cotangents."""
+        stacked = () if self.scalar else (self.c1.shape[1], self.c2.shape[1])
+        return (len(self.x1), len(self.x2), *stacked)
 
-    Yields:
-        ``(rows, cols, block)``: two slices and a tensor (n, m), or (n, m, R, S) for stacked cotangents, in the model's
-        dtype and on its device.
 
-    Raises:
-        TypeError, ValueError: bad shapes, dtypes, devices or values, a model in train mode with BatchNorm or Dropout.
-
-    Example:
-        >>> for rows, cols, block in gram_blocks(model, x, c):
-        ...     largest[rows] = torch.maximum(largest[rows], block.amax(1))
-    """
+def check(model: nn.Module, x1: Tensor, c1: Cotangents, x2: Tensor | None = None, c2: Cotangents | None = None) -> Sides:
+    """Check the arguments of a Gram matrix, as :func:`gram_blocks` promises."""
     if (x2 is None) != (c2 is None):
         raise ValueError(f"{'c2' if c2 is None else 'x2'}: got None; wanted x2 and c2 together, or neither")
     validate.per_sample(model)
@@ -65,107 +55,183 @@ def gram_blocks(
         raise ValueError(f"x2: got samples of shape {tuple(x2.shape[1:])}; wanted {tuple(x1.shape[1:])}, as in x1")
     if c1.dim() != c2.dim():
         raise ValueError(f"c2: got shape {tuple(c2.shape)}; wanted as many axes as c1 {tuple(c1.shape)}")
-    if block_size is not None:
-        validate.positive(block_size, "block_size")
-    return _blocks(model, known, x1, c1, x2, c2, symmetric, block_size, validate.positive(memory, "memory"))
-
-
-def _blocks(model, known: Survey, x1, c1, x2, c2, symmetric, block_size, memory) -> Iterator[tuple[slice, slice, Tensor]]:
     scalar = c1.dim() == 2
     if scalar:
         c1, c2 = c1.unsqueeze(1), c2.unsqueeze(1)
-    pairs = len(x1) * len(x2) / (len(x1) + len(x2))
+    return Sides(model, known, x1, c1, x2, c2, symmetric, scalar)
 
-    def features(x: Tensor, c: Tensor, where: slice) -> Tangents:
-        return tangent_features(model, x[where], c[where], pairs, known)
 
+def plan(sides: Sides, block_size: int | None = None, memory: int | None = None) -> Plan:
+    """Choose block size, stripe and which gradients to form, so that all that is held at a time fits in ``memory`` bytes.
+
+    A block's cost is its graph and what arrives in it, its features twice (they are formed, then joined) and the product;
+    what is left is for the features of a stripe of rows. One sample a side is the least there is.
+    """
+    if block_size is not None:
+        validate.positive(block_size, "block_size")
+    memory = default_memory(sides.x1.device) if memory is None else validate.positive(memory, "memory")
+    n, m, r, byte = len(sides.x1), len(sides.x2), sides.c1.shape[1], sides.c1.element_size()
     # A sample's features are at most its gradients; only where these would not all fit is it worth a look at one sample.
-    most = c1.shape[1] * sum(p.numel() for p in model.parameters() if p.requires_grad)
-    if most * c1.element_size() * len(x1) > memory:
-        most = features(x1, c1, slice(0, 1)).numel()
-    fit = max(1, memory // (most * c1.element_size()))
-    block_size = block_size or min(fit, 256 if x1.device.type == "cpu" else 1024)
-    stripe = max(1, fit // block_size) * block_size
-    columns = _slices(0, len(x2), block_size)
-    for start in range(0, len(x1), stripe):
-        rows = _slices(start, min(start + stripe, len(x1)), block_size)
-        held = [features(x1, c1, r) for r in rows]
-        for col in columns:
-            if symmetric and col.start < start:
+    most = byte * r * sum(p.numel() for p in sides.model.parameters() if p.requires_grad)
+    held, size = n, block_size
+    for look in (False, True, True):  # which gradients are formed depends on how often each is used, and the other way
+        pairs = pairs_of(n, m, held, sides.symmetric)
+        each = most
+        if look:
+            each = byte * tangent_features(sides.model, sides.x1[:1], sides.c1[:1], pairs, sides.known).numel()
+        graph = sides.known.saved * (1 + r)
+        size = block_size or _largest(
+            _usual_block(max(n, m), sides.x1.device),
+            lambda b, each=each, graph=graph: b * (graph + 2 * each) + 3 * (b * r) ** 2 * byte <= memory // 2,
+        )
+        working = size * (graph + 2 * each) + 3 * (size * r) ** 2 * byte
+        held = min(n, max(1, (memory - working) // (each * size)) * size)
+        if held == n:
+            break
+    return Plan(size, -(-held // size), pairs_of(n, m, held, sides.symmetric))
+
+
+def _usual_block(n: int, where: torch.device) -> int:
+    """Choose a block that keeps the cores busy and stays in their caches; of a large matrix twice that has less to fetch."""
+    size = 256 if where.type == "cpu" else 1024
+    return 2 * size if n >= 32 * size else size
+
+
+def _largest(size: int, fits: Callable[[int], bool]) -> int:
+    while size > 1 and not fits(size):
+        size //= 2
+    return size
+
+
+class _Worker:
+    """Computes the features of blocks and their products; where a GPU has no room for one, it goes on in halves."""
+
+    def __init__(self, sides: Sides, pairs: float, precision: str):
+        self._sides, self._pairs, self._precision = sides, pairs, precision
+        self._most = max(len(sides.x1), len(sides.x2))  # samples that went through at once
+
+    def features(self, x: Tensor, c: Tensor) -> Tangents:
+        if len(x) > self._most:
+            return Tangents.join([self.features(*part) for part in zip(x.split(self._most), c.split(self._most), strict=True)])
+        try:
+            found = tangent_features(self._sides.model, x, c, self._pairs, self._sides.known, self._precision)
+            return found.rounded() if self._precision == "bf16" else found
+        except torch.cuda.OutOfMemoryError:
+            if len(x) == 1:
+                raise
+        # outside the handler, whose traceback holds what was allocated
+        torch.cuda.empty_cache()
+        self._most = (len(x) + 1) // 2
+        return self.features(x, c)
+
+    def product(self, f: Tangents, g: Tangents) -> Tensor:
+        try:
+            return tangent_product(f, g, self._precision).transpose(1, 2)
+        except torch.cuda.OutOfMemoryError:
+            if len(f.dense) == 1:
+                raise
+        torch.cuda.empty_cache()
+        return torch.cat([self.product(part, g) for part in f.split((len(f.dense) + 1) // 2)])
+
+    def stripe(self, rows: Sequence[slice]) -> list[Tangents]:
+        """Compute the features of some rows, of fewer than asked for where memory ends: the rest is for the next stripe."""
+        held: list[Tangents] = []
+        for row in rows:
+            try:
+                held.append(self.features(self._sides.x1[row], self._sides.c1[row]))
                 continue
-            inside = symmetric and col.start < rows[-1].stop
-            column = held[rows.index(col)] if inside else features(x2, c2, col)
-            for row, row_features in zip(rows, held, strict=True):
-                if symmetric and row.start > col.start:
-                    continue
-                block = tangent_product(row_features, column).transpose(1, 2)
-                if scalar:
-                    block = block[..., 0, 0]
-                yield row, col, block
-                if symmetric and row != col:
-                    yield col, row, block.transpose(0, 1) if scalar else block.transpose(0, 1).transpose(2, 3)
+            except torch.cuda.OutOfMemoryError:
+                if len(held) < 2:
+                    raise
+            del held[len(held) // 2 :]
+            torch.cuda.empty_cache()
+            break
+        return held
 
 
-def _slices(start: int, stop: int, size: int) -> list[slice]:
-    return [slice(i, min(i + size, stop)) for i in range(start, stop, size)]
+def tile_blocks(sides: Sides, plan: Plan, work: Sequence[Tile], precision: str) -> Iterator[tuple[Tile, slice, slice, Tensor]]:
+    """Compute the blocks of some tiles, listed row by row, each once: of a symmetric matrix half of them are enough."""
+    worker = _Worker(sides, plan.pairs, precision)
+    rows, cols = slices(len(sides.x1), plan.block_size), slices(len(sides.x2), plan.block_size)
+    by_row = {i: {j for _, j in tiles_of_row} for i, tiles_of_row in groupby(work, key=lambda tile: tile[0])}
+    waiting = list(by_row)
+    while waiting:
+        held = dict(zip(waiting, worker.stripe([rows[i] for i in waiting[: plan.stripe]]), strict=False))
+        first, waiting = waiting[0], waiting[len(held) :]
+        for j in sorted({j for i in held for j in by_row[i]}, key=lambda j: (j - first) % len(cols)):
+            inside = sides.symmetric and j in held
+            column = held[j] if inside else worker.features(sides.x2[cols[j]], sides.c2[cols[j]])
+            for i, row in held.items():
+                if j in by_row[i]:
+                    block = worker.product(row, column)
+                    yield (i, j), rows[i], cols[j], block[..., 0, 0] if sides.scalar else block
 
 
-class GramRows:
-    r"""Rows of a symmetric Gram matrix, one at a time: ``rows(i)`` is its i-th row, (N,), and ``rows.diagonal`` its diagonal.
+def gram_blocks(
+    model: nn.Module,
+    x1: Tensor,
+    c1: Cotangents,
+    x2: Tensor | None = None,
+    c2: Cotangents | None = None,
+    *,
+    block_size: int | None = None,
+    memory: int | None = None,
+    precision: str = "exact",
+) -> Iterator[tuple[slice, slice, Tensor]]:
+    r"""Stream the Gram matrix :math:`\langle\phi_{c_n}(x_n), \phi_{c_m}(x_m)\rangle` in blocks, never holding all of it.
 
-    For algorithms that look at few rows, chosen as they go. The tangent features of all samples are kept where they fit
-    in ``memory``, and made again for each row where they do not.
+    Blocks cover every pair exactly once, in no promised order. Without x2 and c2 the matrix is symmetric: only half of
+    it is computed, and each off-diagonal block is handed out a second time, transposed. Rows are worked through in
+    stripes whose tangent features fit in ``memory``; columns stream past them. Where a GPU runs out of memory all the
+    same, the work goes on in halves of a block.
 
     Args:
-        model: as in :func:`gram_blocks`.
-        x: (N, ...).
-        c: cotangents (N, K), or a function from K to them.
-        memory: bytes for the features (default 2 GiB).
+        model: gives logits (N, K); its trainable parameters are the ones differentiated.
+        x1: (N, ...).
+        c1: cotangents (N, K), or (N, R, K) for R rows of the matrix a sample; or a function from K to such a tensor.
+        x2: (M, ...), or None for x1 against itself.
+        c2: (M, K) or (M, S, K); given exactly when x2 is.
+        block_size: samples a side of a block; by default 256 (512 from N = 8192 on; four times that on a GPU), or fewer
+            where ``memory`` asks for it.
+        memory: bytes for all that is held at a time; by default a quarter of a CPU's free memory, half of a GPU's. The
+            model's own work space for one sample is the least there is.
+        precision: "exact" in the model's dtype; "tf32" or "bf16" for a float32 model on a GPU: products of numbers
+            rounded to 10 or 7 binary digits, added up in float32. The features come from TF32 then. On a CPU "tf32" is
+            exact and "bf16" rounds the same way without being faster.
+
+    Yields:
+        ``(rows, cols, block)``: two slices and a tensor (n, m), or (n, m, R, S) for stacked cotangents, in the model's
+        dtype and on its device.
 
     Raises:
-        TypeError, ValueError: as :func:`gram_blocks`.
+        TypeError, ValueError: bad shapes, dtypes, devices or values, a model in train mode with BatchNorm or Dropout.
 
     Example:
-        >>> rows = GramRows(model, x, c)
-        >>> rows(3)[5] == rows(5)[3]
+        >>> for rows, cols, block in gram_blocks(model, x, c):
+        ...     largest[rows] = torch.maximum(largest[rows], block.amax(1))
     """
+    sides = check(model, x1, c1, x2, c2)
+    precisions.check(precision, sides.c1.dtype)
+    return _all_blocks(sides, plan(sides, block_size, memory), precision)
 
-    def __init__(self, model: nn.Module, x: Tensor, c: Cotangents, *, memory: int = 2 * 2**30):
-        """Check the input, find the diagonal, and keep the features if they fit."""
-        validate.per_sample(model)
-        like = validate.parameters(model)[0]
-        self._x, self._model = validate.inputs(x, like), model
-        self._known = survey(model, self._x)
-        k = self._known.num_outputs
-        c = validate.cotangents(c(k) if callable(c) else c, len(x), k, like)
-        if c.dim() != 2:
-            raise ValueError(f"c: got shape {tuple(c.shape)}; wanted ({len(x)}, {k}), one cotangent a sample")
-        self._c = c[:, None]
-        size = self._features(slice(0, 1)).numel() * c.element_size()
-        fits = size * len(x) <= validate.positive(memory, "memory")
-        self._slices = _slices(0, len(x), max(1, min(256, memory // size)))
-        parts, diagonal = [], []
-        for where in self._slices:
-            part = self._features(where)
-            diagonal += [tangent_product(s, s)[:, 0, :, 0].diagonal() for s in part.split(16)]
-            parts += [part] if fits else []
-        self.diagonal = torch.cat(diagonal)
-        self._held = Tangents.join(parts) if fits else None
 
-    def __len__(self) -> int:
-        return len(self._x)
+def _all_blocks(sides: Sides, plan: Plan, precision: str) -> Iterator[tuple[slice, slice, Tensor]]:
+    work = all_tiles(sides, plan)
+    for _, rows, cols, block in tile_blocks(sides, plan, work, precision):
+        yield from with_mirror(sides, rows, cols, block)
 
-    def __call__(self, i: int) -> Tensor:
-        """Return row i, (N,), in the model's dtype and on its device."""
-        if not 0 <= i < len(self):
-            raise ValueError(f"i: got {i}; wanted a row from 0 to {len(self) - 1}")
-        if self._held is not None:
-            return tangent_product(self._held.samples(slice(i, i + 1)), self._held)[0, 0, :, 0]
-        one = self._features(slice(i, i + 1))
-        return torch.cat([tangent_product(one, self._features(where))[0, 0, :, 0] for where in self._slices])
 
-    def _features(self, where: slice) -> Tangents:
-        return tangent_features(self._model, self._x[where], self._c[where], len(self) / 2, self._known)
+def all_tiles(sides: Sides, plan: Plan) -> list[Tile]:
+    """List the tiles of a Gram matrix."""
+    size = plan.block_size
+    return tiles(-(-len(sides.x1) // size), -(-len(sides.x2) // size), sides.symmetric)
+
+
+def with_mirror(sides: Sides, rows: slice, cols: slice, block: Tensor) -> Iterator[tuple[slice, slice, Tensor]]:
+    """Hand out a block, and its transpose where it stands for that too."""
+    yield rows, cols, block
+    if sides.symmetric and rows != cols:
+        yield cols, rows, block.transpose(0, 1) if sides.scalar else block.transpose(0, 1).transpose(2, 3)
 
 
 def gram(

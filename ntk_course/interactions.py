@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from . import validate
-from .gram import GramRows
+from .gram_rows import GramRows
+from .reducers import Partners, State, TopPartners
 
 
 class Relation(IntEnum):
@@ -173,28 +174,16 @@ def _row(row: Callable[[int], Tensor], i: int, n: int) -> Tensor:
     return values.clone()
 
 
-class Partners(NamedTuple):
-    """Each sample's most similar other sample.
-
-    Attributes:
-        value: the kernel value with it, (N,).
-        index: which sample it is, (N,).
-        own: the kernel value of each sample with itself, (N,).
-    """
-
-    value: Tensor
-    index: Tensor
-    own: Tensor
-
-
 def closest_partners(gram: Tensor | Iterable[tuple[slice, slice, Tensor]]) -> Partners:
     r"""Find each sample's partner :math:`\arg\max_{j \ne i} \kappa_{ij}` in one pass over the blocks of a Gram matrix.
+
+    For more partners than one, or several processes: :class:`ntk_course.TopPartners`.
 
     Args:
         gram: a Gram matrix (N, N), N at least 2, or the blocks of one, from :func:`gram_blocks` without x2.
 
     Returns:
-        :class:`Partners`, on the device of the kernel; ties go to the lowest index.
+        :class:`Partners`, each (N,), on the device of the kernel; ties go to the lowest index.
 
     Raises:
         TypeError, ValueError: gram not square, not symmetric or not finite, fewer than two samples, blocks missing.
@@ -204,26 +193,21 @@ def closest_partners(gram: Tensor | Iterable[tuple[slice, slice, Tensor]]) -> Pa
     """
     if isinstance(gram, Tensor):
         gram = [(slice(0, len(gram)), slice(0, len(gram)), validate.gram(gram))]
-    best: dict[int, Partners] = {}
+    top, state = TopPartners(1), {}
     for rows, cols, block in gram:
-        value, index, own = best.get(rows.start, (None, None, None))
-        if rows == cols:
-            own = block.diagonal().clone()
-            block = block.clone().fill_diagonal_(-torch.inf)
-        new_value, new_index = block.max(dim=1)
-        new_index = new_index + cols.start
-        if value is not None:
-            better = (new_value > value) | ((new_value == value) & (new_index < index))
-            new_value, new_index = torch.where(better, new_value, value), torch.where(better, new_index, index)
-        best[rows.start] = Partners(new_value, new_index, own)
-    parts = [best[start] for start in sorted(best)]
-    if not parts or any(p.own is None for p in parts):
+        top.fold(state, rows, cols, block)
+    return partners_of(state)
+
+
+def partners_of(state: State) -> Partners:
+    """Turn the state of :class:`TopPartners` into each sample's one partner, or say what is wrong with the matrix."""
+    if not state or bool(state["own"].isnan().any()):
         raise ValueError("gram: got blocks without the diagonal ones; wanted all blocks of a symmetric Gram matrix")
-    partners = Partners(*(torch.cat(column) for column in zip(*parts, strict=True)))
-    if len(partners.own) < 2:
+    if len(state["own"]) < 2:
         raise ValueError("gram: got 1 sample; wanted at least two, a sample has no partner on its own")
-    validate.finite(partners.value, "gram")
-    return partners
+    value, index, own = TopPartners(1).finish(state)
+    validate.finite(value, "gram")
+    return Partners(value[:, 0], index[:, 0], own)
 
 
 def redundant(gram: Tensor | Iterable[tuple[slice, slice, Tensor]]) -> Tensor:

@@ -8,7 +8,8 @@ from torch import Tensor, nn
 
 from .functional import assign, shifted
 from .quadrature import Quadrature
-from .tangents import Survey, Tangents, survey, tangent_features
+from .survey import Survey, survey
+from .tangents import Tangents, tangent_features
 from .training_path import TrainingPath
 
 # Bytes of the features at the nodes that are averaged in one pass.

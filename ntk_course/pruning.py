@@ -7,7 +7,7 @@ from sklearn.metrics import roc_auc_score
 from torch import Tensor, nn
 
 from . import validate
-from .gram import GramRows
+from .gram_rows import GramRows
 from .interactions import Clusters, cosines
 from .one_step import prediction_error
 

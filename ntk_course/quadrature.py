@@ -13,7 +13,7 @@ from torch.func import vmap
 from . import validate
 from .functional import assign, call_with, shifted
 from .models import Pointwise
-from .tangents import survey
+from .survey import survey
 
 RULES = ("left", "midpoint", "gauss", "piecewise")
 # Numbers of input that go through the model at a time when patterns are compared.

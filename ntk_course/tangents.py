@@ -8,17 +8,17 @@ torch.func. The decision is made for each parameter by looking at the autograd g
 """
 
 import warnings
-from collections import Counter
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.graph import GradientEdge, get_gradient_edge
 from torch.func import vjp, vmap
 
 from . import validate
 from .functional import call_with
 from .layers import RULES, Positions, join
+from .precision import multiplying, times
+from .survey import Call, Survey, record, structured, survey
 
 # Numbers that a product of factors may hold at a time, beyond its result: on a CPU as many as stay in the cache.
 _WORKSPACE = {"cpu": 2**20}
@@ -38,6 +38,10 @@ class Tangents(NamedTuple):
     def numel(self) -> int:
         """Count the numbers held."""
         return self.dense.numel() + sum(a.numel() + b.numel() for a, b in self.factors)
+
+    def rounded(self) -> "Tangents":
+        """Copy every number to bfloat16."""
+        return Tangents(self.dense.bfloat16(), tuple((a.bfloat16(), b.bfloat16()) for a, b in self.factors))
 
     def samples(self, rows: slice) -> "Tangents":
         """View some of the samples."""
@@ -76,13 +80,6 @@ class Tangents(NamedTuple):
         return Tangents(sum(p.dense for p in parts), tuple(factors))
 
 
-class _Call(NamedTuple):
-    module: nn.Module
-    x: Tensor
-    version: int
-    edge: GradientEdge
-
-
 def explicit_is_cheaper(positions: int, fan_in: int, fan_out: int, pairs: float, cotangents: int = 1) -> bool:
     r"""Decide whether a weight's gradient should be formed or kept as T outer products, by counting multiply-adds.
 
@@ -112,40 +109,9 @@ def explicit_is_cheaper(positions: int, fan_in: int, fan_out: int, pairs: float,
     return explicit <= factored
 
 
-class Survey(NamedTuple):
-    """What one sample tells of a model: K, and the ids of the parameters whose layer rules can be trusted."""
-
-    num_outputs: int
-    structured: frozenset[int]
-
-    def covers(self, model: nn.Module) -> bool:
-        """Tell whether every trainable parameter of a model belongs to a layer whose rule can be trusted."""
-        return self.structured.issuperset(id(p) for p in model.parameters() if p.requires_grad)
-
-
-def survey(model: nn.Module, x: Tensor, name: str = "x") -> Survey:
-    """Run one sample of x (N, ...), alone and twice over, through the model, or say why the model refuses it.
-
-    Two batch sizes tell the axis of the samples from any other: a sequence-first layer can look batch-first when there
-    are as many samples as positions, and a layer that sees one row for the whole batch when there is one sample. The
-    answer holds for every block of a Gram matrix, so that their features have one layout.
-    """
-    with torch.inference_mode(False), torch.enable_grad():
-        trusted = []
-        for n in (1, 2):
-            try:
-                calls, z = _record(model, x[:1].expand(n, *x.shape[1:]).clone())
-            except (RuntimeError, ValueError, IndexError) as error:
-                shape = tuple(x.shape[1:])
-                raise ValueError(
-                    f"{name}: got samples of shape {shape}; wanted a shape that the model takes ({error})"
-                ) from error
-            num_outputs = validate.logits(z, n).shape[1]
-            trusted.append(_structured(calls, z, n))
-    return Survey(num_outputs, frozenset(set.intersection(*trusted)))
-
-
-def tangent_features(model: nn.Module, x: Tensor, c: Tensor, pairs: float, known: Survey | None = None) -> Tangents:
+def tangent_features(
+    model: nn.Module, x: Tensor, c: Tensor, pairs: float, known: Survey | None = None, precision: str = "exact"
+) -> Tangents:
     r"""Compute the tangent features :math:`\phi_c(x) = c^\top \partial z/\partial w` of one block of samples.
 
     Args:
@@ -154,6 +120,7 @@ def tangent_features(model: nn.Module, x: Tensor, c: Tensor, pairs: float, known
         c: (N, R, K), R cotangents for each sample.
         pairs: as in :func:`explicit_is_cheaper`; the two sides of a product must be given the same number.
         known: the :func:`survey` of the model, where it has been made already.
+        precision: of products and convolutions on a GPU, see :func:`ntk_course.gram_blocks`.
 
     Returns:
         Tangents of N samples, in the model's dtype, on the model's device, detached.
@@ -166,12 +133,12 @@ def tangent_features(model: nn.Module, x: Tensor, c: Tensor, pairs: float, known
         >>> gram = tangent_product(features, features)[:, 0, :, 0]
     """
     params = [p for p in model.parameters() if p.requires_grad]
-    with torch.inference_mode(False), torch.enable_grad():
+    with torch.inference_mode(False), torch.enable_grad(), multiplying(precision):
         x, c = (t.clone() if t.is_inference() else t for t in (x, c))
-        calls, z = _record(model, x)
+        calls, z = record(model, x)
         validate.logits(z, len(x))
-        structured = _structured(calls, z, len(x)) & (known or survey(model, x)).structured
-        pieces = _pieces(calls, z, c, structured)
+        trusted = structured(calls, z, len(x)) & (known or survey(model, x)).structured
+        pieces = _pieces(calls, z, c, trusted)
         dense, factors = [], []
         for piece in pieces.values():
             if isinstance(piece, Tensor):
@@ -187,21 +154,27 @@ def tangent_features(model: nn.Module, x: Tensor, c: Tensor, pairs: float, known
     return Tangents(torch.cat([empty, *dense], dim=2).detach(), tuple(factors))
 
 
-def tangent_product(f: Tangents, g: Tangents) -> Tensor:
-    """Multiply the tangent features of two blocks: every inner product, shape (N, R, M, S)."""
-    (n, r, d), (m, s, e) = f.dense.shape, g.dense.shape
+def tangent_product(f: Tangents, g: Tangents, precision: str = "exact") -> Tensor:
+    """Multiply the tangent features of two blocks: every inner product, shape (N, R, M, S); bfloat16 ones in float32."""
+    d, e = f.dense.shape[2], g.dense.shape[2]
     if d != e or len(f.factors) != len(g.factors):
         raise ValueError(f"tangents: got features of two layouts ({d} and {e} dense); wanted one model and one plan")
+    with multiplying(precision):
+        return _product(f, g)
+
+
+def _product(f: Tangents, g: Tangents) -> Tensor:
+    (n, r, d), (m, s, _) = f.dense.shape, g.dense.shape
     # Samples of the second block run innermost, whatever S is: long rows are what a processor multiplies fast.
-    out = (f.dense.reshape(n * r, d) @ g.dense.transpose(0, 1).reshape(s * m, d).T).view(n, r, s, m)
+    out = times(f.dense.reshape(n * r, d), g.dense.transpose(0, 1).reshape(s * m, d).T).view(n, r, s, m)
     workspace = _WORKSPACE.get(out.device.type, _WORKSPACE_ELSEWHERE)
     for (a, b), (a2, b2) in zip(f.factors, g.factors, strict=True):
         t, u = a.shape[1], a2.shape[1]
         b2 = b2.transpose(0, 1).flatten(0, 2)
         step = max(1, workspace // (r * t * m * s * u))
         for rows in (slice(i, i + step) for i in range(0, n, step)):
-            inputs = (a[rows].flatten(0, 1) @ a2.flatten(0, 1).T).view(-1, 1, t, 1, m, u)
-            cotangents = (b[rows].flatten(0, 2) @ b2.T).view(-1, r, t, s, m, u)
+            inputs = times(a[rows].flatten(0, 1), a2.flatten(0, 1).T).view(-1, 1, t, 1, m, u)
+            cotangents = times(b[rows].flatten(0, 2), b2.T).view(-1, r, t, s, m, u)
             if u == 1:
                 for i in range(t):
                     out[rows].addcmul_(inputs[:, :, i, ..., 0], cotangents[:, :, i, ..., 0])
@@ -210,59 +183,7 @@ def tangent_product(f: Tangents, g: Tangents) -> Tensor:
     return out.transpose(2, 3)
 
 
-def _record(model: nn.Module, x: Tensor) -> tuple[list[_Call], Tensor]:
-    """Run the model once and note every call of a layer whose gradient we know in factors."""
-    calls: list[_Call] = []
-
-    def note(module: nn.Module, args: tuple, out: Tensor) -> None:
-        # The edge is taken now: an in-place activation may overwrite `out` a moment later.
-        if len(args) == 1 and out.requires_grad:
-            calls.append(_Call(module, args[0], args[0]._version, get_gradient_edge(out)))
-
-    # First among the hooks, so that a hook of the user's cannot replace `out` before we see it.
-    handles = [m.register_forward_hook(note, prepend=True) for m in model.modules() if type(m) in RULES]
-    try:
-        return calls, model(x)
-    finally:
-        for handle in handles:
-            handle.remove()
-
-
-def _structured(calls: list[_Call], z: Tensor, n: int) -> set[int]:
-    """Find the trainable parameters (by id) all of whose uses are calls we noted and understand.
-
-    The autograd graph knows how often each parameter is used; where that differs from the calls noted (a parameter
-    read outside its module, a weight tied to another kind of layer, a checkpointed block) torch.func takes over. So it
-    does where the first axis of a layer's input is not the samples, or where that input was changed in place later.
-    """
-    noted, opaque = Counter(), set()
-    for call in calls:
-        mine = [id(p) for p in call.module.parameters(recurse=False)]
-        noted.update(mine)
-        if call.x.shape[0] != n or call.x._version != call.version:
-            opaque.update(mine)
-    uses = _uses(z)  # a frozen parameter has none
-    return {p for p, count in noted.items() if count == uses[p]} - opaque
-
-
-def _uses(z: Tensor) -> Counter:
-    """Count the edges of the autograd graph that end in each leaf."""
-    uses: Counter = Counter()
-    seen, stack = set(), [z.grad_fn]
-    while stack:
-        node = stack.pop()
-        if node is None or node in seen:
-            continue
-        seen.add(node)
-        for after, _ in node.next_functions:
-            if hasattr(after, "variable"):
-                uses[id(after.variable)] += 1
-            else:
-                stack.append(after)
-    return uses
-
-
-def _pieces(calls: list[_Call], z: Tensor, c: Tensor, structured: set[int]) -> dict[int, Tensor | Positions]:
+def _pieces(calls: list[Call], z: Tensor, c: Tensor, structured: set[int]) -> dict[int, Tensor | Positions]:
     """Send the cotangents back to every noted call and collect each parameter's share of the features."""
     calls = [call for call in calls if any(id(p) in structured for p in call.module.parameters(recurse=False))]
     edges = [call.edge for call in calls]

@@ -21,11 +21,13 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 # An import may only lead from a later layer to an earlier one.
 LAYERS = [
     ["validate"],
-    ["data", "models", "layers", "transport", "orthants"],
-    ["training", "functional", "infinite"],
+    ["data", "models", "layers", "transport", "orthants", "precision", "plan", "fingerprints", "processes"],
+    ["training", "functional", "infinite", "survey"],
     ["tangents", "ensemble", "infinite_conv"],
     ["gram"],
-    ["kernels"],
+    ["gram_rows", "kernels", "implicit", "approximate", "reducers"],
+    ["reduce"],
+    ["store"],
     ["one_step"],
     ["interactions", "difficulty", "forgetting"],
     ["pruning", "training_path", "quadrature", "regression", "label_aware", "tangent_hierarchy"],

@@ -5,7 +5,7 @@ import torch
 
 import ntk_course as ntk
 from ntk_course import Relation
-from ntk_course.gram import GramRows
+from ntk_course.gram_rows import GramRows
 
 
 def psd(n, seed=0, d=5, spread=1.0):

@@ -14,7 +14,7 @@ from torch.func import stack_module_state, vmap
 
 from ..data import Dataset, load
 from ..functional import assign, call_with
-from ..gram import GramRows
+from ..gram_rows import GramRows
 from ..interactions import Clusters, farthest_point_clustering
 from ..kernels import signs
 from ..models import network_for
