@@ -70,6 +70,7 @@ def plan(sides: Sides, block_size: int | None = None, memory: int | None = None)
     if block_size is not None:
         validate.positive(block_size, "block_size")
     memory = default_memory(sides.x1.device) if memory is None else validate.positive(memory, "memory")
+    memory = int(0.85 * memory)  # the rest is for what the libraries' own routines take
     n, m, r, byte = len(sides.x1), len(sides.x2), sides.c1.shape[1], sides.c1.element_size()
     # A sample's features are at most its gradients; only where these would not all fit is it worth a look at one sample.
     most = byte * r * sum(p.numel() for p in sides.model.parameters() if p.requires_grad)
@@ -133,38 +134,45 @@ class _Worker:
         torch.cuda.empty_cache()
         return torch.cat([self.product(part, g) for part in f.split((len(f.dense) + 1) // 2)])
 
-    def stripe(self, rows: Sequence[slice]) -> list[Tangents]:
-        """Compute the features of some rows, of fewer than asked for where memory ends: the rest is for the next stripe."""
-        held: list[Tangents] = []
-        for row in rows:
+    def features_beside(self, held: dict[int, Tangents], x: Tensor, c: Tensor) -> Tangents:
+        """Compute features while others are held; where there is no room, give back the later half of those, and again."""
+        while True:
             try:
-                held.append(self.features(self._sides.x1[row], self._sides.c1[row]))
-                continue
+                return self.features(x, c)
             except torch.cuda.OutOfMemoryError:
                 if len(held) < 2:
                     raise
-            del held[len(held) // 2 :]
+            for i in list(held)[(len(held) + 1) // 2 :]:
+                del held[i]
             torch.cuda.empty_cache()
-            break
-        return held
+            self._most = max(len(self._sides.x1), len(self._sides.x2))
 
 
 def tile_blocks(sides: Sides, plan: Plan, work: Sequence[Tile], precision: str) -> Iterator[tuple[Tile, slice, slice, Tensor]]:
     """Compute the blocks of some tiles, listed row by row, each once: of a symmetric matrix half of them are enough."""
     worker = _Worker(sides, plan.pairs, precision)
     rows, cols = slices(len(sides.x1), plan.block_size), slices(len(sides.x2), plan.block_size)
-    by_row = {i: {j for _, j in tiles_of_row} for i, tiles_of_row in groupby(work, key=lambda tile: tile[0])}
-    waiting = list(by_row)
-    while waiting:
-        held = dict(zip(waiting, worker.stripe([rows[i] for i in waiting[: plan.stripe]]), strict=False))
-        first, waiting = waiting[0], waiting[len(held) :]
-        for j in sorted({j for i in held for j in by_row[i]}, key=lambda j: (j - first) % len(cols)):
+    missing = {i: {j for _, j in tiles_of_row} for i, tiles_of_row in groupby(work, key=lambda tile: tile[0])}
+    while missing:
+        held: dict[int, Tangents] = {}
+        for i in list(missing)[: plan.stripe]:
+            before = len(held)
+            held[i] = worker.features_beside(held, sides.x1[rows[i]], sides.c1[rows[i]])
+            if len(held) <= before:  # as many as there is room for
+                break
+        first = next(iter(held))
+        for j in sorted(set().union(*(missing[i] for i in held)), key=lambda j: (j - first) % len(cols)):
+            if not any(j in missing[i] for i in held):
+                continue  # of rows that were given back
             inside = sides.symmetric and j in held
-            column = held[j] if inside else worker.features(sides.x2[cols[j]], sides.c2[cols[j]])
+            column = held[j] if inside else worker.features_beside(held, sides.x2[cols[j]], sides.c2[cols[j]])
             for i, row in held.items():
-                if j in by_row[i]:
+                if j in missing[i]:
                     block = worker.product(row, column)
                     yield (i, j), rows[i], cols[j], block[..., 0, 0] if sides.scalar else block
+                    missing[i].remove(j)
+            column = row = block = None  # room for the next
+        missing = {i: left for i, left in missing.items() if left}
 
 
 def gram_blocks(

@@ -1,0 +1,320 @@
+"""Streaming: tiles and plans, the memory bound, halves after running out, precision, reducers, checkpoints."""
+
+import itertools
+import weakref
+
+import pytest
+import torch
+from conftest import relative
+from torch import nn
+
+import ntk_course as ntk
+from ntk_course import gram as engine
+from ntk_course import plan as plans
+from ntk_course import precision
+from ntk_course.experiments._common import peak_memory
+from ntk_course.interactions import partners_of
+from ntk_course.reducers import TopPartners
+
+
+@pytest.fixture
+def digits():
+    data = ntk.load("digits", limit=210)
+    return ntk.mlp((64, 24, 10)), data.x, ntk.signs(data.y, 10) / 10**0.5
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 4, 5, 6, 9, 10])
+def test_tiles_of_a_symmetric_matrix_cover_each_pair_once_and_share_it_evenly(n):
+    work = plans.tiles(n, n, symmetric=True)
+    assert sorted(tuple(sorted(tile)) for tile in work) == list(itertools.combinations_with_replacement(range(n), 2))
+    rows = [sum(i == row for i, _ in work) for row in range(n)]
+    assert max(rows) - min(rows) <= 1
+    assert work == sorted(work, key=lambda tile: tile[0])  # row by row, as tile_blocks wants them
+    for size in (1, 2, 3, 4):
+        parts = [plans.share(work, rank, size) for rank in range(size)]
+        assert [tile for part in parts for tile in part] == work
+        assert max(map(len, parts)) - min(map(len, parts)) <= 1
+
+
+def test_tiles_of_two_sides():
+    assert plans.tiles(2, 3, symmetric=False) == [(0, 0), (0, 1), (0, 2), (1, 0), (1, 1), (1, 2)]
+
+
+def test_pairs_are_products_over_gradients_formed():
+    """Count both for every stripe length that divides the rows."""
+    n = 24
+    for held in (1, 2, 3, 4, 6, 8, 12, 24):
+        work, formed = plans.tiles(n, n, symmetric=True), 0
+        for start in range(0, n, held):
+            rows = set(range(start, start + held))
+            formed += len(rows | {j for i, j in work if i in rows})
+        assert plans.pairs_of(n, n, held, symmetric=True) == pytest.approx(n * n / 2 / formed, rel=0.15), held
+        assert plans.pairs_of(n, 60, held, symmetric=False) == pytest.approx(n * 60 / (n + 60 * n / held))
+
+
+def test_the_survey_counts_what_a_sample_keeps():
+    from ntk_course.survey import survey
+
+    # Linear keeps its input (6 numbers) and ReLU its output (8), which is the last layer's input
+    model = nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 10))
+    assert survey(model, torch.randn(3, 6)).saved == 4 * (6 + 8)
+    assert survey(model.double(), torch.randn(3, 6).double()).saved == 8 * (6 + 8)
+
+
+def test_a_plan_follows_from_memory():
+    model, x, c = ntk.lenet5(), torch.randn(3000, 1, 28, 28), torch.ones(3000, 10)
+    sides = engine.check(model, x, c)
+    plenty, some, least = (engine.plan(sides, memory=m) for m in (2**33, 2**25, 1))
+    assert plenty.block_size == 256 and plenty.stripe * 256 >= 3000 and plenty.pairs == 1500
+    assert some.block_size < 256 and some.stripe * some.block_size < 3000 and some.pairs < 1500
+    assert least[:2] == (1, 1)
+    assert engine.plan(sides, block_size=100, memory=2**33)[:2] == (100, 30)
+    many = engine.Sides(*sides[:2], x.repeat(3, 1, 1, 1), sides.c1.repeat(3, 1, 1), x, sides.c1, False, True)
+    assert engine.plan(many, memory=2**33).block_size == 512
+
+
+def test_little_memory_keeps_gradients_in_factors():
+    """A convolution over 2 x 2 pixels: formed for many pairs, kept where each would be used for few."""
+    model = nn.Sequential(nn.Conv2d(8, 16, 3, padding=1), nn.Flatten(), nn.Linear(64, 10))
+    x, c = torch.randn(4000, 8, 2, 2), torch.randn(4000, 10)
+    sides = engine.check(model, x, c)
+    sizes = {}
+    for memory in (2**33, 2**15):
+        the_plan = engine.plan(sides, memory=memory)
+        features = engine.tangent_features(model, x[:1], sides.c1[:1], the_plan.pairs, sides.known)
+        sizes[memory] = len(features.factors)
+        rows, cols, block = next(iter(ntk.gram_blocks(model, x, c, memory=memory)))
+        wanted = ntk.tangent_kernel(model, x[rows], c[rows], x[cols], c[cols])
+        assert relative(block, wanted) < 1e-5
+    assert sizes == {2**33: 1, 2**15: 2}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("mebibytes", [16, 32, 96])
+def test_memory_stays_within_its_bound(mebibytes):
+    model, x, c = ntk.lenet5(), torch.randn(3000, 1, 28, 28), torch.ones(3000, 10)  # 41 MiB of features
+    with peak_memory(torch.device("cpu")) as peak:
+        for _ in ntk.gram_blocks(model, x, c, memory=mebibytes * 2**20):
+            pass
+    assert peak() is None or peak() < mebibytes
+
+
+def running_out(monkeypatch, most, product=None):
+    """Let features of more than ``most`` samples, or a product of more than ``product`` rows, not fit on a GPU."""
+    calls, features, times = [], engine.tangent_features, engine.tangent_product
+
+    def limited_features(model, x, *rest):
+        calls.append(len(x))
+        if len(x) > most:
+            raise torch.cuda.OutOfMemoryError("CUDA out of memory")
+        return features(model, x, *rest)
+
+    def limited_product(f, g, *rest):
+        if product is not None and len(f.dense) > product:
+            raise torch.cuda.OutOfMemoryError("CUDA out of memory")
+        return times(f, g, *rest)
+
+    monkeypatch.setattr(engine, "tangent_features", limited_features)
+    monkeypatch.setattr(engine, "tangent_product", limited_product)
+    return calls
+
+
+def test_running_out_of_gpu_memory_halves_the_block_and_goes_on(digits, monkeypatch):
+    model, x, c = digits
+    wanted = ntk.tangent_kernel(model, x, c, block_size=50)
+    calls = running_out(monkeypatch, most=20, product=13)
+    assert relative(ntk.tangent_kernel(model, x, c, block_size=50), wanted) < 1e-6
+    assert max(calls) == 50 and calls.count(50) == 1  # learnt once
+    assert set(calls[1:]) <= set(range(1, 26))
+
+
+def test_running_out_at_one_sample_is_an_error(digits, monkeypatch):
+    model, x, c = digits
+    running_out(monkeypatch, most=0)
+    with pytest.raises(torch.cuda.OutOfMemoryError):
+        ntk.tangent_kernel(model, x, c)
+
+
+@pytest.mark.parametrize("most", [40, 65, 110])
+def test_a_stripe_that_does_not_fit_is_cut(digits, monkeypatch, most):
+    """Let features of no more than so many samples be alive at once."""
+    model, x, c = digits
+    wanted = ntk.tangent_kernel(model, x, c, block_size=10)
+    original, alive, highest = engine.tangent_features, [], []
+
+    def few(model, x, *rest):
+        highest.append(sum(n for dense, n in alive if dense() is not None))
+        if highest[-1] + len(x) > most:
+            highest.pop()
+            raise torch.cuda.OutOfMemoryError("CUDA out of memory")
+        found = original(model, x, *rest)
+        alive.append((weakref.ref(found.dense), len(x)))
+        return found
+
+    monkeypatch.setattr(engine, "tangent_features", few)
+    assert relative(ntk.tangent_kernel(model, x, c, block_size=10, memory=2**30), wanted) < 1e-6
+    assert most - 20 < max(highest) <= most  # it was used
+
+
+def test_precision_is_named_and_bf16_rounds(digits):
+    model, x, c = digits
+    exact = ntk.tangent_kernel(model, x, c)
+    off = relative(ntk.tangent_kernel(model, x, c, precision="bf16"), exact)
+    assert 1e-5 < off < 4e-3  # each factor has 8 significant bits: 2^-9 = 2e-3
+    assert ntk.tangent_kernel(model, x, c, precision="bf16").dtype == torch.float32
+    assert torch.equal(ntk.tangent_kernel(model, x, c, precision="tf32"), exact)  # a CPU has none
+    with pytest.raises(ValueError, match=r"precision: got 'fp8'; wanted one of"):
+        ntk.tangent_kernel(model, x, c, precision="fp8")
+    with pytest.raises(ValueError, match=r"precision: got 'bf16' for a model in torch.float64"):
+        ntk.tangent_kernel(model.double(), x, c, precision="bf16")
+
+
+def test_bf16_products_are_those_of_rounded_features(digits):
+    model, x, c = digits
+    features = engine.tangent_features(model, x, c[:, None], 100.0)
+    rounded = features.rounded()
+    back = type(features)(rounded.dense.float(), tuple((a.float(), b.float()) for a, b in rounded.factors))
+    torch.testing.assert_close(engine.tangent_product(rounded, rounded), engine.tangent_product(back, back))
+
+
+def test_exactness_is_asked_for_and_undone(digits, monkeypatch):
+    """PyTorch lets convolutions on a GPU round to TF32 unless told otherwise."""
+    before = torch.backends.cudnn.conv.fp32_precision
+    seen, original = [], engine.tangent_product
+
+    def look(*args):
+        with precision.multiplying(args[2]):
+            seen.append((torch.backends.cuda.matmul.fp32_precision, torch.backends.cudnn.conv.fp32_precision))
+        return original(*args)
+
+    monkeypatch.setattr(engine, "tangent_product", look)
+    model, x, c = digits
+    ntk.tangent_kernel(model, x, c)
+    ntk.tangent_kernel(model, x, c, precision="tf32")
+    assert set(seen) == {("ieee", "ieee"), ("tf32", "tf32")}
+    assert torch.backends.cudnn.conv.fp32_precision == before
+    torch.backends.cudnn.allow_tf32  # the older interface still answers
+
+
+@pytest.mark.parametrize("count", [1, 4, 30])
+@pytest.mark.parametrize("block_size", [7, 64, 300])
+def test_top_partners_by_sorting(digits, count, block_size):
+    model, x, c = digits
+    matrix = ntk.tangent_kernel(model, x, c, block_size=block_size)
+    found = ntk.reduce_gram(TopPartners(count), model, x, c, block_size=block_size, progress=False)
+    others = matrix.clone().fill_diagonal_(-torch.inf)
+    value, index = others.sort(dim=1, descending=True, stable=True)
+    assert torch.equal(found.value, value[:, :count])
+    assert torch.equal(found.index, index[:, :count])
+    assert torch.equal(found.own, matrix.diagonal())
+
+
+def test_ties_go_to_the_lowest_index_in_any_order_of_blocks():
+    matrix = torch.randint(0, 3, (40, 40)).float()
+    matrix = matrix + matrix.T
+    parts = [slice(i, i + 10) for i in range(0, 40, 10)]
+    wanted = matrix.clone().fill_diagonal_(-torch.inf).sort(dim=1, descending=True, stable=True)
+    blocks = [(r, c, matrix[r, c]) for r in parts for c in parts]
+    for seed in range(5):
+        order = torch.randperm(16, generator=torch.Generator().manual_seed(seed)).tolist()
+        top, states = TopPartners(6), [{}, {}]
+        for n, b in enumerate(order):
+            top.fold(states[n % 2], *blocks[b])
+        found = top.finish(top.merge(*states))
+        assert torch.equal(found.index, wanted.indices[:, :6])
+        assert torch.equal(found.value, wanted.values[:, :6])
+
+
+def test_more_partners_than_there_are():
+    found = TopPartners(9)
+    state = {}
+    found.fold(state, slice(0, 4), slice(0, 4), torch.eye(4))
+    assert found.finish(state).index.tolist() == [[1, 2, 3], [0, 2, 3], [0, 1, 3], [0, 1, 2]]
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_a_bad_entry_is_seen(bad):
+    block = torch.zeros(4, 4)
+    block[1, 2] = bad
+    with pytest.raises(ValueError, match="gram: got 1 non-finite"):
+        TopPartners().fold({}, slice(0, 4), slice(4, 8), block)
+
+
+def test_a_missing_diagonal_is_seen():
+    state = {}
+    TopPartners().fold(state, slice(0, 4), slice(4, 8), torch.zeros(4, 4))
+    with pytest.raises(ValueError, match="without the diagonal"):
+        partners_of(state)
+
+
+def test_histogram_counts_the_whole_matrix(digits):
+    model, x, c = digits
+    matrix = ntk.tangent_kernel(model, x, c, block_size=50)
+    edges = tuple(matrix.quantile(torch.tensor([0.1, 0.5, 0.9])).tolist())
+    counts = ntk.reduce_gram(ntk.Histogram(edges), model, x, c, block_size=50, progress=False)
+    bins = [sum(bool(v >= e) for e in torch.tensor(edges)) for v in matrix.flatten()]
+    assert counts.tolist() == torch.bincount(torch.tensor(bins), minlength=4).tolist()
+    for wrong in ((), (1.0, 1.0), (2.0, 1.0), (float("nan"),)):
+        with pytest.raises(ValueError, match="edges: got .*wanted"):
+            ntk.Histogram(wrong)
+    with pytest.raises(ValueError, match="count: got 0"):
+        TopPartners(0)
+
+
+def test_two_sides_reduce_too(digits):
+    model, x, c = digits
+    matrix = ntk.tangent_kernel(model, x[:30], c[:30], x[30:], c[30:])
+    counts = ntk.reduce_gram(ntk.Histogram((0.0,)), model, x[:30], c[:30], x[30:], c[30:], block_size=16, progress=False)
+    assert counts.tolist() == [int((matrix < 0).sum()), int((matrix >= 0).sum())]
+
+
+class Stopping(TopPartners):
+    """Partners, until the n-th block."""
+
+    def __new__(cls, *args):
+        return super().__new__(cls)
+
+    def fold(self, state, rows, cols, block):
+        Stopping.left -= 1
+        if Stopping.left == 0:
+            raise Stopping.how
+        super().fold(state, rows, cols, block)
+
+
+@pytest.mark.parametrize("how", [KeyboardInterrupt(), RuntimeError("the consumer's own")], ids=["Ctrl-C", "error"])
+def test_a_stopped_reduction_goes_on_where_it_was(digits, how, tmp_path, monkeypatch):
+    model, x, c = digits
+    monkeypatch.setattr("ntk_course.reduce._EVERY", 0.0)
+    settings = {"block_size": 20, "checkpoint": tmp_path / "kept", "progress": False}
+    wanted = ntk.reduce_gram(TopPartners(3), model, x, c, block_size=20, progress=False)
+    Stopping.how = how
+    for left in (30, 20):  # of 66 tiles, 121 blocks
+        Stopping.left = left
+        with pytest.raises(type(how)):
+            ntk.reduce_gram(Stopping(3), model, x, c, **settings)
+    assert len(list((tmp_path / "kept").glob("*.part"))) == 2
+    Stopping.left = 10**9
+    found = ntk.reduce_gram(Stopping(3), model, x, c, **settings)
+    assert 10**9 - Stopping.left < 121 - 40  # what was kept was not computed again
+    assert all(torch.equal(a, b) for a, b in zip(found, wanted, strict=True))
+    assert not (tmp_path / "kept").exists()
+
+
+def test_a_checkpoint_of_something_else_is_refused(digits, tmp_path, monkeypatch):
+    model, x, c = digits
+    monkeypatch.setattr("ntk_course.reduce._EVERY", 0.0)
+    settings = {"block_size": 20, "checkpoint": tmp_path / "kept", "progress": False}
+    Stopping.left, Stopping.how = 30, KeyboardInterrupt()
+    with pytest.raises(KeyboardInterrupt):
+        ntk.reduce_gram(Stopping(3), model, x, c, **settings)
+    for change, word in (
+        ({"model": ntk.mlp((64, 24, 10))}, "model"),
+        ({"x": x.flip(0)}, "data"),
+        ({"c": -c.roll(1, 1)}, "data"),
+        ({"reducer": Stopping(4)}, "reducer"),
+        ({"precision": "bf16"}, "precision"),
+    ):
+        arguments = {"reducer": Stopping(3), "model": model, "x": x, "c": c, "precision": "exact"} | change
+        precise = arguments.pop("precision")
+        with pytest.raises(ValueError, match=f"checkpoint: .* another {word}"):
+            ntk.reduce_gram(*arguments.values(), precision=precise, **settings)
