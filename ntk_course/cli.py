@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from . import data, experiments, results
+from . import data, experiments, processes, results
 
 _LIBRARIES = ("ntk_course", "torch", "numpy", "scipy", "scikit-learn", "matplotlib", "seaborn", "ipywidgets", "tqdm", "pooch")
 
@@ -65,6 +65,12 @@ def _list(args: argparse.Namespace) -> int:
 
 def _run(args: argparse.Namespace) -> int:
     module = experiments.find(args.name)
-    result = module.run(module.Config.preset(args.preset), args.preset, folder=args.results)
-    print(f"wrote {results.save(result, args.results)}")
+    with processes.joined() as here:
+        result = module.run(module.Config.preset(args.preset), args.preset, folder=args.results)
+        if here.rank == 0:
+            print(f"wrote {results.save(result, args.results)}")
     return 0
+
+
+if __name__ == "__main__":  # torchrun -m ntk_course.cli run NAME
+    raise SystemExit(main())

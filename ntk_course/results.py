@@ -16,6 +16,8 @@ from pathlib import Path
 import torch
 from tqdm.auto import tqdm
 
+from . import processes
+
 
 @dataclass(frozen=True)
 class Result:
@@ -49,7 +51,8 @@ def over_seeds(
     """Run an experiment seed by seed, and keep every finished seed on disk until all of them are done.
 
     A run that was killed goes on where it stopped. Seeds kept by another config, data set or preset are not taken: their
-    folder's name holds a fingerprint of all three. :func:`save` clears the folder away.
+    folder's name holds a fingerprint of all three. :func:`save` clears the folder away. Under torchrun, inside
+    :func:`ntk_course.processes.joined`, the processes deal the seeds out, and each gets the rows of all.
 
     Args:
         name: of the experiment.
@@ -63,24 +66,30 @@ def over_seeds(
         progress: show a bar.
 
     Returns:
-        A :class:`Result` with the rows of all seeds; ``seconds`` is the sum over the seeds, whenever they ran.
+        A :class:`Result` with the rows of all seeds; ``seconds`` is the sum over the seeds, whenever and wherever they ran.
     """
     kept = None if folder is None else Path(folder) / name / f".{preset}-{_fingerprint(config, data)}"
-    rows, seconds = [], 0.0
     units = [(seed, *part) for seed in config.seeds for part in parts]
-    for seed, *part in tqdm(units, desc=f"{name}, seeds", disable=not progress):
+    rank, size = processes.world()
+
+    def run(seed: int, *part) -> dict:
         path = None if kept is None else kept / f"{'-'.join(map(str, (seed, *part)))}.json"
         if path is not None and path.exists():
-            done = json.loads(path.read_text())
-        else:
-            start = time.perf_counter()
-            found = [{"seed": seed, **_plain(row)} for row in one_seed(seed, *part)]
-            done = {"rows": found, "seconds": time.perf_counter() - start}
-            if path is not None:
-                _write(path, done)
-        rows += done["rows"]
-        seconds += done["seconds"]
-    return Result(name, preset, rows, provenance(config, data, device, seconds))
+            return json.loads(path.read_text())
+        start = time.perf_counter()
+        found = [{"seed": seed, **_plain(row)} for row in one_seed(seed, *part)]
+        done = {"rows": found, "seconds": time.perf_counter() - start}
+        if path is not None:
+            _write(path, done)
+        return done
+
+    def mine() -> list[dict]:
+        return [run(*unit) for unit in tqdm(units[rank::size], desc=f"{name}, seeds", disable=not progress or rank > 0)]
+
+    parts_of_all = processes.gathered(mine, name)
+    everything = [parts_of_all[i % size][i // size] for i in range(len(units))]
+    rows = [row for done in everything for row in done["rows"]]
+    return Result(name, preset, rows, provenance(config, data, device, sum(done["seconds"] for done in everything)))
 
 
 def _plain(row: dict) -> dict:
@@ -109,6 +118,7 @@ def provenance(config, data, device: torch.device, seconds: float) -> dict:
         "python": platform.python_version(),
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine(),
         "threads": torch.get_num_threads(),
+        "processes": processes.world().size,
         "seconds": round(seconds, 2),
     }
 
