@@ -107,15 +107,6 @@ def test_features_stay_small():
     assert features.numel() < 64 * 20_000 < 64 * sum(p.numel() for p in model.parameters())
 
 
-@pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
-def test_on_a_gpu(setting):
-    model, x, y = setting
-    wanted = ntk.lpntk(model, x, y)
-    got = ntk.lpntk(model.cuda(), x.cuda(), y.cuda())
-    assert got.is_cuda and relative(got.cpu(), wanted) < 1e-10
-
-
 class Tuple(nn.Linear):
     def forward(self, x):
         return super().forward(x), x
