@@ -1,0 +1,291 @@
+"""Measure what exact kernels cost: against the peers, on all of MNIST, with two processes, and against approximations.
+
+    NTK_COURSE_DATA=folder python benchmarks/cost.py [--only peers mnist processes approximations] [--save]
+
+Each measurement runs in a process of its own, so that its peak memory is its own. ``--save`` writes the rows, with machine
+and versions, to book/results/cost/class.json, from which the book's page on cost is made. Exits with 1 when a promised
+ratio is missed.
+"""
+
+import argparse
+import json
+import os
+import platform
+import resource
+import subprocess
+import sys
+import time
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import torch
+from routes import EXACT, ROUTES, installed
+
+import ntk_course as ntk
+from ntk_course import results
+from ntk_course.plan import default_memory
+
+ROOT = Path(__file__).resolve().parent.parent
+LIBRARIES = ("ntk_course", "torch", "numpy", "nngeometry", "neural-tangents", "jax", "traker")
+MODELS = {
+    "LeNet-5": (ntk.lenet5, (1, 28, 28), (256, 512, 1024, 2048, 4096, 8192)),
+    "MLP 3 x 512": (lambda: ntk.mlp((784, 512, 512, 512, 10)), (784,), (256, 512, 1024, 2048, 4096, 8192)),
+    "ResNet-18": (ntk.resnet18, (3, 32, 32), (64, 128, 256)),
+}
+WIDTHS = (64, 128, 256, 512, 1024)
+# ratio to the best peer that computes the same matrix
+PROMISED = {("LeNet-5", 512): 2, ("LeNet-5", 2048): 2, ("LeNet-5", 8192): 2, ("ResNet-18", 256): 1}
+PROMISED |= {("MLP 3 x 512", n): 2 for n in (512, 2048, 8192)}
+OF_PEAK, MNIST_MEMORY, TWO_PROCESSES = 0.60, 3.0, 1.7
+# A route is not tried at a size where its last one lets expect more.
+LIMIT_SECONDS, LIMIT_BYTES = 150.0, 18 * 2**30
+
+
+def best(call, repeats, patience=20.0):
+    """Time a call after one warm-up: the best and the last of a few runs, fewer where one takes long."""
+    start = time.perf_counter()
+    out = call()
+    first = time.perf_counter() - start
+    if first > patience:
+        return first, out
+    times = []
+    for _ in range(max(1, min(repeats, int(patience / max(first, 1e-3))))):
+        start = time.perf_counter()
+        out = call()
+        times.append(time.perf_counter() - start)
+    return min(times), out
+
+
+def peak_of_products(n=4096):
+    """Return the machine's own speed in float32 matrix products, in GFLOP/s, the best of ten."""
+    a, b = torch.randn(n, n), torch.randn(n, n)
+    return 2 * n**3 / best(lambda: a @ b, 10)[0] / 1e9
+
+
+def memory_in_use():
+    """Return the peak of this process's memory in GiB."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+
+
+def problem(model_name, n, width=None):
+    """Build a network and n random samples with lpNTK's cotangents."""
+    torch.manual_seed(0)
+    build, shape, _ = MODELS[model_name] if width is None else (lambda: ntk.mlp((width,) * 4 + (10,)), (width,), ())
+    model = build().eval()
+    y = torch.randint(0, 10, (n,))
+    return model, torch.randn(n, *shape), ntk.signs(y, 10) / 10**0.5
+
+
+def one_route(model_name, n, route, width=None):
+    """Time one route at one size, and compare its matrix with ours on the corner."""
+    model, x, c = problem(model_name, n, width)
+    before = memory_in_use()
+    seconds, matrix = best(ROUTES[route][0](model, x, c), 7)
+    peak = memory_in_use()
+    corner = min(n, 64)
+    wanted = ntk.tangent_kernel(model.double(), x[:corner].double(), c[:corner].double()).float()
+    off = float((matrix[:corner, :corner] - wanted).norm() / wanted.norm())
+    if route in EXACT and off > 1e-3:
+        raise SystemExit(f"{route} computes another matrix: relative difference {off:.1e}")
+    parameters = sum(p.numel() for p in model.parameters())
+    return {"model": model_name, "samples": n, "route": route, "seconds": seconds, "gib": peak - before, "error": off} | {
+        "parameters": parameters
+    }
+
+
+def mnist():
+    """Row maxima and ten closest partners of all of MNIST, LeNet-5's lpNTK."""
+    data = ntk.load("mnist")
+    torch.manual_seed(0)
+    model = ntk.lenet5()
+    ntk.train(model, data.x, data.y, epochs=1, lr=0.05, momentum=0.9, progress=False)
+    c = ntk.signs(data.y, 10) / 10**0.5
+    peak = peak_of_products()
+    start = time.perf_counter()
+    found = ntk.reduce_gram(ntk.TopPartners(10), model, data.x, c)
+    seconds = time.perf_counter() - start
+    # multiply-adds of a pair: the formed gradients of both convolutions, norms of none, and the factors of three layers
+    formed, factors = 6 * 25 + 6 + 16 * 150 + 16 + 120 + 84 + 10, (400 + 120) + (120 + 84) + (84 + 10)
+    operations = len(data) * (len(data) + 512) * (formed + factors)
+    speed = operations / seconds / 1e9
+    row = {"samples": len(data), "seconds": seconds, "gflops": speed, "peak_gflops": max(peak, peak_of_products())}
+    redundant = float((found.value[:, 0] > found.own).float().mean())
+    return row | {"of_peak": speed / row["peak_gflops"], "gib": memory_in_use(), "redundant": redundant}
+
+
+def share_of_work(n):
+    """Reduce n samples in as many processes as torchrun started, one thread each; the first prints the seconds."""
+    torch.set_num_threads(1)
+    model, x, c = problem("LeNet-5", n)
+    with ntk.processes.joined() as here:
+        ntk.reduce_gram(ntk.TopPartners(10), model, x[:512], c[:512], progress=False)
+        ntk.processes.agreed({}, "warm-up")
+        start = time.perf_counter()
+        ntk.reduce_gram(ntk.TopPartners(10), model, x, c, progress=False)
+        if here.rank == 0:
+            print(json.dumps({"processes": here.size, "samples": n, "seconds": time.perf_counter() - start}))
+
+
+def approximations(n=4096):
+    """Error and seconds of approximations of the lpNTK of trained LeNet-5 on MNIST, beside the exact matrix."""
+    data = ntk.load("mnist", limit=n)
+    torch.manual_seed(0)
+    model = ntk.lenet5()
+    ntk.train(model, data.x, data.y, epochs=10, lr=0.05, momentum=0.9, progress=False)
+    x, c = data.x, ntk.signs(data.y, 10) / 10**0.5
+    seconds, exact = best(lambda: ntk.tangent_kernel(model, x, c), 3)
+    rows = [{"method": "exact", "size": 0, "seconds": seconds, "error": 0.0, "partners": 1.0}]
+    closest = ntk.closest_partners(exact).index
+
+    def note(method, size, call):
+        taken, matrix = best(call, 2)
+        matrix = (matrix + matrix.T) / 2
+        same = float((ntk.closest_partners(matrix).index == closest).float().mean())
+        off = float((matrix - exact).norm() / exact.norm())
+        rows.append({"method": method, "size": size, "seconds": taken, "error": off, "partners": same})
+
+    def squared(f):
+        return f @ f.T
+
+    for k in (64, 256, 1024, 4096):
+        note("random projection", k, lambda k=k: squared(ntk.projected_features(model, x, c, k)))
+    for m in (32, 128, 512, 2048):
+        note("Nystrom", m, lambda m=m: squared(ntk.nystrom_features(model, x, c, m)))
+    note("last layer", 0, lambda: ntk.last_layer_kernel(model, x, c))
+    note("bf16", 0, lambda: ntk.tangent_kernel(model, x, c, precision="bf16"))
+    v = torch.randn(n)
+    taken, product = best(lambda: ntk.gram_times(model, x, c, v), 3)
+    off = float((product - exact @ v).norm() / (exact @ v).norm())
+    rows.append({"method": "product with a vector", "size": 0, "seconds": taken, "error": off, "partners": None})
+    return rows
+
+
+def alone(*arguments, torchrun=0, threads=None):
+    """Run one measurement in a process of its own (or several), and return what it printed last; None if it died."""
+    start = [sys.executable]
+    if torchrun:
+        start += ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={torchrun}"]
+    environment = os.environ | {"OMP_NUM_THREADS": str(threads or os.cpu_count())}
+    done = subprocess.run([*start, __file__, "--one", *map(str, arguments)], env=environment, stdout=subprocess.PIPE, text=True)
+    lines = [line for line in done.stdout.splitlines() if line.startswith(("{", "["))]
+    return json.loads(lines[-1]) if done.returncode == 0 and lines else None
+
+
+def peers():
+    """Every route at every size it can reach, this package first."""
+    rows = []
+    for model_name, (_, _, sizes) in MODELS.items():
+        for route in ROUTES:
+            last = None
+            for n in sizes:
+                row = {"model": model_name, "samples": n, "route": route}
+                growth = n / last["samples"] if last else 1
+                if not installed(route):
+                    row["why"] = "not installed"
+                elif last and last["seconds"] * growth**2 > LIMIT_SECONDS:
+                    row["why"] = f"would take about {last['seconds'] * growth**2:.0f} s"
+                elif last and last["gib"] * growth * 2**30 > LIMIT_BYTES:
+                    row["why"] = f"would need about {last['gib'] * growth:.0f} GiB"
+                else:
+                    found = alone("route", model_name, n, route)
+                    row |= found or {"why": "failed"}
+                    last = found or {"samples": n, "seconds": 0.0, "gib": 1e9}
+                print(*(f"{v:.3g}" if isinstance(v, float) else v for v in row.values()), sep="  ", flush=True)
+                rows.append({"part": "peers"} | row)
+    for route in ("ntk_course", "torch.func recipe"):
+        for width in WIDTHS:
+            found = alone("route", "MLP", 2048, route, width)
+            if found:
+                print("width", width, route, f"{found['seconds']:.3f}", flush=True)
+                rows.append({"part": "widths", "width": width} | found)
+    return rows
+
+
+def missed_promises(rows):
+    """List the promised ratios that these rows miss, in words."""
+    seconds = {(r["model"], r["samples"], r["route"]): r["seconds"] for r in rows if r["part"] == "peers" and "seconds" in r}
+    missed = []
+    for (model_name, n), wanted in PROMISED.items():
+        others = [s for (m, size, route), s in seconds.items() if (m, size) == (model_name, n) and route in EXACT[2:]]
+        mine = seconds.get((model_name, n, "ntk_course"))
+        if others and mine and min(others) < wanted * mine:
+            missed.append(f"{model_name}, N = {n}: {min(others) / mine:.1f} x the best peer, promised {wanted}")
+    for r in rows:
+        if r["part"] == "mnist" and (r["of_peak"] < OF_PEAK or r["gib"] > MNIST_MEMORY):
+            missed.append(f"MNIST: {r['of_peak']:.0%} of the peak, {r['gib']:.1f} GiB")
+    shared = {r["processes"]: r["seconds"] for r in rows if r["part"] == "processes"}
+    if shared and shared[1] < TWO_PROCESSES * shared[2]:
+        missed.append(f"two processes: {shared[1] / shared[2]:.2f} x one, promised {TWO_PROCESSES}")
+    return missed
+
+
+def measure(name, *arguments):
+    """Carry out one measurement in this process and print it as JSON."""
+    if name == "route":
+        model_name, n, route, *width = arguments
+        found = one_route(model_name, int(n), route, *map(int, width))
+    elif name == "share":
+        share_of_work(int(arguments[0]))
+        return
+    else:
+        found = {"mnist": mnist, "approximations": approximations, "peak": lambda: {"gflops": peak_of_products()}}[name]()
+    print(json.dumps(found))
+
+
+def main() -> int:
+    """Run the parts and return 0 when every promise holds."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parts = ("mnist", "processes", "approximations", "peers")
+    parser.add_argument("--only", nargs="+", choices=parts, default=parts)
+    parser.add_argument("--save", action="store_true")
+    parser.add_argument("--one", nargs="+", help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.one:
+        measure(*args.one)
+        return 0
+    start, rows = time.perf_counter(), [{"part": "peak"} | alone("peak"), {"part": "peak, one thread"} | alone("peak", threads=1)]
+    print(rows)
+    if "mnist" in args.only:
+        rows.append({"part": "mnist"} | alone("mnist"))
+        print(rows[-1])
+    if "processes" in args.only:
+        for count in (1, 2, 1, 2):
+            rows.append({"part": "processes"} | alone("share", 16384, torchrun=count, threads=1))
+            print(rows[-1])
+    if "approximations" in args.only:
+        rows += [{"part": "approximations"} | row for row in alone("approximations")]
+        print(results.table([r for r in rows if r["part"] == "approximations"]))
+    if "peers" in args.only:
+        rows += peers()
+    missed = missed_promises(rows)
+    print("\n".join(["MISSED", *missed] if missed else ["all promises hold"]))
+    if args.save:
+        save(rows, time.perf_counter() - start)
+    return int(bool(missed))
+
+
+def save(rows, seconds):
+    """Store the rows with machine and versions; parts that were not run keep what was stored."""
+    before = results.read("cost", "class", ROOT / "book/results")
+    parts = {row["part"] for row in rows}
+    kept = [] if before is None else [row for row in before.rows if row["part"] not in parts]
+    found = {}
+    for name in LIBRARIES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            found[name] = "not installed"
+    told = Path("/proc/cpuinfo")
+    cpu = (
+        next((line.split(":")[1].strip() for line in told.read_text().splitlines() if "model name" in line), "")
+        if told.exists()
+        else ""
+    )
+    machine = {"processor": cpu or platform.machine(), "cores": os.cpu_count(), "memory": default_memory(torch.device("cpu")) * 4}
+    provenance = {"versions": found, "machine": machine, "commit": results._commit(), "seconds": round(seconds, 1)}
+    rows = [results._plain(row) for row in [*kept, *rows]]
+    print("wrote", results.save(results.Result("cost", "class", rows, provenance), ROOT / "book/results"))
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
