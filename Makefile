@@ -1,5 +1,5 @@
 # make book   the site, into _build/html          make test       lint, unit tests, every notebook
-# make notebooks   regenerate the .ipynb files    make benchmark  time the Gram engine against its peers
+# make notebooks   regenerate the .ipynb files    make benchmark  time the engine against its peers
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -38,7 +38,7 @@ notebooks: $(READY)
 	$(BIN)/python tools/notebooks.py
 
 benchmark: $(READY)
-	$(BIN)/python benchmarks/gram.py
+	$(BIN)/python benchmarks/cost.py
 
 clean:
 	rm -rf _build build dist *.egg-info

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from . import precision as precisions
 from . import validate
-from .plan import Plan, Tile, default_memory, pairs_of, slices, tiles
+from .plan import Plan, Tile, choose_block, default_memory, halves, pairs_of, slices, tiles
 from .survey import Survey, survey
 from .tangents import Tangents, tangent_features, tangent_product
 
@@ -72,22 +72,20 @@ def plan(sides: Sides, block_size: int | None = None, memory: int | None = None)
     memory = default_memory(sides.x1.device) if memory is None else validate.positive(memory, "memory")
     memory = int(0.85 * memory)  # the rest is for what the libraries' own routines take
     n, m, r, byte = len(sides.x1), len(sides.x2), sides.c1.shape[1], sides.c1.element_size()
+    usual = block_size or _usual_block(max(n, m), sides.x1.device)
     # A sample's features are at most its gradients; only where these would not all fit is it worth a look at one sample.
-    most = byte * r * sum(p.numel() for p in sides.model.parameters() if p.requires_grad)
-    held, size = n, block_size
+    each, held = byte * r * sum(p.numel() for p in sides.model.parameters() if p.requires_grad), n
     for look in (False, True, True):  # which gradients are formed depends on how often each is used, and the other way
         pairs = pairs_of(n, m, held, sides.symmetric)
-        each = most
         if look:
             each = byte * tangent_features(sides.model, sides.x1[:1], sides.c1[:1], pairs, sides.known).numel()
-        graph = sides.known.saved * (1 + r)
-        size = block_size or _largest(
-            _usual_block(max(n, m), sides.x1.device),
-            lambda b, each=each, graph=graph: b * (graph + 2 * each) + 3 * (b * r) ** 2 * byte <= memory // 2,
-        )
-        working = size * (graph + 2 * each) + 3 * (size * r) ** 2 * byte
-        held = min(n, max(1, (memory - working) // (each * size)) * size)
-        if held == n:
+
+        def working(b: int, each=each) -> int:
+            return b * (sides.known.saved * (1 + r) + 2 * each) + 3 * (b * r) ** 2 * byte
+
+        room = {b: min(n, (memory - working(b)) // (each * b) * b) for b in ([usual] if block_size else halves(usual))}
+        size, held = choose_block(n, room)
+        if (size, held) == (usual, n):
             break
     return Plan(size, -(-held // size), pairs_of(n, m, held, sides.symmetric))
 
@@ -96,12 +94,6 @@ def _usual_block(n: int, where: torch.device) -> int:
     """Choose a block that keeps the cores busy and stays in their caches; of a large matrix twice that has less to fetch."""
     size = 256 if where.type == "cpu" else 1024
     return 2 * size if n >= 32 * size else size
-
-
-def _largest(size: int, fits: Callable[[int], bool]) -> int:
-    while size > 1 and not fits(size):
-        size //= 2
-    return size
 
 
 class _Worker:
@@ -201,7 +193,7 @@ def gram_blocks(
         c2: (M, K) or (M, S, K); given exactly when x2 is.
         block_size: samples a side of a block; by default 256 (512 from N = 8192 on; four times that on a GPU), or fewer
             where ``memory`` asks for it.
-        memory: bytes for all that is held at a time; by default a quarter of a CPU's free memory, half of a GPU's. The
+        memory: bytes for all that is held at a time; by default half of what is free. The
             model's own work space for one sample is the least there is.
         precision: "exact" in the model's dtype; "tf32" or "bf16" for a float32 model on a GPU: products of numbers
             rounded to 10 or 7 binary digits, added up in float32. The features come from TF32 then. On a CPU "tf32" is

@@ -44,9 +44,14 @@ class Positions(NamedTuple):
             out[rows] = torch.einsum("ngpt,nrgqt->nrgqp", self.laid_out(rows), self.b[rows])
         return out.flatten(2)
 
-    def kept(self) -> list[tuple[Tensor, Tensor]]:
-        """Lay the factors out for products, one pair (N, T, p), (N, R, T, q) for each group."""
+    def kept(self, with_bias: bool = False) -> list[tuple[Tensor, Tensor]]:
+        """Lay the factors out for products, one pair (N, T, p), (N, R, T, q) for each group.
+
+        A bias is a weight whose input is 1, so its gradient comes with the weight's for one more number in a, (N, T, p + 1).
+        """
         a, b = self.laid_out().transpose(2, 3), self.b.transpose(3, 4)
+        if with_bias:
+            a = nn.functional.pad(a, (0, 1), value=1.0)
         return [(a[:, g].contiguous(), b[:, :, g].contiguous()) for g in range(a.shape[1])]
 
 

@@ -26,17 +26,25 @@ class Plan(NamedTuple):
 
 
 def default_memory(where: torch.device) -> int:
-    """Return the bytes a Gram matrix may use by default: half of a GPU's free memory, a quarter of what a CPU has free.
+    """Return the bytes a Gram matrix may use by default: half of what is free, on a GPU or on a CPU.
 
-    Processes that torchrun starts on one machine share the latter.
+    Processes that torchrun starts on one machine share a CPU's. A container's own limit counts where it is lower.
     """
     if where.type == "cuda":
         return torch.cuda.mem_get_info(where)[0] // 2
-    told = Path("/proc/meminfo")
-    if not told.exists():
-        return 2 * 2**30
-    free = next(int(line.split()[1]) * 1024 for line in told.read_text().splitlines() if line.startswith("MemAvailable"))
-    return max(1, free // 4 // int(os.environ.get("LOCAL_WORLD_SIZE", 1)))
+    return max(1, free_memory() // 2 // int(os.environ.get("LOCAL_WORLD_SIZE", 1)))
+
+
+def free_memory(meminfo: Path = Path("/proc/meminfo"), container: Path = Path("/sys/fs/cgroup")) -> int:
+    """Return the bytes that are free on this machine, or 8 GiB where it does not tell."""
+    free = 8 * 2**30
+    if meminfo.exists():
+        lines = (line.split() for line in meminfo.read_text().splitlines())
+        free = next((int(words[1]) * 1024 for words in lines if words[0] == "MemAvailable:"), free)
+    limit, used = container / "memory.max", container / "memory.current"
+    if limit.exists() and used.exists() and limit.read_text().strip() != "max":
+        free = min(free, max(0, int(limit.read_text()) - int(used.read_text())))
+    return free
 
 
 def slices(n: int, size: int) -> list[slice]:
@@ -54,6 +62,27 @@ def tiles(rows: int, cols: int, symmetric: bool) -> list[Tile]:
         return [(i, j) for i in range(rows) for j in range(cols)]
     half = rows // 2
     return [(i, (i + step) % rows) for i in range(rows) for step in range(half + 1) if 2 * step < rows or i < half]
+
+
+def halves(size: int) -> list[int]:
+    """List a block size, its half, and so on down to 1."""
+    return [size >> i for i in range(size.bit_length())]
+
+
+def choose_block(n: int, room: dict[int, int]) -> tuple[int, int]:
+    """Choose from block sizes, the largest first, with the rows that each leaves room for: (size, rows).
+
+    A stripe of few rows means that all columns are computed for few rows, so a smaller block may pay; down to a sixteenth,
+    below which a block is too small to be multiplied fast, unless nothing else fits. The least is one block of the smallest.
+    """
+    sizes = list(room)
+    fits = [size for size in sizes if room[size] >= 1]
+    if not fits:
+        return sizes[-1], sizes[-1]
+    worth = [size for size in fits if 16 * size >= sizes[0]] or fits[:1]
+    stripes = {size: -(-n // room[size]) for size in worth}
+    size = next(size for size in worth if stripes[size] <= 1.25 * min(stripes.values()))
+    return size, room[size]
 
 
 def share(work: Sequence, rank: int, size: int) -> Sequence:

@@ -8,6 +8,7 @@ torch.func. The decision is made for each parameter by looking at the autograd g
 """
 
 import warnings
+from collections import Counter
 from typing import NamedTuple
 
 import torch
@@ -139,15 +140,18 @@ def tangent_features(
         validate.logits(z, len(x))
         trusted = structured(calls, z, len(x)) & (known or survey(model, x)).structured
         pieces = _pieces(calls, z, c, trusted)
+        kept = {
+            key
+            for key, piece in pieces.items()
+            if isinstance(piece, Positions) and not explicit_is_cheaper(*piece.sizes, pairs, c.shape[1])
+        }
+        bias_of = {weight: bias for weight, bias in _biases(calls).items() if weight in kept and bias in pieces}
         dense, factors = [], []
-        for piece in pieces.values():
-            if isinstance(piece, Tensor):
-                dense.append(piece)
-                continue
-            if explicit_is_cheaper(*piece.sizes, pairs, c.shape[1]):
-                dense.append(piece.formed())
-            else:
-                factors += piece.kept()
+        for key, piece in pieces.items():
+            if key in kept:
+                factors += piece.kept(with_bias=key in bias_of)
+            elif key not in bias_of.values():
+                dense.append(piece.formed() if isinstance(piece, Positions) else piece)
         if any(id(p) not in pieces for p in params):
             dense.append(_by_torch_func(model, x, c, pieces))
     empty = c.new_zeros(len(x), c.shape[1], 0)
@@ -195,6 +199,13 @@ def _pieces(calls: list[Call], z: Tensor, c: Tensor, structured: set[int]) -> di
             if id(p) in structured:
                 pieces[id(p)] = join(pieces[id(p)], piece) if id(p) in pieces else piece
     return pieces
+
+
+def _biases(calls: list[Call]) -> dict[int, int]:
+    """Pair up weights and biases (ids) that are used together in one call each, and nowhere else."""
+    uses = Counter(id(p) for call in calls for p in call.module.parameters(recurse=False))
+    pairs = ((getattr(call.module, "weight", None), getattr(call.module, "bias", None)) for call in calls)
+    return {id(w): id(b) for w, b in pairs if w is not None and b is not None and uses[id(w)] == uses[id(b)] == 1}
 
 
 def _stacked(rounds: tuple[Tensor, ...]) -> Tensor:

@@ -73,6 +73,33 @@ def test_a_plan_follows_from_memory():
     assert engine.plan(many, memory=2**33).block_size == 512
 
 
+def test_a_smaller_block_where_it_saves_stripes():
+    assert plans.halves(256) == [256, 128, 64, 32, 16, 8, 4, 2, 1]
+    assert plans.halves(100)[:3] == [100, 50, 25] and plans.halves(1) == [1]
+    assert plans.choose_block(1000, {256: 1000, 128: 1000}) == (256, 1000)
+    assert plans.choose_block(1000, {256: 256, 128: 512, 64: 640, 32: 960, 16: 1000, 8: 1000}) == (16, 1000)
+    assert plans.choose_block(1000, {256: 210, 128: 250, 64: 256}) == (256, 210)  # 5 stripes against 4: not worth it
+    assert plans.choose_block(1000, {256: -5, 128: 0, 64: 64, 8: 1000}) == (64, 64)
+    assert plans.choose_block(1000, {256: -5, 128: 0, 8: 8}) == (8, 8)
+    assert plans.choose_block(1000, {256: -5, 1: -2}) == (1, 1)
+
+
+def test_free_memory_is_the_machines_or_the_containers(tmp_path, monkeypatch):
+    told, container = tmp_path / "meminfo", tmp_path / "cgroup"
+    container.mkdir()
+    assert plans.free_memory(told, container) == 8 * 2**30
+    told.write_text("MemTotal: 4000 kB\nMemAvailable:   3000 kB\n")
+    assert plans.free_memory(told, container) == 3000 * 1024
+    (container / "memory.max").write_text("max\n")
+    (container / "memory.current").write_text("1000\n")
+    assert plans.free_memory(told, container) == 3000 * 1024
+    (container / "memory.max").write_text("5000\n")
+    assert plans.free_memory(told, container) == 4000
+    monkeypatch.setattr(plans, "free_memory", lambda: 800)
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
+    assert plans.default_memory(torch.device("cpu")) == 200
+
+
 def test_little_memory_keeps_gradients_in_factors():
     """A convolution over 2 x 2 pixels: formed for many pairs, kept where each would be used for few."""
     model = nn.Sequential(nn.Conv2d(8, 16, 3, padding=1), nn.Flatten(), nn.Linear(64, 10))
