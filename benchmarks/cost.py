@@ -39,7 +39,7 @@ PROMISED = {("LeNet-5", 512): 2, ("LeNet-5", 2048): 2, ("LeNet-5", 8192): 2, ("R
 PROMISED |= {("MLP 3 x 512", n): 2 for n in (512, 2048, 8192)}
 OF_PEAK, MNIST_MEMORY, TWO_PROCESSES = 0.60, 3.0, 1.7
 # A route is not tried at a size where its last one lets expect more.
-LIMIT_SECONDS, LIMIT_BYTES = 150.0, 18 * 2**30
+LIMIT_SECONDS, LIMIT_BYTES = 60.0, 18 * 2**30
 
 
 def best(call, repeats, patience=20.0):

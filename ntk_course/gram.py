@@ -72,6 +72,8 @@ def plan(sides: Sides, block_size: int | None = None, memory: int | None = None)
     memory = default_memory(sides.x1.device) if memory is None else validate.positive(memory, "memory")
     memory = int(0.85 * memory)  # the rest is for what the libraries' own routines take
     n, m, r, byte = len(sides.x1), len(sides.x2), sides.c1.shape[1], sides.c1.element_size()
+    # a CPU takes so long to hand out more fresh memory than this that a smaller block is faster
+    most = 2**31 if sides.x1.device.type == "cpu" else memory
     usual = block_size or _usual_block(max(n, m), sides.x1.device)
     # A sample's features are at most its gradients; only where these would not all fit is it worth a look at one sample.
     each, held = byte * r * sum(p.numel() for p in sides.model.parameters() if p.requires_grad), n
@@ -83,9 +85,10 @@ def plan(sides: Sides, block_size: int | None = None, memory: int | None = None)
         def working(b: int, each=each) -> int:
             return b * (sides.known.saved * (1 + r) + 2 * each) + 3 * (b * r) ** 2 * byte
 
-        room = {b: min(n, (memory - working(b)) // (each * b) * b) for b in ([usual] if block_size else halves(usual))}
+        sizes = [usual] if block_size else [b for b in halves(usual) if working(b) <= most or b == 1]
+        room = {b: min(n, (memory - working(b)) // (each * b) * b) for b in sizes}
         size, held = choose_block(n, room)
-        if (size, held) == (usual, n):
+        if (size, held) == (sizes[0], n) and (look or size == usual):
             break
     return Plan(size, -(-held // size), pairs_of(n, m, held, sides.symmetric))
 
@@ -93,7 +96,7 @@ def plan(sides: Sides, block_size: int | None = None, memory: int | None = None)
 def _usual_block(n: int, where: torch.device) -> int:
     """Choose a block that keeps the cores busy and stays in their caches; of a large matrix twice that has less to fetch."""
     size = 256 if where.type == "cpu" else 1024
-    return 2 * size if n >= 32 * size else size
+    return 2 * size if n >= 8 * size else size
 
 
 class _Worker:
@@ -191,7 +194,7 @@ def gram_blocks(
         c1: cotangents (N, K), or (N, R, K) for R rows of the matrix a sample; or a function from K to such a tensor.
         x2: (M, ...), or None for x1 against itself.
         c2: (M, K) or (M, S, K); given exactly when x2 is.
-        block_size: samples a side of a block; by default 256 (512 from N = 8192 on; four times that on a GPU), or fewer
+        block_size: samples a side of a block; by default 256 (512 from N = 2048 on; four times that on a GPU), or fewer
             where ``memory`` asks for it.
         memory: bytes for all that is held at a time; by default half of what is free. The
             model's own work space for one sample is the least there is.

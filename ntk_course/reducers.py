@@ -71,8 +71,10 @@ class TopPartners:
         touched = ((most >= least) & (most > -torch.inf)).nonzero()[:, 0]
         if len(touched) == 0:
             return
-        block = block[touched]
-        row, col = ((block >= least[touched, None]) & (block > -torch.inf)).nonzero(as_tuple=True)
+        block, least = block[touched], least[touched]
+        if block.shape[1] > 4 * self.count and bool(least.isinf().any()):  # all entries of a new row would be hits
+            least = torch.maximum(least, block.topk(self.count).values[:, -1])
+        row, col = ((block >= least[:, None]) & (block > -torch.inf)).nonzero(as_tuple=True)
         count = torch.bincount(row, minlength=len(touched))
         # each row's hits side by side: the i-th hit of a row is its i-th after the first
         nth = torch.arange(len(row), device=row.device) - (count.cumsum(0) - count)[row]
@@ -101,6 +103,10 @@ class TopPartners:
         return Partners(state["value"][:, :k], state["index"][:, :k], state["own"])
 
     def _best(self, value: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
+        best, order = value.sort(dim=1, descending=True)
+        following = best[:, 1 : self.count + 1]
+        if not bool(((following == best[:, : following.shape[1]]) & (following > -torch.inf)).any()):  # no ties
+            return best[:, : self.count], index.gather(1, order[:, : self.count])
         by_index = index.argsort(1)
         value, index = value.gather(1, by_index), index.gather(1, by_index)
         value, order = value.sort(dim=1, descending=True, stable=True)

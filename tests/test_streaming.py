@@ -65,12 +65,18 @@ def test_a_plan_follows_from_memory():
     model, x, c = ntk.lenet5(), torch.randn(3000, 1, 28, 28), torch.ones(3000, 10)
     sides = engine.check(model, x, c)
     plenty, some, least = (engine.plan(sides, memory=m) for m in (2**33, 2**25, 1))
-    assert plenty.block_size == 256 and plenty.stripe * 256 >= 3000 and plenty.pairs == 1500
+    assert plenty.block_size == 512 and plenty.stripe * 512 >= 3000 and plenty.pairs == 1500
     assert some.block_size < 256 and some.stripe * some.block_size < 3000 and some.pairs < 1500
     assert least[:2] == (1, 1)
     assert engine.plan(sides, block_size=100, memory=2**33)[:2] == (100, 30)
-    many = engine.Sides(*sides[:2], x.repeat(3, 1, 1, 1), sides.c1.repeat(3, 1, 1), x, sides.c1, False, True)
-    assert engine.plan(many, memory=2**33).block_size == 512
+    few = engine.Sides(*sides[:2], x[:2000], sides.c1[:2000], x[:2000], sides.c1[:2000], True, True)
+    assert engine.plan(few, memory=2**33).block_size == 256
+
+
+def test_a_network_of_large_activations_gets_small_blocks():
+    model = ntk.resnet18().eval()
+    sides = engine.check(model, torch.randn(300, 3, 32, 32), torch.randn(300, 10))
+    assert engine.plan(sides, memory=2**35).block_size in (16, 32)
 
 
 def test_a_smaller_block_where_it_saves_stripes():
