@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 from ntk_course import results
 
@@ -54,6 +55,14 @@ def test_promises_that_are_missed_are_listed(cost):
     assert "59% of the peak" in cost.missed_promises(rows(2.1, 0.59, 2.9, 1.71))[0]
     assert "3.1 GiB" in cost.missed_promises(rows(2.1, 0.61, 3.1, 1.71))[0]
     assert "two processes: 1.69 x" in cost.missed_promises(rows(2.1, 0.61, 2.9, 1.69))[0]
+
+
+def test_multiply_adds_of_lenet(cost):
+    import ntk_course as ntk
+
+    formed = 6 * 25 + 6 + 16 * 150 + 16  # both convolutions and their biases
+    factors = sum(p + 1 + q + 1 for p, q in ((400, 120), (120, 84), (84, 10)))  # a bias counts as one more input
+    assert cost.multiply_adds(ntk.lenet5(), torch.randn(1, 1, 28, 28)) == formed + factors
 
 
 def test_the_next_size_is_foreseen(cost):
