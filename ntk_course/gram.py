@@ -13,6 +13,12 @@ from .plan import Plan, Tile, choose_block, default_memory, halves, pairs_of, sl
 from .survey import Survey, survey
 from .tangents import Tangents, tangent_features, tangent_product
 
+# Samples a side of a block: enough to keep the cores busy, few enough for their caches.
+_BLOCK = {"cpu": 512}
+_BLOCK_ELSEWHERE = 2048
+# Samples a side below which a block of the diagonal is not cut any further.
+_SMALLEST = 128
+
 # A cotangent for each sample, (N, K) or (N, R, K); or a function of K that makes them once K is known.
 Cotangents = Tensor | Callable[[int], Tensor]
 
@@ -74,7 +80,7 @@ def plan(sides: Sides, block_size: int | None = None, memory: int | None = None)
     n, m, r, byte = len(sides.x1), len(sides.x2), sides.c1.shape[1], sides.c1.element_size()
     # a CPU takes so long to hand out more fresh memory than this that a smaller block is faster
     most = 2**31 if sides.x1.device.type == "cpu" else memory
-    usual = block_size or _usual_block(max(n, m), sides.x1.device)
+    usual = block_size or _BLOCK.get(sides.x1.device.type, _BLOCK_ELSEWHERE)
     # A sample's features are at most its gradients; only where these would not all fit is it worth a look at one sample.
     each, held = byte * r * sum(p.numel() for p in sides.model.parameters() if p.requires_grad), n
     for look in (False, True, True):  # which gradients are formed depends on how often each is used, and the other way
@@ -91,12 +97,6 @@ def plan(sides: Sides, block_size: int | None = None, memory: int | None = None)
         if (size, held) == (sizes[0], n) and (look or size == usual):
             break
     return Plan(size, -(-held // size), pairs_of(n, m, held, sides.symmetric))
-
-
-def _usual_block(n: int, where: torch.device) -> int:
-    """Choose a block that keeps the cores busy and stays in their caches; of a large matrix twice that has less to fetch."""
-    size = 256 if where.type == "cpu" else 1024
-    return 2 * size if n >= 8 * size else size
 
 
 class _Worker:
@@ -119,6 +119,15 @@ class _Worker:
         torch.cuda.empty_cache()
         self._most = (len(x) + 1) // 2
         return self.features(x, c)
+
+    def own_product(self, f: Tangents) -> Tensor:
+        """Multiply a block with itself, cut in halves again and again: only one of two mirrored quarters is computed."""
+        if len(f.dense) < 2 * _SMALLEST:
+            return self.product(f, f)
+        one, two = f.split((len(f.dense) + 1) // 2)
+        both = self.product(one, two)
+        top = torch.cat([self.own_product(one), both], 1)
+        return torch.cat([top, torch.cat([both.transpose(0, 1).transpose(2, 3), self.own_product(two)], 1)])
 
     def product(self, f: Tangents, g: Tangents) -> Tensor:
         try:
@@ -163,7 +172,7 @@ def tile_blocks(sides: Sides, plan: Plan, work: Sequence[Tile], precision: str) 
             column = held[j] if inside else worker.features_beside(held, sides.x2[cols[j]], sides.c2[cols[j]])
             for i, row in held.items():
                 if j in missing[i]:
-                    block = worker.product(row, column)
+                    block = worker.own_product(row) if inside and i == j else worker.product(row, column)
                     yield (i, j), rows[i], cols[j], block[..., 0, 0] if sides.scalar else block
                     missing[i].remove(j)
             column = row = block = None  # room for the next
@@ -194,8 +203,7 @@ def gram_blocks(
         c1: cotangents (N, K), or (N, R, K) for R rows of the matrix a sample; or a function from K to such a tensor.
         x2: (M, ...), or None for x1 against itself.
         c2: (M, K) or (M, S, K); given exactly when x2 is.
-        block_size: samples a side of a block; by default 256 (512 from N = 2048 on; four times that on a GPU), or fewer
-            where ``memory`` asks for it.
+        block_size: samples a side of a block; by default 512 (2048 on a GPU), or fewer where ``memory`` asks for it.
         memory: bytes for all that is held at a time; by default half of what is free. The
             model's own work space for one sample is the least there is.
         precision: "exact" in the model's dtype; "tf32" or "bf16" for a float32 model on a GPU: products of numbers

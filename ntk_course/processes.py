@@ -45,7 +45,7 @@ def joined() -> Iterator[World]:
         >>> with joined():  # torchrun --nproc-per-node 2 program.py
         ...     top = reduce_gram(TopPartners(10), model, x, c)
     """
-    if "RANK" not in os.environ or "WORLD_SIZE" not in os.environ or world().size > 1:
+    if "RANK" not in os.environ or "WORLD_SIZE" not in os.environ or distributed.is_initialized():
         yield world()
         return
     backend = "gloo"

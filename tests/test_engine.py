@@ -159,6 +159,15 @@ def test_bad_weights_are_named(value):
         ntk.pntk(model, torch.randn(5, 6))
 
 
+def test_numbers_whose_sum_overflows_are_finite():
+    model = nn.Linear(6, 10)
+    x = torch.full((5, 6), 3e38)
+    assert not torch.isfinite(x.sum())
+    with pytest.raises(ValueError, match="x1: got 1 non-finite"):
+        ntk.pntk(model, x.index_put((torch.tensor(1), torch.tensor(2)), torch.tensor(-torch.inf)))
+    ntk.gram_blocks(model, x, torch.ones(5, 10))  # the input is taken
+
+
 @pytest.mark.parametrize("c", [torch.zeros(5, 9), torch.zeros(4, 10), torch.zeros(10), torch.zeros(5, 0, 10)])
 def test_bad_cotangents_are_named(c):
     with pytest.raises(ValueError, match=r"c1: got shape .*wanted \(5, 10\)"):

@@ -68,11 +68,11 @@ def test_an_all_zero_block_is_a_block(tmp_path):
 @pytest.mark.slow
 def test_killed_at_twenty_random_moments_the_bits_are_the_same(tmp_path, children, whole):
     path, moments = tmp_path / "gram.zarr", random.Random(0)
-    kills, partial = 0, False
+    kills, partial, longest = 0, False, 1.2
     while kills < 20:
         child = children.Process(target=write, args=(path, 0.012))
         child.start()
-        deadline = time.monotonic() + moments.uniform(0.0, 1.2)
+        deadline = time.monotonic() + moments.uniform(0.0, longest)
         while time.monotonic() < deadline and child.is_alive():
             time.sleep(0.005)
         if not child.is_alive():  # it finished: begin another
@@ -88,6 +88,7 @@ def test_killed_at_twenty_random_moments_the_bits_are_the_same(tmp_path, childre
             there = ~np.isnan(found)
             partial |= 0 < there.sum() < there.size
             assert np.array_equal(found[there], whole[there])  # what is there is right
+        longest += 0.0 if partial else 0.2  # on a machine where children start slowly
     assert partial
     child = children.Process(target=write, args=(path,))
     child.start()

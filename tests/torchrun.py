@@ -11,8 +11,12 @@ def torchrun(program, processes, folder, check=True, **environment):
     file = folder / "program.py"
     file.write_text(textwrap.dedent(program))
     done = subprocess.run(
-        [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}", str(file)],
-        env={**os.environ, "OMP_NUM_THREADS": "1", **environment},
+        [
+            *(sys.executable, "-m", "torch.distributed.run", "--standalone", "--local-addr=127.0.0.1"),
+            *(f"--nproc-per-node={processes}", str(file)),
+        ],
+        # on this machine only, whatever its name resolves to
+        env={**os.environ, "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo", **environment},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
