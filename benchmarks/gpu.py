@@ -44,8 +44,7 @@ def whole(name, model, x, c, precision):
     model.float()
     found = ntk.tangent_kernel(model, x[corner], c[corner], precision=precision).double()
     error = float((found - wanted).norm() / wanted.norm())
-    f = tangent_features(model, x[:1], c[:1, None], len(x) / 3)
-    work = f.dense.shape[2] + sum(a.shape[1] ** 2 * (a.shape[2] + b.shape[3] + 1) for a, b in f.factors)
+    work = tangent_features(model, x[:1], c[:1, None], len(x) / 3).multiply_adds
     ntk.reduce_gram(ntk.TopPartners(10), model, x[:4096], c[:4096], precision=precision, progress=False)
     torch.cuda.reset_peak_memory_stats()
     seconds, _ = seconds_of(lambda: ntk.reduce_gram(ntk.TopPartners(10), model, x, c, precision=precision))

@@ -42,7 +42,7 @@ def projected_features(
         >>> f = projected_features(model, x, c, dim=2048)
         >>> approximate = f @ f.T
     """
-    sides = _scalar(check(model, x, c))
+    sides = check(model, x, c, scalar_only=True)
     parameters, byte = sum(p.numel() for p in model.parameters() if p.requires_grad), sides.c1.element_size()
     memory = default_memory(sides.x1.device) if memory is None else validate.positive(memory, "memory")
     # whole gradients are formed here, and then joined
@@ -93,7 +93,7 @@ def nystrom_features(model: nn.Module, x: Tensor, c: Cotangents, landmarks: int 
         >>> f = nystrom_features(model, x, c, landmarks=1000)
         >>> approximate = f @ f.T
     """
-    sides = _scalar(check(model, x, c))
+    sides = check(model, x, c, scalar_only=True)
     n = len(sides.x1)
     if isinstance(landmarks, Tensor):
         chosen = landmarks.to(sides.x1.device)
@@ -148,9 +148,3 @@ def last_layer_kernel(
         raise ValueError("model: got no layer with a rule, such as nn.Linear, whose weights train; wanted one at its end")
     with only(model, last):
         return gram(model, x1, c1, x2, c2, **blocks)
-
-
-def _scalar(sides: Sides) -> Sides:
-    if not sides.scalar:
-        raise ValueError(f"c: got shape {tuple(sides.c1.shape)}; wanted (N, K), one cotangent a sample")
-    return sides

@@ -21,6 +21,17 @@ def of_tensor(*tensors: Tensor) -> str:
     return digest.hexdigest()[:16]
 
 
+def same(found: dict[str, str], wanted: dict[str, str], where: str) -> None:
+    """Check that what lies somewhere was made from the same, by name, or say from what else.
+
+    Raises:
+        ValueError: it was not.
+    """
+    for name, value in wanted.items():
+        if found.get(name) != value:
+            raise ValueError(f"{where} holds a Gram matrix of another {name}; wanted its own, or a new folder")
+
+
 def of_model(model: nn.Module) -> str:
     """Return a digest of a model's modules, of which parameters train, and of all parameters and buffers.
 

@@ -34,6 +34,7 @@ class Sides(NamedTuple):
     c2: Tensor
     symmetric: bool
     scalar: bool
+    precision: str
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -42,8 +43,17 @@ class Sides(NamedTuple):
         return (len(self.x1), len(self.x2), *stacked)
 
 
-def check(model: nn.Module, x1: Tensor, c1: Cotangents, x2: Tensor | None = None, c2: Cotangents | None = None) -> Sides:
-    """Check the arguments of a Gram matrix, as :func:`gram_blocks` promises."""
+def check(
+    model: nn.Module,
+    x1: Tensor,
+    c1: Cotangents,
+    x2: Tensor | None = None,
+    c2: Cotangents | None = None,
+    *,
+    precision: str = "exact",
+    scalar_only: bool = False,
+) -> Sides:
+    """Check the arguments of a Gram matrix, as :func:`gram_blocks` promises; ``scalar_only`` refuses stacked cotangents."""
     if (x2 is None) != (c2 is None):
         raise ValueError(f"{'c2' if c2 is None else 'x2'}: got None; wanted x2 and c2 together, or neither")
     validate.per_sample(model)
@@ -64,7 +74,9 @@ def check(model: nn.Module, x1: Tensor, c1: Cotangents, x2: Tensor | None = None
     scalar = c1.dim() == 2
     if scalar:
         c1, c2 = c1.unsqueeze(1), c2.unsqueeze(1)
-    return Sides(model, known, x1, c1, x2, c2, symmetric, scalar)
+    elif scalar_only:
+        raise ValueError(f"c1: got shape {tuple(c1.shape)}; wanted ({len(x1)}, {k}), one cotangent a sample")
+    return Sides(model, known, x1, c1, x2, c2, symmetric, scalar, precisions.check(precision, like.dtype))
 
 
 def plan(sides: Sides, block_size: int | None = None, memory: int | None = None) -> Plan:
@@ -102,16 +114,16 @@ def plan(sides: Sides, block_size: int | None = None, memory: int | None = None)
 class _Worker:
     """Computes the features of blocks and their products; where a GPU has no room for one, it goes on in halves."""
 
-    def __init__(self, sides: Sides, pairs: float, precision: str):
-        self._sides, self._pairs, self._precision = sides, pairs, precision
+    def __init__(self, sides: Sides, pairs: float):
+        self._sides, self._pairs = sides, pairs
         self._most = max(len(sides.x1), len(sides.x2))  # samples that went through at once
 
     def features(self, x: Tensor, c: Tensor) -> Tangents:
         if len(x) > self._most:
             return Tangents.join([self.features(*part) for part in zip(x.split(self._most), c.split(self._most), strict=True)])
         try:
-            found = tangent_features(self._sides.model, x, c, self._pairs, self._sides.known, self._precision)
-            return found.rounded() if self._precision == "bf16" else found
+            found = tangent_features(self._sides.model, x, c, self._pairs, self._sides.known, self._sides.precision)
+            return found.rounded() if self._sides.precision == "bf16" else found
         except torch.cuda.OutOfMemoryError:
             if len(x) == 1:
                 raise
@@ -131,7 +143,7 @@ class _Worker:
 
     def product(self, f: Tangents, g: Tangents) -> Tensor:
         try:
-            return tangent_product(f, g, self._precision).transpose(1, 2)
+            return tangent_product(f, g, self._sides.precision).transpose(1, 2)
         except torch.cuda.OutOfMemoryError:
             if len(f.dense) == 1:
                 raise
@@ -152,9 +164,9 @@ class _Worker:
             self._most = max(len(self._sides.x1), len(self._sides.x2))
 
 
-def tile_blocks(sides: Sides, plan: Plan, work: Sequence[Tile], precision: str) -> Iterator[tuple[Tile, slice, slice, Tensor]]:
+def tile_blocks(sides: Sides, plan: Plan, work: Sequence[Tile]) -> Iterator[tuple[Tile, slice, slice, Tensor]]:
     """Compute the blocks of some tiles, listed row by row, each once: of a symmetric matrix half of them are enough."""
-    worker = _Worker(sides, plan.pairs, precision)
+    worker = _Worker(sides, plan.pairs)
     rows, cols = slices(len(sides.x1), plan.block_size), slices(len(sides.x2), plan.block_size)
     missing = {i: {j for _, j in tiles_of_row} for i, tiles_of_row in groupby(work, key=lambda tile: tile[0])}
     while missing:
@@ -221,14 +233,12 @@ def gram_blocks(
         >>> for rows, cols, block in gram_blocks(model, x, c):
         ...     largest[rows] = torch.maximum(largest[rows], block.amax(1))
     """
-    sides = check(model, x1, c1, x2, c2)
-    precisions.check(precision, sides.c1.dtype)
-    return _all_blocks(sides, plan(sides, block_size, memory), precision)
+    sides = check(model, x1, c1, x2, c2, precision=precision)
+    return _all_blocks(sides, plan(sides, block_size, memory))
 
 
-def _all_blocks(sides: Sides, plan: Plan, precision: str) -> Iterator[tuple[slice, slice, Tensor]]:
-    work = all_tiles(sides, plan)
-    for _, rows, cols, block in tile_blocks(sides, plan, work, precision):
+def _all_blocks(sides: Sides, plan: Plan) -> Iterator[tuple[slice, slice, Tensor]]:
+    for _, rows, cols, block in tile_blocks(sides, plan, all_tiles(sides, plan)):
         yield from with_mirror(sides, rows, cols, block)
 
 

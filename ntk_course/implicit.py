@@ -48,7 +48,7 @@ def gram_times(
         >>> torch.allclose(gram_times(model, x, c, v), tangent_kernel(model, x, c) @ v)
         True
     """
-    sides = check(model, x1, c1, x2, c2)
+    sides = check(model, x1, c1, x2, c2, scalar_only=True)
     directions = _directions(sides, sides.x2, sides.c2, v, batch_size)
     weights = _weights(model)
     parts = []
@@ -83,7 +83,7 @@ def gram_quadratic(model: nn.Module, x: Tensor, c: Cotangents, v: Tensor, *, bat
         >>> gram_quadratic(model, x, c, v) >= 0
         tensor(True)
     """
-    sides = check(model, x, c)
+    sides = check(model, x, c, scalar_only=True)
     directions = _directions(sides, sides.x1, sides.c1, v, batch_size)
     out = torch.stack([sum((g**2).sum() for g in u.values()) for u in directions])
     return out if v.dim() == 2 else out[0]
@@ -91,8 +91,6 @@ def gram_quadratic(model: nn.Module, x: Tensor, c: Cotangents, v: Tensor, *, bat
 
 def _directions(sides, x: Tensor, c: Tensor, v: Tensor, batch_size: int | None) -> list[dict[str, Tensor]]:
     """Sum up the gradients, weighted by each column of v, of samples x with cotangents (M, 1, K)."""
-    if not sides.scalar:
-        raise ValueError(f"c1: got shape {tuple(sides.c1.shape)}; wanted (N, K), one cotangent a sample")
     if v.dim() not in (1, 2) or len(v) != len(x):
         raise ValueError(f"v: got shape {tuple(v.shape)}; wanted ({len(x)},) or ({len(x)}, r), a number for each sample")
     if v.dtype != c.dtype or v.device != c.device:

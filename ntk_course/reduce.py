@@ -9,7 +9,6 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from . import fingerprints, processes
-from . import precision as precisions
 from .gram import Cotangents, Sides, all_tiles, check, plan, tile_blocks, with_mirror
 from .plan import Plan, Tile, share
 from .reducers import Reducer, State
@@ -65,12 +64,14 @@ def reduce_gram(
         >>> partners.index.shape
         torch.Size([60000, 10])
     """
-    sides = check(model, x1, c1, x2, c2)
-    precisions.check(precision, sides.c1.dtype)
+    sides = check(model, x1, c1, x2, c2, precision=precision)
+    if getattr(reducer, "symmetric_only", False) and not (sides.symmetric and sides.scalar):
+        given = "x2" if not sides.symmetric else f"stacked cotangents {tuple(sides.c1.shape)}"
+        raise ValueError(f"reducer: got {reducer!r} with {given}; wanted x1 against itself, one cotangent a sample")
     what, here = f"{type(reducer).__name__} of a Gram matrix", processes.world()
-    made_from = {**describe(sides), "precision": precision, "reducer": repr(reducer)}
-    if here.size > 1:
-        processes.agreed({**made_from, "block_size": repr(block_size)}, what)
+    # fingerprints of a large data set take a moment, and alone nobody asks
+    made_from = describe(sides) | {"reducer": repr(reducer)} if here.size > 1 or checkpoint is not None else {}
+    processes.agreed(made_from | {"block_size": repr(block_size)}, what)
     kept = None if checkpoint is None else _Checkpoint(Path(checkpoint), made_from)
 
     def begin() -> tuple[Plan, State, set[Tile]]:
@@ -85,7 +86,7 @@ def reduce_gram(
     def mine() -> State:
         state: State = {}
         finished, last = [], time.monotonic()
-        blocks = tile_blocks(sides, the_plan, work, precision)
+        blocks = tile_blocks(sides, the_plan, work)
         for tile, *where in tqdm(blocks, what, total=len(work), unit="block", disable=not progress or here.rank > 0):
             for rows, cols, block in with_mirror(sides, *where):
                 reducer.fold(state, rows, cols, block)
@@ -114,6 +115,7 @@ def describe(sides: Sides) -> dict[str, str]:
         "data": fingerprints.of_tensor(*samples),
         "dtype": str(sides.c1.dtype),
         "symmetric": str(sides.symmetric),
+        "precision": sides.precision,
     }
 
 
@@ -130,9 +132,7 @@ class _Checkpoint:
         cut, state, done = None, {}, set()
         for path in sorted(self._folder.glob("*.part")):
             part = torch.load(path, weights_only=True)
-            for name, value in self._made_from.items():
-                if part["made_from"].get(name) != value:
-                    raise ValueError(f"checkpoint: {self._folder} belongs to another {name}; wanted its own, or an empty folder")
+            fingerprints.same(part["made_from"], self._made_from, f"checkpoint: {self._folder}")
             cut = part["block_size"], part["pairs"]
             state = reducer.merge(state, part["state"])
             done |= {tuple(tile) for tile in part["tiles"].tolist()}

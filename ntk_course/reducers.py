@@ -6,7 +6,7 @@ A reducer is three pure steps over a state, a dict of tensors on the CPU or the 
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import ClassVar, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -17,7 +17,10 @@ State = dict[str, Tensor]
 
 
 class Reducer(Protocol):
-    """What :func:`ntk_course.reduce_gram` asks of a reducer; anything with these three methods will do."""
+    """What :func:`ntk_course.reduce_gram` asks of a reducer; anything with these three methods will do.
+
+    One that only makes sense for samples against themselves, one cotangent each, says ``symmetric_only = True``.
+    """
 
     def fold(self, state: State, rows: slice, cols: slice, block: Tensor) -> None:
         """Take a block (n, m) into the state, in place."""
@@ -54,6 +57,7 @@ class TopPartners:
     """
 
     count: int = 1
+    symmetric_only: ClassVar[bool] = True
 
     def __post_init__(self):
         """Check k."""

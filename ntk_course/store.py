@@ -6,8 +6,7 @@ from pathlib import Path
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from . import precision as precisions
-from . import processes
+from . import fingerprints, processes
 from .gram import Cotangents, Sides, all_tiles, check, plan, tile_blocks, with_mirror
 from .plan import Plan, Tile, share
 from .reduce import describe
@@ -63,23 +62,17 @@ def write_gram(
         >>> matrix[7, :100]
     """
     zarr = _zarr()
-    sides = check(model, x1, c1, x2, c2)
-    if not sides.scalar:
-        raise ValueError(f"c1: got shape {tuple(sides.c1.shape)}; wanted (N, K), one cotangent a sample")
-    precisions.check(precision, sides.c1.dtype)
+    sides = check(model, x1, c1, x2, c2, precision=precision, scalar_only=True)
     path, what, here = Path(path), f"writing {path}", processes.world()
-    made_from = {**describe(sides), "precision": precision}
-    if here.size > 1:
-        processes.agreed({**made_from, "path": str(path.resolve())}, what)
+    made_from = describe(sides)
+    processes.agreed(made_from | {"path": str(path.resolve())}, what)
 
     def begin() -> tuple[Plan, list[Tile]]:
         if not (path / "zarr.json").exists():
             the_plan = plan(sides, block_size, memory)
             _create(zarr, path, sides, the_plan, made_from)
         attributes = _attributes(zarr, path)
-        for name, value in made_from.items():
-            if attributes["made_from"].get(name) != value:
-                raise ValueError(f"path: {path} holds a Gram matrix of another {name}; wanted its own, or a new folder")
+        fingerprints.same(attributes["made_from"], made_from, f"path: {path}")
         the_plan = plan(sides, attributes["block_size"], memory)._replace(pairs=attributes["pairs"])
         for partial in path.glob("c/**/*.partial"):  # of a killed process
             partial.unlink(missing_ok=True)
@@ -93,7 +86,7 @@ def write_gram(
 
     def mine() -> None:
         array, done = zarr.open_array(path, mode="r+"), 0
-        blocks = tile_blocks(sides, the_plan, work, precision)
+        blocks = tile_blocks(sides, the_plan, work)
         try:
             for _, *where in tqdm(blocks, what, total=len(work), unit="block", disable=not progress or here.rank > 0):
                 for rows, cols, block in with_mirror(sides, *where):

@@ -40,6 +40,11 @@ class Tangents(NamedTuple):
         """Count the numbers held."""
         return self.dense.numel() + sum(a.numel() + b.numel() for a, b in self.factors)
 
+    @property
+    def multiply_adds(self) -> int:
+        """Count what the product of two samples takes, one cotangent each."""
+        return self.dense.shape[2] + sum(a.shape[1] ** 2 * (a.shape[2] + b.shape[3] + 1) for a, b in self.factors)
+
     def rounded(self) -> "Tangents":
         """Copy every number to bfloat16."""
         return Tangents(self.dense.bfloat16(), tuple((a.bfloat16(), b.bfloat16()) for a, b in self.factors))

@@ -26,8 +26,8 @@ model, x, c = setting()
 """
 
 
-def launch(tests, folder, body, count, **how):
-    return torchrun(HEAD + body, count, folder, TESTS=str(tests), FOLDER=str(folder), **how)
+def launch(helpers, folder, body, count, **how):
+    return torchrun(HEAD + body, count, folder, TESTS=str(helpers), FOLDER=str(folder), **how)
 
 
 @pytest.fixture(autouse=True)
@@ -40,7 +40,8 @@ def one_thread():
 
 
 @pytest.fixture
-def tests(request):
+def helpers(request):
+    """The folder that the programs import their setting from."""
     return request.path.parent
 
 
@@ -57,10 +58,10 @@ def test_alone_there_is_a_world_of_one(monkeypatch):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("count", [2, 4])
-def test_processes_find_what_one_finds(tests, tmp_path, count):
+def test_processes_find_what_one_finds(helpers, tmp_path, count):
     model, x, c = setting()
     launch(
-        tests,
+        helpers,
         tmp_path,
         """
 with processes.joined() as here:
@@ -83,7 +84,7 @@ assert processes.world() == (0, 1)
 
 
 @pytest.mark.slow
-def test_one_rank_fails_all_say_so_and_the_run_resumes(tests, tmp_path):
+def test_one_rank_fails_all_say_so_and_the_run_resumes(helpers, tmp_path):
     body = """
 from ntk_course import store, reduce
 reduce._EVERY = 0.0
@@ -103,12 +104,12 @@ with processes.joined():
         print(f"RANK {rank} SAYS {error!r}", flush=True)
         raise
 """
-    done = launch(tests, tmp_path, body, 2, check=False, FAILS="1")
+    done = launch(helpers, tmp_path, body, 2, check=False, FAILS="1")
     assert done.returncode != 0
     assert 'process 1 of 2 failed: ValueError("the consumer\'s own")' in done.stdout
     assert "RANK 1 SAYS ValueError" in done.stdout
     assert "RANK 0 SAYS RuntimeError" in done.stdout and "process 1 failed with ValueError" in done.stdout
-    launch(tests, tmp_path, body, 4)  # resumed by another number of processes
+    launch(helpers, tmp_path, body, 4)  # resumed by another number of processes
     model, x, c = setting()
     wanted = ntk.reduce_gram(TopPartners(4), model, x, c, block_size=25, progress=False)
     folds = 0
@@ -121,7 +122,7 @@ with processes.joined():
 
 
 @pytest.mark.slow
-def test_a_killed_rank_stops_the_run_and_the_store_is_finished_by_the_next(tests, tmp_path):
+def test_a_killed_rank_stops_the_run_and_the_store_is_finished_by_the_next(helpers, tmp_path):
     body = """
 import signal
 from ntk_course import store
@@ -135,18 +136,18 @@ store.with_mirror = dying
 with processes.joined():
     ntk.write_gram(folder + "/g.zarr", model, x, c, block_size=25, progress=False)
 """
-    done = launch(tests, tmp_path, body, 2, check=False, DIES="1")
+    done = launch(helpers, tmp_path, body, 2, check=False, DIES="1")
     assert done.returncode != 0 and "Signal 9" in done.stdout
     assert 0 < np.isnan(ntk.open_gram(tmp_path / "g.zarr", partial=True)[:]).mean() < 1
-    launch(tests, tmp_path, body, 2)
+    launch(helpers, tmp_path, body, 2)
     model, x, c = setting()
     assert np.array_equal(ntk.open_gram(tmp_path / "g.zarr")[:], ntk.tangent_kernel(model, x, c, block_size=25).numpy())
 
 
 @pytest.mark.slow
-def test_ranks_that_disagree_are_told(tests, tmp_path):
+def test_ranks_that_disagree_are_told(helpers, tmp_path):
     done = launch(
-        tests,
+        helpers,
         tmp_path,
         """
 said = []
@@ -178,7 +179,7 @@ json.dump(said, open(f"{folder}/said{rank}.json", "w"))
 
 
 @pytest.mark.slow
-def test_seeds_are_dealt_out(tests, tmp_path):
+def test_seeds_are_dealt_out(helpers, tmp_path):
     command = """
 import sys
 from ntk_course import cli
@@ -190,7 +191,7 @@ from ntk_course.experiments import theorem_1
 preset = theorem_1.Config.preset("smoke")
 theorem_1.Config.preset = staticmethod(lambda name: dataclasses.replace(preset, seeds=(0, 1, 2)))
 """
-    launch(tests, tmp_path, seeds + command, 2)
+    launch(helpers, tmp_path, seeds + command, 2)
     found = json.loads((tmp_path / "theorem_1/smoke.json").read_text())
     assert found["provenance"]["processes"] == 2
     config = dataclasses.replace(theorem_1.Config.preset("smoke"), seeds=(0, 1, 2))

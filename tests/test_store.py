@@ -217,7 +217,7 @@ def test_a_matrix_larger_than_its_disk_is_not_begun(tmp_path, monkeypatch):
 
 def test_stacked_cotangents_and_missing_zarr_are_named(tmp_path, monkeypatch):
     model, x, c = setting()
-    with pytest.raises(ValueError, match=r"c1: got shape \(300, 2, 10\); wanted \(N, K\)"):
+    with pytest.raises(ValueError, match=r"c1: got shape \(300, 2, 10\); wanted \(300, 10\), one cotangent a sample"):
         ntk.write_gram(tmp_path / "g.zarr", model, x, torch.stack([c, c], 1))
     monkeypatch.setitem(__import__("sys").modules, "zarr", None)
     with pytest.raises(ImportError, match=r'pip install "ntk_course\[store\]"'):

@@ -11,7 +11,7 @@ from torch import nn
 import ntk_course as ntk
 from ntk_course import gram as engine
 from ntk_course import plan as plans
-from ntk_course import precision
+from ntk_course import tangents
 from ntk_course.experiments._common import peak_memory
 from ntk_course.interactions import partners_of
 from ntk_course.reducers import TopPartners
@@ -166,7 +166,7 @@ def test_a_block_with_itself_is_symmetric_to_the_bit(digits, stacked):
     c = torch.stack([c, torch.rand_like(c)], 1) if stacked else c
     sides = engine.check(model, x, c)
     features = engine.tangent_features(model, x, sides.c1, 100.0, sides.known)
-    found = engine._Worker(sides, 100.0, "exact").own_product(features)
+    found = engine._Worker(sides, 100.0).own_product(features)
     assert relative(found, engine.tangent_product(features, features).transpose(1, 2)) < 1e-6
     half = 210
     assert torch.equal(found[:half, half:], found[half:, :half].transpose(0, 1).transpose(2, 3))
@@ -224,18 +224,22 @@ def test_bf16_products_are_those_of_rounded_features(digits):
 def test_exactness_is_asked_for_and_undone(digits, monkeypatch):
     """PyTorch lets convolutions on a GPU round to TF32 unless told otherwise."""
     before = torch.backends.cudnn.conv.fp32_precision
-    seen, original = [], engine.tangent_product
+    seen = []
+    # inside both: where features are made, where they are multiplied, and where neither is
+    for name in ("_pieces", "_product", "tangent_features"):
+        original = getattr(tangents if name != "tangent_features" else engine, name)
 
-    def look(*args):
-        with precision.multiplying(args[2]):
-            seen.append((torch.backends.cuda.matmul.fp32_precision, torch.backends.cudnn.conv.fp32_precision))
-        return original(*args)
+        def look(*args, name=name, original=original):
+            seen.append((name, torch.backends.cuda.matmul.fp32_precision, torch.backends.cudnn.conv.fp32_precision))
+            return original(*args)
 
-    monkeypatch.setattr(engine, "tangent_product", look)
+        monkeypatch.setattr(tangents if name != "tangent_features" else engine, name, look)
     model, x, c = digits
-    ntk.tangent_kernel(model, x, c)
-    ntk.tangent_kernel(model, x, c, precision="tf32")
-    assert set(seen) == {("ieee", "ieee"), ("tf32", "tf32")}
+    outside = ("tangent_features", torch.backends.cuda.matmul.fp32_precision, before)
+    for asked, value in (("exact", "ieee"), ("tf32", "tf32"), ("bf16", "tf32")):
+        seen.clear()
+        ntk.tangent_kernel(model, x, c, precision=asked)
+        assert set(seen) == {outside, ("_pieces", value, value), ("_product", value, value)}
     assert torch.backends.cudnn.conv.fp32_precision == before
     torch.backends.cudnn.allow_tf32  # the older interface still answers
 
@@ -267,6 +271,20 @@ def test_ties_go_to_the_lowest_index_in_any_order_of_blocks():
         found = top.finish(top.merge(*states))
         assert torch.equal(found.index, wanted.indices[:, :6])
         assert torch.equal(found.value, wanted.values[:, :6])
+
+
+def test_partners_of_two_sides_are_refused(digits):
+    """The first rows of one side are not the first of the other: there is no sample with itself."""
+    model, x, c = digits
+    with pytest.raises(ValueError, match="reducer: got TopPartners.* with x2; wanted x1 against itself"):
+        ntk.reduce_gram(TopPartners(2), model, x, c, x, c, progress=False)
+    with pytest.raises(ValueError, match=r"with stacked cotangents \(210, 2, 10\); wanted .* one cotangent a sample"):
+        ntk.reduce_gram(TopPartners(2), model, x, torch.stack([c, c], 1), progress=False)
+
+
+def test_alone_without_checkpoint_nothing_is_fingerprinted(digits, monkeypatch):
+    monkeypatch.setattr("ntk_course.fingerprints.of_tensor", lambda *a: 1 / 0)
+    ntk.reduce_gram(TopPartners(2), *digits, progress=False)
 
 
 def test_more_partners_than_there_are():
