@@ -11,13 +11,13 @@ from . import precision as precisions
 from . import validate
 from .plan import Plan, Tile, choose_block, default_memory, halves, pairs_of, slices, tiles
 from .survey import Survey, survey
-from .tangents import Tangents, tangent_features, tangent_product
+from .tangents import Tangents, numbers_of, tangent_features, tangent_product
 
 # Samples a side of a block: enough to keep the cores busy, few enough for their caches.
 _BLOCK = {"cpu": 512}
 _BLOCK_ELSEWHERE = 2048
-# Samples a side below which a block of the diagonal is not cut any further.
-_SMALLEST = 128
+# A block of the diagonal is computed in so many strips, of at least so many rows: 5/8 of the work, in products still large.
+_STRIPS, _SMALLEST = 4, 128
 
 # A cotangent for each sample, (N, K) or (N, R, K); or a function of K that makes them once K is known.
 Cotangents = Tensor | Callable[[int], Tensor]
@@ -93,12 +93,9 @@ def plan(sides: Sides, block_size: int | None = None, memory: int | None = None)
     # a CPU takes so long to hand out more fresh memory than this that a smaller block is faster
     most = 2**31 if sides.x1.device.type == "cpu" else memory
     usual = block_size or _BLOCK.get(sides.x1.device.type, _BLOCK_ELSEWHERE)
-    # A sample's features are at most its gradients; only where these would not all fit is it worth a look at one sample.
-    each, held = byte * r * sum(p.numel() for p in sides.model.parameters() if p.requires_grad), n
-    for look in (False, True, True):  # which gradients are formed depends on how often each is used, and the other way
-        pairs = pairs_of(n, m, held, sides.symmetric)
-        if look:
-            each = byte * tangent_features(sides.model, sides.x1[:1], sides.c1[:1], pairs, sides.known).numel()
+    held = n
+    for _ in range(2):  # which gradients are formed depends on how often each is used, and the other way
+        each = byte * numbers_of(sides.known, sides.model, pairs_of(n, m, held, sides.symmetric), r)
 
         def working(b: int, each=each) -> int:
             return b * (sides.known.saved * (1 + r) + 2 * each) + 3 * (b * r) ** 2 * byte
@@ -106,8 +103,6 @@ def plan(sides: Sides, block_size: int | None = None, memory: int | None = None)
         sizes = [usual] if block_size else [b for b in halves(usual) if working(b) <= most or b == 1]
         room = {b: min(n, (memory - working(b)) // (each * b) * b) for b in sizes}
         size, held = choose_block(n, room)
-        if (size, held) == (sizes[0], n) and (look or size == usual):
-            break
     return Plan(size, -(-held // size), pairs_of(n, m, held, sides.symmetric))
 
 
@@ -133,13 +128,16 @@ class _Worker:
         return self.features(x, c)
 
     def own_product(self, f: Tangents) -> Tensor:
-        """Multiply a block with itself, cut in halves again and again: only one of two mirrored quarters is computed."""
-        if len(f.dense) < 2 * _SMALLEST:
-            return self.product(f, f)
-        one, two = f.split((len(f.dense) + 1) // 2)
-        both = self.product(one, two)
-        top = torch.cat([self.own_product(one), both], 1)
-        return torch.cat([top, torch.cat([both.transpose(0, 1).transpose(2, 3), self.own_product(two)], 1)])
+        """Multiply a block with itself: rows with the columns from there on, a strip at a time; the rest is mirrored."""
+        n = len(f.dense)
+        step, out = max(_SMALLEST, -(-n // _STRIPS)), None
+        for i in range(0, n, step):
+            strip = self.product(f.samples(slice(i, i + step)), f.samples(slice(i, n)))
+            if out is None:
+                out = strip.new_empty(n, n, *strip.shape[2:])
+            out[i : i + step, i:] = strip
+            out[i + step :, i : i + step] = strip[:, step:].transpose(0, 1).transpose(2, 3)
+        return out
 
     def product(self, f: Tangents, g: Tangents) -> Tensor:
         try:

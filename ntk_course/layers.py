@@ -66,7 +66,7 @@ def _linear(module: nn.Linear, x: Tensor, b: Tensor):
     n, r, q = b.shape[0], b.shape[1], b.shape[-1]
     b = b.reshape(n, r, 1, -1, q).transpose(3, 4)
     yield module.weight, Positions(x.reshape(n, 1, -1, x.shape[-1]).transpose(2, 3), b)
-    yield module.bias, b.sum(dim=(2, 4))
+    yield module.bias, b.sum(dim=(2, 4)) if b.shape[4] > 1 else b.flatten(2)
 
 
 def _conv2d(module: nn.Conv2d, x: Tensor, b: Tensor):

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from .functional import assign, shifted
 from .quadrature import Quadrature
 from .survey import Survey, survey
-from .tangents import Tangents, tangent_features
+from .tangents import Tangents, numbers_of, tangent_features
 from .training_path import TrainingPath
 
 # Bytes of the features at the nodes that are averaged in one pass.
@@ -30,8 +30,8 @@ class Features:
     @cached_property
     def room(self) -> int:
         """Count the nodes of samples that one pass may have, so that their features fit in memory and in few passes."""
-        one = self.of(self._x[:1])(torch.cat([p.detach().flatten() for p in self._inner.parameters() if p.requires_grad]))
-        return max(1, _NODES // ((one.numel() + self._x[0].numel()) * self._x.element_size()))
+        one = numbers_of(self._known, self._model, self._pairs, self._known.num_outputs)
+        return max(1, _NODES // ((one + self._x[0].numel()) * self._x.element_size()))
 
     @property
     def structured(self) -> bool:

@@ -1,6 +1,7 @@
 """What a model's own graph tells: how often each parameter is used, which layer rules hold, and what a sample costs."""
 
 from collections import Counter
+from collections.abc import Set
 from functools import partial
 from typing import NamedTuple
 
@@ -9,23 +10,34 @@ from torch import Tensor, nn
 from torch.autograd.graph import GradientEdge, get_gradient_edge, saved_tensors_hooks
 
 from . import validate
-from .layers import RULES
+from .layers import RULES, Positions, join
 
 
 class Call(NamedTuple):
-    """One call of a layer whose rule we know: its input, that input's version then, and the edge of its output."""
+    """One call of a layer whose rule we know: its input, that input's version then, its output's shape and edge."""
 
     module: nn.Module
     x: Tensor
     version: int
+    shape: torch.Size
     edge: GradientEdge
 
 
 class Survey(NamedTuple):
-    """What one sample tells of a model: K, the ids of the parameters whose layer rules can be trusted, bytes of graph."""
+    """What one sample tells of a model.
+
+    Attributes:
+        num_outputs: K.
+        structured: ids of the parameters whose layer rules can be trusted.
+        sizes: of the weights among them that can stay in factors, by id: T, p and q, and the groups G.
+        bias_of: ids of the weights that are used together with a bias, and of that bias.
+        saved: bytes of graph.
+    """
 
     num_outputs: int
     structured: frozenset[int]
+    sizes: dict[int, tuple[int, int, int, int]]
+    bias_of: dict[int, int]
     saved: int
 
     def covers(self, model: nn.Module) -> bool:
@@ -56,7 +68,12 @@ def survey(model: nn.Module, x: Tensor, name: str = "x") -> Survey:
             num_outputs = validate.logits(z, n).shape[1]
             trusted.append(structured(calls, z, n))
             saved.append(sum(kept.values()))
-    return Survey(num_outputs, frozenset(set.intersection(*trusted)), max(0, saved[1] - saved[0]))
+        both = frozenset(set.intersection(*trusted))
+        calls = of_parameters(calls, both)
+        nothing = [call.x.new_zeros(()).expand(n, 1, *call.shape[1:]) for call in calls]
+        pieces = {key: p for key, p in pieces_of(calls, nothing, both).items() if isinstance(p, Positions)}
+    sizes = {key: (*p.sizes, p.b.shape[2]) for key, p in pieces.items()}
+    return Survey(num_outputs, both, sizes, biases_of(calls, both), max(0, saved[1] - saved[0]))
 
 
 def _note_storage(kept: dict[int, int], t: Tensor) -> Tensor:
@@ -72,7 +89,7 @@ def record(model: nn.Module, x: Tensor) -> tuple[list[Call], Tensor]:
     def note(module: nn.Module, args: tuple, out: Tensor) -> None:
         # The edge is taken now: an in-place activation may overwrite `out` a moment later.
         if len(args) == 1 and out.requires_grad:
-            calls.append(Call(module, args[0], args[0]._version, get_gradient_edge(out)))
+            calls.append(Call(module, args[0], args[0]._version, out.shape, get_gradient_edge(out)))
 
     # First among the hooks, so that a hook of the user's cannot replace `out` before we see it.
     handles = [m.register_forward_hook(note, prepend=True) for m in model.modules() if type(m) in RULES]
@@ -98,6 +115,28 @@ def structured(calls: list[Call], z: Tensor, n: int) -> set[int]:
             opaque.update(mine)
     uses = uses_of(z)  # a frozen parameter has none
     return {p for p, count in noted.items() if count == uses[p]} - opaque
+
+
+def of_parameters(calls: list[Call], trusted: Set[int]) -> list[Call]:
+    """Select the calls of layers that own one of some parameters."""
+    return [call for call in calls if any(id(p) in trusted for p in call.module.parameters(recurse=False))]
+
+
+def pieces_of(calls: list[Call], arriving: list[Tensor], trusted: Set[int]) -> dict[int, Tensor | Positions]:
+    """Collect each trusted parameter's share of the features from all its uses, given what arrived at every call."""
+    pieces: dict[int, Tensor | Positions] = {}
+    for call, b in zip(calls, arriving, strict=True):
+        for p, piece in RULES[type(call.module)](call.module, call.x.detach(), b):
+            if id(p) in trusted:
+                pieces[id(p)] = join(pieces[id(p)], piece) if id(p) in pieces else piece
+    return pieces
+
+
+def biases_of(calls: list[Call], trusted: Set[int]) -> dict[int, int]:
+    """Pair up trusted weights and biases (ids) that are used together in one call each, and nowhere else."""
+    uses = Counter(id(p) for call in calls for p in call.module.parameters(recurse=False))
+    pairs = ((id(getattr(call.module, "weight", None)), id(getattr(call.module, "bias", None))) for call in calls)
+    return {w: b for w, b in pairs if {w, b} <= trusted and uses[w] == uses[b] == 1}
 
 
 def uses_of(z: Tensor) -> Counter:

@@ -8,7 +8,6 @@ torch.func. The decision is made for each parameter by looking at the autograd g
 """
 
 import warnings
-from collections import Counter
 from typing import NamedTuple
 
 import torch
@@ -17,9 +16,9 @@ from torch.func import vjp, vmap
 
 from . import validate
 from .functional import call_with
-from .layers import RULES, Positions, join
+from .layers import Positions
 from .precision import multiplying, times
-from .survey import Call, Survey, record, structured, survey
+from .survey import Call, Survey, biases_of, of_parameters, pieces_of, record, structured, survey
 
 # Numbers that a product of factors may hold at a time, beyond its result: on a CPU as many as stay in the cache.
 _WORKSPACE = {"cpu": 2**20}
@@ -150,7 +149,7 @@ def tangent_features(
             for key, piece in pieces.items()
             if isinstance(piece, Positions) and not explicit_is_cheaper(*piece.sizes, pairs, c.shape[1])
         }
-        bias_of = {weight: bias for weight, bias in _biases(calls).items() if weight in kept and bias in pieces}
+        bias_of = {weight: bias for weight, bias in biases_of(calls, pieces.keys()).items() if weight in kept}
         dense, factors = [], []
         for key, piece in pieces.items():
             if key in kept:
@@ -161,6 +160,17 @@ def tangent_features(
             dense.append(_by_torch_func(model, x, c, pieces))
     empty = c.new_zeros(len(x), c.shape[1], 0)
     return Tangents(torch.cat([empty, *dense], dim=2).detach(), tuple(factors))
+
+
+def numbers_of(known: Survey, model: nn.Module, pairs: float, cotangents: int) -> int:
+    """Count the numbers that :func:`tangent_features` of one sample hold."""
+    numbers = {id(p): cotangents * p.numel() for p in model.parameters() if p.requires_grad}
+    for weight, (t, p, q, groups) in known.sizes.items():
+        if not explicit_is_cheaper(t, p, q, pairs, cotangents):
+            numbers[weight] = groups * t * (p + cotangents * q)
+            if weight in known.bias_of:
+                numbers[known.bias_of[weight]] = groups * t
+    return sum(numbers.values())
 
 
 def tangent_product(f: Tangents, g: Tangents, precision: str = "exact") -> Tensor:
@@ -194,23 +204,11 @@ def _product(f: Tangents, g: Tangents) -> Tensor:
 
 def _pieces(calls: list[Call], z: Tensor, c: Tensor, structured: set[int]) -> dict[int, Tensor | Positions]:
     """Send the cotangents back to every noted call and collect each parameter's share of the features."""
-    calls = [call for call in calls if any(id(p) in structured for p in call.module.parameters(recurse=False))]
+    calls = of_parameters(calls, structured)
     edges = [call.edge for call in calls]
     last = c.shape[1] - 1
     rounds = [torch.autograd.grad(z, edges, v, retain_graph=r < last) for r, v in enumerate(c.unbind(1))] if calls else []
-    pieces: dict[int, Tensor | Positions] = {}
-    for call, arriving in zip(calls, zip(*rounds, strict=True), strict=True):
-        for p, piece in RULES[type(call.module)](call.module, call.x.detach(), _stacked(arriving)):
-            if id(p) in structured:
-                pieces[id(p)] = join(pieces[id(p)], piece) if id(p) in pieces else piece
-    return pieces
-
-
-def _biases(calls: list[Call]) -> dict[int, int]:
-    """Pair up weights and biases (ids) that are used together in one call each, and nowhere else."""
-    uses = Counter(id(p) for call in calls for p in call.module.parameters(recurse=False))
-    pairs = ((getattr(call.module, "weight", None), getattr(call.module, "bias", None)) for call in calls)
-    return {id(w): id(b) for w, b in pairs if w is not None and b is not None and uses[id(w)] == uses[id(b)] == 1}
+    return pieces_of(calls, [_stacked(arriving) for arriving in zip(*rounds, strict=True)], structured)
 
 
 def _stacked(rounds: tuple[Tensor, ...]) -> Tensor:

@@ -9,7 +9,8 @@ from torch import nn
 from torch.nn import functional as F
 
 import ntk_course as ntk
-from ntk_course.tangents import tangent_features, tangent_product
+from ntk_course.survey import survey
+from ntk_course.tangents import numbers_of, tangent_features, tangent_product
 
 BOUND = {torch.float64: 1e-10, torch.float32: 1e-5}
 
@@ -315,6 +316,18 @@ def test_both_plans_agree(name, pairs, monkeypatch):
     assert relative(tangent_product(features, features), torch.einsum("nrd,msd->nrms", phi, phi)) < 1e-10
     formed = features.dense.shape[2] == phi.shape[2]
     assert formed == (pairs > 1) and bool(features.factors) == (pairs < 1)
+
+
+@pytest.mark.filterwarnings("ignore:tangents of")
+@pytest.mark.parametrize("name", CASES)
+def test_numbers_are_known_before_any_feature_is(name):
+    build, shape, _ = CASES[name]
+    model, x = build(), torch.randn(4, *shape)
+    known = survey(model, x)
+    for pairs in (0.5, 20.0, 1e12):
+        for cotangents in (1, 3):
+            features = tangent_features(model, x, torch.randn(4, cotangents, known.num_outputs), pairs, known)
+            assert 4 * numbers_of(known, model, pairs, cotangents) == features.numel()
 
 
 def test_overwritten_layer_input_is_not_trusted():
