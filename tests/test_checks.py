@@ -48,7 +48,7 @@ def test_every_check_has_an_exercise_and_the_other_way_round():
         "random",
     }
     for stem in {p.id[:2] for p in EXERCISES}:
-        assert 3 <= sum(p.id.startswith(stem) for p in EXERCISES) <= 5
+        assert 4 <= sum(p.id.startswith(stem) for p in EXERCISES) <= 6
 
 
 @pytest.mark.parametrize(("check", "answer", "set_up", "code"), EXERCISES)
@@ -150,6 +150,10 @@ def aligned_of(g, y, power=1):
 
 
 # written as a student would write them, not taken from checks.py
+def right_share(predicted, y):
+    return (predicted == y).double().mean()
+
+
 WRONG = [
     ("jacobian_of_softmax", lambda q: torch.outer(q, q) - torch.diag(q), "sign is turned"),
     ("jacobian_of_softmax", lambda q: torch.diag(q - q**2), "Only the diagonal"),
@@ -346,6 +350,38 @@ WRONG = [
         "cost_exponent",
         lambda n, s: 1 / stats.linregress(np.log(n), np.log(s)).slope * stats.pearsonr(np.log(n), np.log(s))[0] ** 2,
         "turned round",
+    ),
+    ("first_covariance", lambda a, b, w, s: w**2 * float(a @ b) + s**2, "divided by d"),
+    ("first_covariance", lambda a, b, w, s: w * float(a @ b) / len(a) + s, "enter squared"),
+    ("first_covariance", lambda a, b, w, s: w**2 * float((a * b).mean()), "same at both inputs"),
+    ("width_for", lambda w, d, t: (t - np.polyfit(w, d, 1)[1]) / np.polyfit(w, d, 1)[0], "fit the logarithms"),
+    (
+        "width_for",
+        lambda w, d, t: float(((d.log() + w.log() / 2).mean() - np.log(t)).mul(2).exp()),
+        "slope -1/2 for granted",
+    ),
+    ("width_for", lambda w, d, t: float(w[-1]) * float(d[-1] / t) ** 2, "fit a line to all"),
+    ("cotangents_that_oppose", lambda y, k: torch.eye(k)[y] - 1 / k, "length one"),
+    ("cotangents_that_oppose", lambda y, k: torch.eye(k)[y], "right angles"),
+    ("cotangents_that_oppose", lambda y, k: (2 * torch.eye(k)[y] - 1) / k**0.5, "lpNTK's signs"),
+    ("change_by_midpoints", lambda g, w: sum(g(w[s]) @ (w[s + 1] - w[s]) for s in range(len(w) - 1)), "at the start"),
+    ("change_by_midpoints", lambda g, w: g((w[0] + w[-1]) / 2) @ (w[-1] - w[0]), "every step"),
+    (
+        "change_by_midpoints",
+        lambda g, w: sum((g(w[s]) + g(w[s + 1])) @ (w[s + 1] - w[s]) / 2 for s in range(len(w) - 1)),
+        "trapezoidal",
+    ),
+    ("smallest_move", lambda phi, r: r @ phi, "one gradient step"),
+    ("smallest_move", lambda phi, r: torch.inverse(phi @ phi.T) @ r, "kernel machine"),
+    ("label_agreement", lambda y: torch.outer(2.0 * y - 1, 2.0 * y - 1), "no evidence"),
+    ("label_agreement", lambda y: torch.outer(1.0 * y, 1.0 * y).fill_diagonal_(0), "make them -1 and 1"),
+    ("agreement_beyond_chance", lambda f, s, y, k: (f == s).double().mean(), "plain agreement"),
+    (
+        "agreement_beyond_chance",
+        lambda f, s, y, k: (
+            ((f == s).double().mean() - right_share(f, y) * right_share(s, y)) / (1 - right_share(f, y) * right_share(s, y))
+        ),
+        "Two wrong answers",
     ),
 ]
 

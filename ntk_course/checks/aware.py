@@ -183,3 +183,62 @@ def supported_labels(answer: Callable) -> Outcome:
             "The first axis runs over the labels; this is the best training point.": lambda k: k.mean(0).argmax(1),
         },
     )
+
+
+def label_agreement(answer: Callable) -> Outcome:
+    """Check ``answer(y) -> (N, N)``: label products of 0/1 labels (N,), without what a sample says about itself."""
+
+    def products(y, own=0.0):
+        s = 2.0 * y.double() - 1
+        found = torch.outer(s, s)
+        found.fill_diagonal_(own)
+        return found
+
+    return compare(
+        answer,
+        [(torch.tensor(y),) for y in ([0, 1, 1], [1, 0, 0, 1, 1])],
+        products,
+        {
+            "Labels are 0 and 1 here: make them -1 and 1 before multiplying.": (
+                lambda y: torch.outer(y.double(), y.double()).fill_diagonal_(0)
+            ),
+            "A sample agrees with itself whatever its label: the diagonal is no evidence, and stays zero.": (
+                lambda y: products(y, own=1.0)
+            ),
+            "Two samples of class 0 agree as well: their product is +1.": (
+                lambda y: (2 * torch.outer(y.double(), y.double()) - 1).fill_diagonal_(0)
+            ),
+        },
+    )
+
+
+def agreement_beyond_chance(answer: Callable) -> Outcome:
+    """Check ``answer(first, second, labels, classes) -> float``: agreement of two classifiers beyond what accuracy explains."""
+    generator = torch.Generator().manual_seed(0)
+    cases = []
+    for n, k in ((12, 3), (40, 10)):
+        y, other = (torch.randint(0, k, (n,), generator=generator) for _ in range(2))
+        cases.append((torch.where(random(n, seed=n) > -0.5, y, other), torch.where(random(n, seed=n + 1) > -0.3, y, other), y, k))
+
+    def beyond(first, second, y, k, wrong_too=True, subtract=True, divide=True):
+        a, b = float((first == y).double().mean()), float((second == y).double().mean())
+        chance = a * b + ((1 - a) * (1 - b) / (k - 1) if wrong_too else 0.0)
+        same = float((first == second).double().mean())
+        return (same - chance * subtract) / ((1 - chance) if divide else 1.0)
+
+    return compare(
+        answer,
+        cases,
+        beyond,
+        {
+            "Two wrong answers can be the same by chance too, with probability 1/(K - 1).": (
+                lambda f, s, y, k: beyond(f, s, y, k, wrong_too=False)
+            ),
+            "This is the plain agreement: two good classifiers have it without knowing of each other.": (
+                lambda f, s, y, k: beyond(f, s, y, k, subtract=False, divide=False)
+            ),
+            "Divide by what there is to gain, one minus the agreement by chance.": (
+                lambda f, s, y, k: beyond(f, s, y, k, divide=False)
+            ),
+        },
+    )

@@ -147,3 +147,25 @@ def relation_of_a_pair(answer: Callable) -> Outcome:
             ),
         },
     )
+
+
+def cotangents_that_oppose(answer: Callable) -> Outcome:
+    """Check ``answer(y, classes) -> (N, K)``: unit cotangents whose products are -1/(K - 1) for any two labels."""
+
+    def centred(y, k, scale=True, share=True):
+        e = torch.eye(k, dtype=torch.float64)[y] - (1 / k if share else 0.0)
+        return e / e.norm(dim=1, keepdim=True) if scale else e
+
+    return compare(
+        answer,
+        [(torch.tensor([0, 2, 1, 2]), 3), (torch.tensor([4, 0, 9]), 10)],
+        centred,
+        {
+            "The direction is right; wanted vectors of length one.": lambda y, k: centred(y, k, scale=False),
+            "One-hot vectors of two labels are at right angles: their product is 0.": lambda y, k: centred(y, k, share=False),
+            "These are lpNTK's signs: two labels share K - 2 of them, and the product is (K - 4)/K.": (
+                lambda y, k: signs(y, k) / k**0.5
+            ),
+            "The sign is turned: a sample wants its own output to rise.": lambda y, k: -centred(y, k),
+        },
+    )

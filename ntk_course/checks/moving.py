@@ -99,3 +99,27 @@ def share_of_flips(answer: Callable) -> Outcome:
             ),
         },
     )
+
+
+def smallest_move(answer: Callable) -> Outcome:
+    """Check ``answer(features, change) -> (d,)``: the shortest move whose first-order change is ``change`` (N,)."""
+
+    def move(phi, r):
+        return phi.T @ torch.linalg.solve(phi @ phi.T, r)
+
+    return compare(
+        answer,
+        [(random(n, d, seed=d), random(n, seed=n)) for n, d in ((3, 9), (5, 20))],
+        move,
+        {
+            "That is one gradient step: it points the right way for no sample. Solve with the Gram matrix first.": (
+                lambda phi, r: phi.T @ r
+            ),
+            "These are the coefficients (N,) of the kernel machine; the move is their combination of features.": (
+                lambda phi, r: torch.linalg.solve(phi @ phi.T, r)
+            ),
+            "A ridge gives a shorter move that does not reach the change: without it, please.": (
+                lambda phi, r: phi.T @ torch.linalg.solve(phi @ phi.T + torch.eye(len(r), dtype=phi.dtype), r)
+            ),
+        },
+    )

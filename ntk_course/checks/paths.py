@@ -244,3 +244,35 @@ def carried_jacobians(answer: Callable) -> Outcome:
             ),
         },
     )
+
+
+def change_by_midpoints(answer: Callable) -> Outcome:
+    """Check ``answer(gradient, states) -> float``: a path's total change, each gradient taken in the middle of its step."""
+    centre = random(4, seed=3)
+
+    def gradient(w):
+        w = torch.as_tensor(w, dtype=torch.float64)
+        return torch.cos(w - centre) * (w @ w)
+
+    cases = [(gradient, random(s + 1, 4, seed=s).cumsum(0)) for s in (2, 5)]
+
+    def summed(g, w, where):
+        return sum(float(where(g, a, b) @ (b - a)) for a, b in zip(w[:-1], w[1:], strict=True))
+
+    return compare(
+        answer,
+        cases,
+        lambda g, w: summed(g, w, lambda g, a, b: g((a + b) / 2)),
+        {
+            "The gradient at the start of each step: that is the discrete path kernel's choice.": (
+                lambda g, w: summed(g, w, lambda g, a, b: g(a))
+            ),
+            "The gradient at the end of each step; wanted the middle.": lambda g, w: summed(g, w, lambda g, a, b: g(b)),
+            "The mean of the two ends is the trapezoidal rule; wanted one gradient, in the middle.": (
+                lambda g, w: summed(g, w, lambda g, a, b: (g(a) + g(b)) / 2)
+            ),
+            "One step from the first state to the last; wanted every step of the path.": lambda g, w: summed(
+                g, w[[0, -1]], lambda g, a, b: g((a + b) / 2)
+            ),
+        },
+    )

@@ -117,3 +117,52 @@ def share_along_first(answer: Callable) -> Outcome:
             "Divide by the squared norm of the targets.": lambda h, y, c: share(h, y, c) * float(y.square().sum()),
         },
     )
+
+
+def first_covariance(answer: Callable) -> Outcome:
+    """Check ``answer(x1, x2, w_std, b_std) -> float``: the covariance of a first-layer preactivation at two inputs (d,)."""
+    return compare(
+        answer,
+        [(random(d, seed=d), random(d, seed=d + 20), 1.5, 0.3) for d in (3, 8)],
+        lambda a, b, w, s: w**2 * (a @ b) / len(a) + s**2,
+        {
+            "The weights carry the factor 1/sqrt(d), so the inner product is divided by d.": (
+                lambda a, b, w, s: w**2 * (a @ b) + s**2
+            ),
+            "This is a covariance: sigma_w and sigma_b enter squared.": lambda a, b, w, s: w * (a @ b) / len(a) + s,
+            "The bias is the same at both inputs, so it is correlated with itself: add sigma_b squared.": (
+                lambda a, b, w, s: w**2 * (a @ b) / len(a)
+            ),
+            "Divide by d once: the factor 1/sqrt(d) comes once from each input.": (
+                lambda a, b, w, s: w**2 * (a @ b) / len(a) ** 0.5 + s**2
+            ),
+        },
+    )
+
+
+def width_for(answer: Callable) -> Outcome:
+    """Check ``answer(widths, deviations, target) -> float``: the width at which a fitted power law reaches a deviation."""
+    cases = []
+    for power, seed in ((-0.5, 0), (-0.6, 1)):
+        widths = torch.tensor([32.0, 64.0, 128.0, 512.0], dtype=torch.float64)
+        cases.append((widths, 2.0 * widths**power * (0.1 * random(4, seed=seed)).exp(), 0.01))
+
+    def fitted(widths, deviations, target, power=None, logs=True):
+        x, y = (widths.log(), deviations.log()) if logs else (widths, deviations)
+        slope = ((x - x.mean()) * (y - y.mean())).sum() / ((x - x.mean()) ** 2).sum() if power is None else power
+        start = y.mean() - slope * x.mean()
+        wanted = ((math.log(target) if logs else target) - start) / slope
+        return float(wanted.exp() if logs else wanted)
+
+    return compare(
+        answer,
+        cases,
+        fitted,
+        {
+            "A power law is a line on logarithmic axes: fit the logarithms.": lambda w, d, t: fitted(w, d, t, logs=False),
+            "You took the slope -1/2 for granted: fit it.": lambda w, d, t: fitted(w, d, t, power=-0.5),
+            "This scales the last point with slope -1/2; fit a line to all of them.": (
+                lambda w, d, t: float(w[-1] * (d[-1] / t) ** 2)
+            ),
+        },
+    )
