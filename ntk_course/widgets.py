@@ -1,11 +1,14 @@
-"""Explorers: a slider over prepared figures, alive in Jupyter and Colab, and still alive on the static site."""
+"""Explorers (a slider over figures) and self-checks: alive in Jupyter and Colab, and still alive on the static site."""
 
 import base64
 import html
 import io
 import os
+import tomllib
 import uuid
 from collections.abc import Callable, Sequence
+from functools import cache
+from importlib import resources
 
 import ipywidgets
 import matplotlib.pyplot as plt
@@ -86,6 +89,40 @@ def _static(draw: Callable[..., Figure], values: Sequence, label: str, alt: str,
         values=html.escape("|".join(names)),
         frames="\n".join(frames),
     )
+
+
+def self_check(chapter: int) -> None:
+    """Show a chapter's questions: a choice opens and says what is right or wrong about it.
+
+    Plain HTML without scripts, so that the page works anywhere a notebook or the site is read, by keyboard too.
+
+    Raises:
+        ValueError: there is no such chapter.
+
+    Example:
+        >>> self_check(1)
+    """
+    display(HTML("\n".join(_question(chapter, i, **asked) for i, asked in enumerate(questions(chapter), start=1))))
+
+
+@cache
+def questions(chapter: int) -> list[dict]:
+    """Return a chapter's questions: dicts of question, right (the answer), because, and wrong, pairs (answer, reply)."""
+    asked = tomllib.loads(resources.files(__package__).joinpath("self_checks.toml").read_text(encoding="utf-8"))
+    if f"chapter{chapter:02d}" not in asked:
+        raise ValueError(f"chapter: got {chapter!r}; wanted one of 1 to {len(asked)}")
+    return asked[f"chapter{chapter:02d}"]
+
+
+def _question(chapter: int, number: int, question: str, right: str, because: str, wrong: list[list[str]]) -> str:
+    choices = [(answer, f"✗ {reply}") for answer, reply in wrong]
+    choices.insert((chapter + 2 * number) % (len(wrong) + 1), (right, f"✓ Right. {because}"))  # no pattern to guess by
+    name = f"self-check-{chapter}-{number}"
+    lines = [f'<div class="ntk-self-check"><p><b>{number}.</b> {html.escape(question)}</p>']
+    for answer, reply in choices:
+        words = f"<summary>{html.escape(answer)}</summary><p>{html.escape(reply)}</p>"
+        lines.append(f'<details name="{name}" style="margin:0 0 .3em 1.5em">{words}</details>')
+    return "\n".join([*lines, "</div>"])
 
 
 def _text(value) -> str:

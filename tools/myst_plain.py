@@ -105,8 +105,10 @@ class Plain:
         if name in ("cite", "cite:p", "cite:t"):
             cited = "; ".join(self._citation(key.strip(), name == "cite:t") for key in content.split(","))
             return cited if name == "cite:t" else f"({cited})"
-        if name in ("doc", "ref") and labelled:
+        if name in ("doc", "ref", "term") and labelled:
             return labelled[1].strip()
+        if name == "term":
+            return content
         if name in ("func", "class", "mod"):
             return f"`{content.lstrip('~').replace('ntk_course.', 'ntk.')}`"
         raise ValueError(f"role {name!r}: not known to tools/myst_plain.py (or lacks its text); add its plain form there")
