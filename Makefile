@@ -1,5 +1,7 @@
 # make book   the site, into _build/html          make test       lint, unit tests, every notebook
-# make notebooks   regenerate the .ipynb files    make benchmark  time the engine against its peers
+# make notebooks   regenerate the .ipynb files    make exercises  only those of the exercises
+# make benchmark   what kernels cost, and peers   make stick      all that a class needs without a network
+# make repo URL=https://github.com/OWNER/NAME     move to another address
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -7,7 +9,7 @@ READY := $(VENV)/.ready
 CACHE := _build/.jupyter_cache/global.db
 unexport NTK_COURSE_DATA MPLBACKEND
 
-.PHONY: book test lint unit nbval notebooks benchmark clean
+.PHONY: book test lint unit nbval notebooks everywhere exercises repo stick benchmark clean
 
 $(READY): requirements.txt pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed, this is " + sys.version) if sys.version_info < (3, 11) else None'
@@ -34,8 +36,28 @@ unit: $(READY)
 nbval: $(READY)
 	$(BIN)/python -m pytest --nbval-lax -p no:cacheprovider book exercises solutions
 
+# Every notebook from an empty folder, in an environment that has the wheel and what Colab has. About ten minutes.
+everywhere: $(READY)
+	NTK_COURSE_EVERY_NOTEBOOK=1 $(BIN)/python -m pytest tests/test_notebooks.py -k empty_folder
+
 notebooks: $(READY)
 	$(BIN)/python tools/notebooks.py
+
+exercises: $(READY)
+	$(BIN)/python tools/notebooks.py exercises/
+
+repo: $(READY)
+	$(BIN)/python tools/repository.py "$(URL)"
+
+# For a class without a network: the site, the notebooks, and wheels of the package and all it needs.
+stick: book
+	rm -rf dist/stick
+	mkdir -p dist/stick/wheels dist/stick/book
+	cp -r _build/html dist/stick/site
+	cp -r exercises solutions dist/stick/
+	cp book/*.ipynb dist/stick/book/
+	$(BIN)/pip wheel --quiet --no-deps --no-build-isolation --wheel-dir dist/stick/wheels .
+	$(BIN)/pip download --quiet --constraint requirements.txt --dest dist/stick/wheels dist/stick/wheels/ntk_course-*.whl notebook
 
 benchmark: $(READY)
 	$(BIN)/python benchmarks/cost.py

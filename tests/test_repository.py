@@ -1,0 +1,91 @@
+"""The repository: its address stands in one place and can move, its licences and workflows say what the README says."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT / "tools"))
+import notebooks  # noqa: E402
+import repository  # noqa: E402
+
+WORKFLOWS = sorted((ROOT / ".github/workflows").glob("*.yml"))
+
+
+@pytest.fixture
+def copied(tmp_path, monkeypatch):
+    for path in [*repository.files(), *(ROOT / "solutions").glob("*.md"), *(ROOT / "book").glob("*.bib")]:
+        target = tmp_path / path.relative_to(ROOT)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(path.read_bytes())
+    monkeypatch.setattr(notebooks, "ROOT", tmp_path)
+    return tmp_path
+
+
+def test_moving_to_another_address(copied):
+    old = notebooks.repository()
+    changed = repository.move("https://github.com/someone/another-place.git/", copied)
+    assert notebooks.repository() == "https://github.com/someone/another-place"
+    assert notebooks.out_of_step() == []
+    assert len(changed) > 45
+    name = old.removeprefix("https://github.com/")
+    strays = [path for path in copied.rglob("*.*") if path.is_file() and name in path.read_text()]
+    assert strays == []
+    repository.move(old, copied)
+    assert all((copied / path.relative_to(ROOT)).read_text() == path.read_text() for path in repository.files())
+
+
+@pytest.mark.parametrize(
+    "url", ["", "github.com/a/b", "https://github.com/a", "https://example.org/a/b", "https://github.com/a/b c"]
+)
+def test_an_address_of_another_form_is_refused(copied, url):
+    with pytest.raises(ValueError, match="wanted https://github.com/OWNER/NAME"):
+        repository.move(url, copied)
+    assert repository.files(copied)[0].read_text() == (ROOT / "_config.yml").read_text()
+
+
+def test_no_other_file_holds_the_address():
+    listed = subprocess.run(["git", "ls-files", "-co", "--exclude-standard"], cwd=ROOT, capture_output=True, text=True)
+    if listed.returncode:
+        pytest.skip("not a git checkout")
+    name = notebooks.repository().removeprefix("https://github.com/")
+    holders = {ROOT / f for f in listed.stdout.split() if name in (ROOT / f).read_text(errors="ignore")}
+    assert holders <= set(repository.files())
+
+
+@pytest.mark.parametrize("path", WORKFLOWS, ids=lambda p: p.name)
+def test_workflows_run_the_targets_of_the_makefile(path):
+    targets = set(re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    jobs = yaml.safe_load(path.read_text())["jobs"].values()
+    commands = [step["run"] for job in jobs for step in job["steps"] if "run" in step]
+    made = [command.split()[1] for command in commands if command.startswith("make ")]
+    assert made
+    assert set(made) <= targets
+    assert all(command.startswith(("make ", "sudo apt-get ")) for command in commands)
+
+
+def test_the_site_is_published_from_what_make_book_builds():
+    steps = yaml.safe_load((ROOT / ".github/workflows/site.yml").read_text())["jobs"]["build"]["steps"]
+    runs = [step.get("run") for step in steps]
+    assert runs.index("make book") < runs.index("make test")  # the browser tests open the built pages
+    assert any(step.get("with", {}).get("path") == "_build/html" for step in steps)
+
+
+def test_licences_agree():
+    assert (ROOT / "LICENSE").read_text().startswith("MIT License")
+    assert yaml.safe_load((ROOT / "CITATION.cff").read_text())["license"] == "MIT"
+    assert 'text = "MIT"' in (ROOT / "pyproject.toml").read_text()
+    for name in ("README.md", "LICENSE", "_config.yml", "CITATION.cff"):
+        assert "CC BY 4.0" in (ROOT / name).read_text()
+
+
+def test_versions_agree():
+    import tomllib
+
+    version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+    assert yaml.safe_load((ROOT / "CITATION.cff").read_text())["version"] == version
+    assert re.search(r"^## ([\d.]+)", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)[1] == version

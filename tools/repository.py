@@ -1,0 +1,56 @@
+"""Move the course to another repository address.
+
+    python tools/repository.py https://github.com/OWNER/NAME
+
+The address stands in _config.yml; badges and set-up cells of the notebooks, and a few pages, are made from it. This
+rewrites all of them, without running a notebook.
+"""
+
+import re
+import sys
+from pathlib import Path
+
+from notebooks import ROOT, colab, repository
+
+FILES = ["_config.yml", "CITATION.cff", "*.md", "book/*.md", "book/*.ipynb", "exercises/*.ipynb", "solutions/*.ipynb"]
+ADDRESS = re.compile(r"https://github\.com/[\w.-]+/[\w.-]+")
+
+
+def files(root: Path = ROOT) -> list[Path]:
+    """List the files that may hold the address."""
+    return [path for pattern in FILES for path in sorted(root.glob(pattern))]
+
+
+def move(url: str, root: Path = ROOT) -> list[Path]:
+    """Replace the address everywhere, and return the files that changed.
+
+    Raises:
+        ValueError: not an address of the form https://github.com/OWNER/NAME.
+    """
+    url = url.rstrip("/").removesuffix(".git")
+    if not ADDRESS.fullmatch(url):
+        raise ValueError(f"URL: got {url!r}; wanted https://github.com/OWNER/NAME")
+    old, changed = repository(), []
+    for path in files(root):
+        before = path.read_text()
+        after = re.sub(re.escape(old) + r"(?![\w-])", url, before)
+        after = re.sub(re.escape(colab(old, "")), colab(url, ""), after)
+        if after != before:
+            path.write_text(after)
+            changed.append(path)
+    return changed
+
+
+def main() -> int:
+    """Move, or say what is wrong with the address."""
+    try:
+        changed = move(sys.argv[1] if len(sys.argv) > 1 else "")
+    except ValueError as error:
+        print(error, file=sys.stderr)
+        return 2
+    print(f"{len(changed)} files now say {repository()}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
