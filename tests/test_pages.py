@@ -1,0 +1,205 @@
+"""The course's pages beside the chapters: self-checks, glossary, exercises, literature, grading, and what they promise."""
+
+import re
+import subprocess
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+
+import jupytext
+import nbformat
+import pytest
+from pybtex.database import parse_file
+
+import ntk_course as ntk
+
+ROOT = Path(__file__).resolve().parent.parent
+BOOK = ROOT / "book"
+CHAPTERS = sorted(BOOK.glob("[0-9]*.md"))
+BIB = parse_file(str(BOOK / "references.bib")).entries
+sys.path.insert(0, str(ROOT / "tools"))
+
+
+class Choices(HTMLParser):
+    """Collects the words of every summary and of the paragraph that it opens."""
+
+    def __init__(self):
+        super().__init__()
+        self.summaries, self.replies, self.names, self.inside = [], [], [], ""
+
+    def handle_starttag(self, tag, attrs):
+        self.inside = tag
+        self.names += [value for key, value in attrs if tag == "details" and key == "name"]
+
+    def handle_data(self, data):
+        if self.inside == "summary":
+            self.summaries.append(data)
+        if self.inside == "p" and self.names and data[:1] in "✓✗":
+            self.replies.append(data)
+
+
+@pytest.mark.parametrize("path", CHAPTERS, ids=lambda p: p.stem)
+def test_self_checks(path, monkeypatch):
+    number = int(path.name[:2])
+    assert f"ntk.widgets.self_check({number})" in path.read_text()
+    shown = []
+    monkeypatch.setattr("ntk_course.widgets.display", shown.append)
+    ntk.widgets.self_check(number)
+    page = Choices()
+    page.feed(shown[0].data)
+    asked = ntk.widgets.questions(number)
+    assert len(asked) >= 3
+    assert "<script" not in shown[0].data
+    assert len(page.summaries) == len(page.replies) == len(page.names) == sum(1 + len(q["wrong"]) for q in asked)
+    assert len(set(page.names)) == len(asked)
+    for answer, reply in zip(page.summaries, page.replies, strict=True):
+        assert reply.startswith("✓ Right.") == any(answer == q["right"] for q in asked)
+    for question in asked:
+        answers = [question["right"], *(answer for answer, _ in question["wrong"])]
+        assert len(set(answers)) == len(answers) >= 3
+        assert not any("$" in words for words in [question["question"], question["because"], *answers])
+
+
+def test_the_right_answer_has_no_place_of_its_own(monkeypatch):
+    places = []
+    monkeypatch.setattr("ntk_course.widgets.display", lambda shown: places.extend(re.findall(r"<p>([✓✗])", shown.data)))
+    for chapter in range(1, len(CHAPTERS) + 1):
+        ntk.widgets.self_check(chapter)
+    where = [i % 3 for i, mark in enumerate(places) if mark == "✓"]
+    assert min(where.count(i) for i in range(3)) > len(where) / 4
+
+
+def test_self_checks_of_no_chapter():
+    with pytest.raises(ValueError, match="chapter: got 99; wanted one of 1 to 14"):
+        ntk.widgets.self_check(99)
+
+
+def test_every_term_is_explained_and_linked():
+    explained = set(re.findall(r"^(\S.*)\n  \S", (BOOK / "glossary.md").read_text(), re.MULTILINE))
+    used = set()
+    for path in CHAPTERS:
+        for words, term in re.findall(r"\{term\}`([^`<]+?)(?: <([^>]+)>)?`", path.read_text()):
+            used.add(term or words)
+    assert used <= explained
+    assert len(explained) >= 40
+    assert len(used) >= 0.85 * len(explained)
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "solutions").glob("*.md")), ids=lambda p: p.stem)
+def test_exercises_are_complete(path):
+    text = path.read_text()
+    listed = re.findall(r"^\| (.+?) \| (\d+) \| ([\w-]+) \| .+? \|$", text, re.MULTILINE)
+    begun = re.findall(r"^```\{exercise-start\} (.+)$", text, re.MULTILINE)
+    assert 4 <= len(begun) <= 6
+    assert [name for name, _, _ in listed] == begun
+    stated = re.findall(r"^\*(\d+) minutes, ([\w-]+)\.\*", text, re.MULTILINE)
+    assert stated == [(minutes, level) for _, minutes, level in listed]
+    assert text.count(":class: hint dropdown") >= len(begun)
+    assert text.count("### BEGIN SOLUTION") == text.count("### END SOLUTION") == len(begun)
+    assert text.count("```{solution-start}") == len(begun)
+    assert "warm-up" in {level for _, _, level in listed}
+
+
+def test_every_listed_paper_is_in_the_map():
+    """The public list had 112 lines; two papers stand in it twice."""
+    themes = {entry.fields.get("theme") for entry in BIB.values()}
+    assert None not in themes
+    assert len(themes) <= 14
+    from_the_list = [entry for entry in BIB.values() if 2018 <= int(entry.fields["year"]) <= 2021 and "url" in entry.fields]
+    assert len(from_the_list) >= 110
+    assert sum("annotation" in entry.fields for entry in BIB.values()) >= 40
+    assert all(entry.persons.get("author") for entry in BIB.values())
+    titles = [re.sub(r"\W", "", entry.fields["title"]).lower() for entry in BIB.values()]
+    assert len(set(titles)) == len(titles)
+
+
+def test_what_chapters_cite_is_annotated():
+    for path in [*CHAPTERS, BOOK / "cost.md", BOOK / "disagreements.md"]:
+        for keys in re.findall(r"\{cite:?\w*\}`([^`]+)`", path.read_text()):
+            for key in keys.split(","):
+                assert "annotation" in BIB[key.strip()].fields, (path.name, key)
+
+
+def test_disagreements_name_cause_and_chapter():
+    rows = [line for line in (BOOK / "disagreements.md").read_text().splitlines() if line.startswith("| ")]
+    rows = [line for line in rows if not line.startswith(("| the source", "| ---"))]
+    assert len(rows) > 20
+    for line in rows:
+        assert re.search(r"\*?[Cc]ause known\*|\*[Nn]ot known\*", line), line
+        assert "{doc}" in line, line
+
+
+def filled(name, answers):
+    """Return an exercise notebook in which some answers are replaced."""
+    notebook = nbformat.read(ROOT / f"exercises/{name}.ipynb", as_version=4)
+    solved = nbformat.read(ROOT / f"solutions/{name}.ipynb", as_version=4)
+    for cell in notebook.cells:
+        for word, kind in answers.items():
+            if cell.cell_type == "code" and f"checks.{word}(" in cell.source:
+                right = next(c.source for c in solved.cells if f"checks.{word}(" in c.source)
+                cell.source = {"right": right, "broken": f"1 / 0\n{cell.source}"}.get(kind) or kind(right)
+    return notebook
+
+
+@pytest.mark.slow
+def test_grading(tmp_path):
+    import grade
+
+    wrong = lambda right: right.replace("sum(", "2 * sum(")  # noqa: E731
+    answers = {"number_of_networks": wrong, "difficulty_from_probabilities": "right", "pearson": "broken"}
+    nbformat.write(filled("05_learning_difficulty", answers), tmp_path / "student.ipynb")
+    rows = {row["exercise"]: row for row in grade.grade(tmp_path / "student.ipynb")}
+    assert {name: row["status"] for name, row in rows.items()} == {
+        "number_of_networks": "wrong",
+        "difficulty_from_probabilities": "right",
+        "nested_subset": "unanswered",
+        "pearson": "wrong",
+        "best_company": "unanswered",
+    }
+    assert "ZeroDivisionError" in rows["pearson"]["message"]
+    assert rows["number_of_networks"]["notebook"] == "student"
+
+
+def test_grading_reads_what_a_check_said():
+    import grade
+
+    told = nbformat.v4.new_output("execute_result", data={"text/plain": "✗ The sign is wrong."})
+    cell = nbformat.v4.new_code_cell("ntk.checks.sign(sign)", outputs=[told])
+    (row,) = grade.verdicts(nbformat.v4.new_notebook(cells=[cell]))
+    assert row == {"exercise": "sign", "status": "wrong", "message": "The sign is wrong."}
+
+
+def test_commands_of_the_pages_exist():
+    """What instructors are told to type: make targets, tools, and options of them."""
+    text = "".join((ROOT / name).read_text() for name in ("book/instructors.md", "README.md", "CONTRIBUTING.md"))
+    targets = set(re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    assert set(re.findall(r"`?make (\w+)", text)) - {"repo"} <= targets | {"a", "one"}
+    for tool in re.findall(r"python ((?:tools|benchmarks)/\w+\.py)", text):
+        assert (ROOT / tool).exists()
+    done = subprocess.run([sys.executable, str(ROOT / "tools/grade.py"), "--help"], capture_output=True, text=True)
+    assert "--csv" in done.stdout
+
+
+@pytest.mark.parametrize("path", CHAPTERS, ids=lambda p: p.stem)
+def test_a_chapter_ends_with_checks_and_exercises(path):
+    cells = jupytext.reads(path.read_text(), fmt="md:myst").cells
+    last = [cell.source for cell in cells[-3:]]
+    assert "What to remember" in last[0] and "Check yourself" in last[0]
+    assert "self_check" in last[1]
+    assert "exercises of this chapter" in last[2]
+
+
+def minutes_to_read(text):
+    """110 words a minute, a minute for a displayed equation, 45 seconds for a figure, two for a line of code."""
+    cells = jupytext.reads(text, fmt="md:myst").cells
+    prose = "\n".join(cell.source for cell in cells if cell.cell_type == "markdown")
+    lines = sum(len(cell.source.splitlines()) for cell in cells if cell.cell_type == "code")
+    words = len(re.findall(r"[A-Za-z]{2,}", re.sub(r"\$\$.*?\$\$", "", prose, flags=re.DOTALL)))
+    return words / 110 + prose.count("$$") / 2 + 0.75 * text.count("\n    alt: ") + 2 / 60 * lines
+
+
+@pytest.mark.parametrize("path", CHAPTERS, ids=lambda p: p.stem)
+def test_reading_time_is_stated(path):
+    text = path.read_text()
+    stated = int(re.search(r"Reading takes about (\d+) minutes", text)[1])
+    assert stated == 5 * round((minutes_to_read(text) + 1) / 5)
