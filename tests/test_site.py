@@ -2,6 +2,7 @@
 
 import functools
 import http.server
+import os
 import shutil
 import threading
 from pathlib import Path
@@ -14,7 +15,8 @@ SITE = ROOT / "_build" / "html"
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 _TOC = yaml.safe_load((ROOT / "_toc.yml").read_text())
 PAGES = [_TOC["root"], *(chapter["file"] for part in _TOC["parts"] for chapter in part["chapters"])]
-WITH_EQUATIONS = {p for p in PAGES if p not in ("book/index", "book/bibliography")}
+WITHOUT_EQUATIONS = {"book/index", "book/bibliography", "book/literature", "book/exercises", "genindex"}
+WITH_EQUATIONS = set(PAGES) - WITHOUT_EQUATIONS
 WITH_FIGURES = {p: (ROOT / f"{p}.md").read_text().count("\n    alt: ") for p in PAGES}
 
 pytestmark = [
@@ -76,6 +78,14 @@ def visit(browser, address):
         context.close()
 
 
+def serious_faults(page):
+    """List what axe-core calls a serious or critical fault of accessibility, with the first places."""
+    from axe_playwright_python.sync_playwright import Axe
+
+    found = Axe().run(page).response["violations"]
+    return {v["id"]: [n["html"][:150] for n in v["nodes"][:3]] for v in found if v["impact"] in ("serious", "critical")}
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("name", PAGES)
 def test_page(visit, name, scheme):
@@ -92,13 +102,17 @@ def test_page(visit, name, scheme):
     assert len(pictures) >= WITH_FIGURES[name]
     assert all(width > 0 and alt > 20 for width, alt in pictures)
     assert "{" not in page.evaluate("document.querySelector('article h1').textContent")
+    for width in (768, 1600):  # 360 is another test's
+        page.set_viewport_size({"width": width, "height": 900})
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+    assert serious_faults(page) == {}
 
 
 @pytest.mark.parametrize("name", PAGES)
 def test_phone(visit, name):
     page = visit(name, width=360)
     assert page.evaluate("document.documentElement.scrollWidth") <= 360
-    size = page.evaluate("parseFloat(getComputedStyle(document.querySelector('article p')).fontSize)")
+    size = page.evaluate("parseFloat(getComputedStyle(document.querySelector('article p, article td')).fontSize)")
     assert size >= 14
     page.locator("label.sidebar-toggle.primary-toggle, button.primary-toggle").first.click()
     other = "Notation" if name != "book/notation" else "Bibliography"
@@ -178,3 +192,69 @@ def test_internal_links_and_anchors():
             if missing and link != "#":
                 broken.append((name, link))
     assert broken == []
+
+
+def test_colab_buttons_lead_to_notebooks_of_the_repository():
+    import re
+
+    targets = set()
+    for name in PAGES:
+        page = (SITE / f"{name}.html").read_text()
+        targets |= set(re.findall(r'href="https://colab\.research\.google\.com/github/[^/"]+/[^/"]+/blob/main/([^"]+)"', page))
+    assert len(targets) == 3 * 14
+    assert all((ROOT / target).exists() for target in targets)
+
+
+def test_keyboard_reaches_the_navigation(visit):
+    page = visit("book/01_one_sgd_step")
+    reached = set()
+    for _ in range(60):
+        page.keyboard.press("Tab")
+        where = "document.activeElement.closest('.bd-sidebar-primary, .bd-header, .bd-article, .skip-link, #pst-skip-link')"
+        reached.add(page.evaluate(f"{where}?.className || ''"))
+        if any("bd-sidebar-primary" in name for name in reached):
+            break
+    assert any("bd-sidebar-primary" in name for name in reached)
+    page.locator(".bd-sidebar-primary a", has_text="Pruning").first.focus()
+    page.keyboard.press("Enter")
+    page.wait_for_url("**/08_pruning.html")
+
+
+def test_self_check_opens_by_keyboard(visit):
+    page = visit("book/01_one_sgd_step")
+    first, second = (page.locator(".ntk-self-check").first.locator("details").nth(i) for i in (0, 1))
+    first.locator("summary").focus()
+    page.keyboard.press("Enter")
+    assert first.locator("p").is_visible()
+    second.locator("summary").click()
+    assert second.locator("p").is_visible() and not first.locator("p").is_visible()
+
+
+def test_literature_can_be_searched_sorted_and_filtered(visit):
+    page = visit("book/literature")
+    rows = page.locator("table.dataTable tbody tr")
+    rows.first.wait_for()
+    page.locator(".dt-search input").first.fill("label-aware")
+    assert page.wait_for_function("document.querySelectorAll('table.dataTable tbody tr').length === 1")
+    assert "Label-Aware Neural Tangent Kernel" in rows.first.inner_text()
+    page.locator(".dt-search input").first.fill("")
+    page.locator("table.dataTable thead input").nth(1).press_sequentially("2018")
+    page.wait_for_function("document.querySelectorAll('table.dataTable tbody tr').length === 2")
+    page.locator("table.dataTable thead input").nth(2).press_sequentially("infinite")
+    page.locator(".dt-column-order").nth(1).click()
+    assert page.errors == []
+
+
+@pytest.mark.parametrize(("name", "scheme"), [("book/index", "light"), ("book/04_pseudo_kernels_and_labels", "dark")])
+def test_screenshots_of_the_readme(visit, tmp_path, name, scheme):
+    """NTK_COURSE_SCREENSHOTS=1 writes them anew, in few colours, so that they stay small."""
+    from PIL import Image
+
+    page, stored = visit(name, scheme=scheme), ROOT / f"book/static/site_{scheme}.png"
+    page.screenshot(path=tmp_path / "now.png")
+    now = Image.open(tmp_path / "now.png")
+    if os.environ.get("NTK_COURSE_SCREENSHOTS"):
+        now.convert("RGB").quantize(128).save(stored, optimize=True)
+    assert f"(book/static/{stored.name})" in (ROOT / "README.md").read_text()
+    assert Image.open(stored).size == now.size
+    assert stored.stat().st_size < 250_000
