@@ -187,6 +187,10 @@ class Tokens(nn.Module):
         return self.last(self.group(torch.tanh(self.norm(self.inner(x)))).mean(1))
 
 
+def two_tokens():
+    return nn.Sequential(nn.Linear(4, 6), nn.Tanh(), nn.Linear(6, 5), nn.Flatten(), nn.Tanh(), nn.Linear(10, 3))
+
+
 def frozen():
     model = ntk.small_cnn(2, 4, (3, 4), 3)
     model[0].weight.requires_grad_(False)
@@ -202,6 +206,11 @@ def norms():
     for _ in range(3):
         model(torch.randn(8, 2, 6, 6))
     return model.eval()
+
+
+def grouped():
+    """Groups that stay in factors, since there is one position."""
+    return nn.Sequential(nn.Conv2d(8, 8, 1, groups=2), nn.Tanh(), nn.Conv2d(8, 8, 1, groups=4), nn.Flatten(), nn.Linear(8, 3))
 
 
 def settled_resnet(width):
@@ -237,12 +246,14 @@ CASES = {
     "in place": (lambda: InPlace().eval(), (2, 6, 6), False),
     "residual": (Residual, (6,), False),
     "convolutions": (Convolutions, (2, 9, 8), False),
+    "grouped, one position": (grouped, (8, 1, 1), False),
     "norms, dropout in eval": (norms, (2, 6, 6), False),
     "sequence first, as many as samples": (SequenceFirst, (5, 4), True),
     "sequence first, two positions": (SequenceFirst, (2, 4), True),
     "one row for the whole batch": (Broadcast, (6,), True),
     "hooks of the user's": (Hooked, (6,), False),
     "keyword call": (Keyword, (6,), True),
+    "two tokens": (two_tokens, (2, 4), False),
     "tokens, weight norm": (Tokens, (5, 4), True),
 }
 

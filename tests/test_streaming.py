@@ -99,6 +99,8 @@ def test_free_memory_is_the_machines_or_the_containers(tmp_path, monkeypatch):
     assert plans.free_memory(told, container) == 3000 * 1024
     (container / "memory.max").write_text("5000\n")
     assert plans.free_memory(told, container) == 4000
+    (container / "memory.max").write_text("9000000000\n")  # more than the machine has free
+    assert plans.free_memory(told, container) == 3000 * 1024
     monkeypatch.setattr(plans, "free_memory", lambda: 800)
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
     assert plans.default_memory(torch.device("cpu")) == 200
@@ -382,3 +384,9 @@ def test_a_checkpoint_of_something_else_is_refused(digits, tmp_path, monkeypatch
         precise = arguments.pop("precision")
         with pytest.raises(ValueError, match=f"checkpoint: .* another {word}"):
             ntk.reduce_gram(*arguments.values(), precision=precise, **settings)
+
+
+def test_an_entry_on_an_edge_belongs_to_the_bin_above():
+    state = {}
+    ntk.Histogram((0.0, 1.0)).fold(state, slice(0, 2), slice(0, 2), torch.tensor([[-1.0, 0.0], [0.5, 1.0]]))
+    assert state["counts"].tolist() == [1, 2, 1]
