@@ -12,7 +12,8 @@ import torch
 from torchrun import setting, write
 
 import ntk_course as ntk
-from ntk_course import store
+from ntk_course import gram, store
+from ntk_course.tangents import tangent_features
 
 zarr = pytest.importorskip("zarr")
 
@@ -98,16 +99,26 @@ def test_killed_at_twenty_random_moments_the_bits_are_the_same(tmp_path, childre
     assert not list(path.glob("c/**/*.partial"))
 
 
-@pytest.mark.parametrize("memory", [2**16, 2**22, None])
+def undecided():
+    """A convolution over 2 x 2 pixels, formed where its gradient takes part in 17 products or more."""
+    torch.manual_seed(0)
+    model = torch.nn.Sequential(torch.nn.Conv2d(8, 16, 3, padding=1), torch.nn.Flatten(), torch.nn.Linear(64, 10))
+    return model, torch.randn(200, 8, 2, 2), torch.randn(200, 10)
+
+
+@pytest.mark.parametrize("memory", [2**15, 2**22, None])
 def test_other_memory_finishes_with_the_same_bits(tmp_path, memory, monkeypatch):
     """Which gradients are formed depends on memory, so an array keeps the choice it began with."""
-    model, x, c = setting()
-    ntk.write_gram(tmp_path / "a.zarr", model, x, c, block_size=25, memory=2**18, progress=False)
+    model, x, c = undecided()
+    sides = gram.check(model, x, c)
+    formed = {m: len(tangent_features(model, x[:2], sides.c1[:2], gram.plan(sides, 10, m).pairs).factors) for m in (2**16, 2**30)}
+    assert formed == {2**16: 2, 2**30: 1}
+    ntk.write_gram(tmp_path / "a.zarr", model, x, c, block_size=10, memory=2**16, progress=False)
     stop_after(monkeypatch, 20)
     with pytest.raises(KeyboardInterrupt):
-        ntk.write_gram(tmp_path / "b.zarr", model, x, c, block_size=25, memory=2**18, progress=False)
+        ntk.write_gram(tmp_path / "b.zarr", model, x, c, block_size=10, memory=2**16, progress=False)
     monkeypatch.undo()
-    with pytest.raises(ValueError, match=r"holds \d+ of 144 blocks"):
+    with pytest.raises(ValueError, match=r"holds \d+ of 400 blocks"):
         ntk.open_gram(tmp_path / "b.zarr")
     b = ntk.write_gram(tmp_path / "b.zarr", model, x, c, block_size=77, memory=memory, progress=False)
     assert np.array_equal(b[:], ntk.open_gram(tmp_path / "a.zarr")[:])
@@ -222,3 +233,11 @@ def test_stacked_cotangents_and_missing_zarr_are_named(tmp_path, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "zarr", None)
     with pytest.raises(ImportError, match=r'pip install "ntk_course\[store\]"'):
         ntk.write_gram(tmp_path / "g.zarr", model, x, c)
+
+
+def test_what_a_killed_process_left_half_written_is_cleared(tmp_path):
+    model, x, c = setting()
+    ntk.write_gram(tmp_path / "a.zarr", model, x, c, block_size=100, progress=False)
+    (tmp_path / "a.zarr/c/0/0.abc.partial").write_bytes(b"half")
+    ntk.write_gram(tmp_path / "a.zarr", model, x, c, progress=False)
+    assert not list((tmp_path / "a.zarr").glob("c/**/*.partial"))

@@ -366,6 +366,23 @@ def test_a_stopped_reduction_goes_on_where_it_was(digits, how, tmp_path, monkeyp
     assert not (tmp_path / "kept").exists()
 
 
+def test_a_checkpoint_keeps_how_it_began(tmp_path, monkeypatch):
+    """With more memory a stopped reduction would form other gradients, in other blocks: it goes on with its own."""
+    monkeypatch.setattr("ntk_course.reduce._EVERY", 0.0)
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(8, 16, 3, padding=1), nn.Flatten(), nn.Linear(64, 10))
+    x, c, little = torch.randn(200, 8, 2, 2), torch.randn(200, 10), {"block_size": 10, "memory": 2**16, "progress": False}
+    wanted = ntk.reduce_gram(TopPartners(3), model, x, c, **little)
+    other = ntk.reduce_gram(TopPartners(3), model, x, c, progress=False)
+    assert not torch.equal(wanted.value, other.value)
+    Stopping.left, Stopping.how = 60, KeyboardInterrupt()
+    with pytest.raises(KeyboardInterrupt):
+        ntk.reduce_gram(Stopping(3), model, x, c, checkpoint=tmp_path / "kept", **little)
+    Stopping.left = 10**9
+    found = ntk.reduce_gram(Stopping(3), model, x, c, checkpoint=tmp_path / "kept", progress=False)
+    assert all(torch.equal(a, b) for a, b in zip(found, wanted, strict=True))
+
+
 def test_a_checkpoint_of_something_else_is_refused(digits, tmp_path, monkeypatch):
     model, x, c = digits
     monkeypatch.setattr("ntk_course.reduce._EVERY", 0.0)
