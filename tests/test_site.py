@@ -241,7 +241,20 @@ def test_literature_can_be_searched_sorted_and_filtered(visit):
     page.locator("table.dataTable thead input").nth(1).press_sequentially("2018")
     page.wait_for_function("document.querySelectorAll('table.dataTable tbody tr').length === 2")
     page.locator("table.dataTable thead input").nth(2).press_sequentially("infinite")
-    page.locator(".dt-column-order").nth(1).click()
+    page.wait_for_function("document.querySelectorAll('table.dataTable tbody tr').length < 3")
+    assert rows.count() == 2 and all("infinite width" in row for row in rows.all_inner_texts())
+    page.locator("table.dataTable thead input").nth(1).fill("")
+    page.locator("table.dataTable thead input").nth(1).press("Backspace")
+    page.wait_for_function("document.querySelectorAll('table.dataTable tbody tr').length > 2")
+    years = "[...document.querySelectorAll('table.dataTable tbody td:nth-child(2)')].map(cell => +cell.textContent)"
+    for order in ("year >= all[i - 1]", "year <= all[i - 1]"):
+        page.locator(".dt-column-order").nth(1).click()
+        page.wait_for_function(f"(years => years[0] != years.at(-1) && years.every((year, i, all) => !i || {order}))({years})")
+    page.locator("table.dataTable thead input").nth(4).press_sequentially("code")
+    page.wait_for_function("[...document.querySelectorAll('table.dataTable tbody td:nth-child(5)')].every(c => c.textContent)")
+    page.locator("table.dataTable thead input").nth(3).press_sequentially("cost")
+    page.wait_for_function("document.querySelectorAll('table.dataTable tbody tr').length === 1")
+    assert "No matching" in rows.first.inner_text() or "cost" in rows.first.inner_text()
     assert page.errors == []
 
 
