@@ -50,9 +50,10 @@ def over_seeds(
 ) -> Result:
     """Run an experiment seed by seed, and keep every finished seed on disk until all of them are done.
 
-    A run that was killed goes on where it stopped. Seeds kept by another config, data set or preset are not taken: their
-    folder's name holds a fingerprint of all three. :func:`save` clears the folder away. Under torchrun, inside
-    :func:`ntk_course.processes.joined`, the processes deal the seeds out, and each gets the rows of all.
+    A run that was killed goes on where it stopped, and one with more seeds takes those of the stored result. Seeds kept by
+    another config, data set or preset are not taken: their folder's name holds a fingerprint of all three, the seeds left
+    out. :func:`save` clears the folder away. Under torchrun, inside :func:`ntk_course.processes.joined`, the processes deal
+    the seeds out, and each gets the rows of all.
 
     Args:
         name: of the experiment.
@@ -66,10 +67,15 @@ def over_seeds(
         progress: show a bar.
 
     Returns:
-        A :class:`Result` with the rows of all seeds; ``seconds`` is the sum over the seeds, whenever and wherever they ran.
+        A :class:`Result` with the rows of all seeds; ``seconds`` is the sum over the seeds, whenever and wherever they ran,
+        and ``commit`` names every version that ran them. A stored result that has all these seeds is returned as it is.
     """
     kept = None if folder is None else Path(folder) / name / f".{preset}-{_fingerprint(config, data)}"
-    units = [(seed, *part) for seed in config.seeds for part in parts]
+    before = earlier(name, preset, config, data, folder)
+    have = before.provenance["config"]["seeds"] if before else []
+    if before and set(config.seeds) <= set(have):
+        return before
+    units = [(seed, *part) for seed in config.seeds if seed not in have for part in parts]
     rank, size = processes.world()
 
     def run(seed: int, *part) -> dict:
@@ -78,7 +84,7 @@ def over_seeds(
             return json.loads(path.read_text())
         start = time.perf_counter()
         found = [{"seed": seed, **_plain(row)} for row in one_seed(seed, *part)]
-        done = {"rows": found, "seconds": time.perf_counter() - start}
+        done = {"rows": found, "seconds": time.perf_counter() - start, "commit": _commit()}
         if path is not None:
             _write(path, done)
         return done
@@ -88,8 +94,22 @@ def over_seeds(
 
     parts_of_all = processes.gathered(mine, name)
     everything = [parts_of_all[i % size][i // size] for i in range(len(units))]
-    rows = [row for done in everything for row in done["rows"]]
-    return Result(name, preset, rows, provenance(config, data, device, sum(done["seconds"] for done in everything)))
+    if before:
+        everything.append({"rows": before.rows, **{key: before.provenance[key] for key in ("seconds", "commit")}})
+    rows = sorted((row for done in everything for row in done["rows"]), key=lambda row: config.seeds.index(row["seed"]))
+    about = provenance(config, data, device, sum(done["seconds"] for done in everything))
+    about["commit"] = ", ".join(sorted({commit for done in everything for commit in done["commit"].split(", ")}))
+    return Result(name, preset, rows, about)
+
+
+def earlier(name: str, preset: str, config, data, folder: str | Path | None) -> Result | None:
+    """Read the stored result of a config whose seeds are some of this one's, or more, on the same data set; else None."""
+    found = None if folder is None else read(name, preset, folder)
+    if found is None or found.provenance["data"]["sha256"] != data.checksum:
+        return None
+    old, new = found.provenance["config"], json.loads(json.dumps(asdict(config)))
+    nested = set(old["seeds"]) <= set(new["seeds"]) or set(new["seeds"]) <= set(old["seeds"])
+    return found if nested and {**old, "seeds": new["seeds"]} == new else None
 
 
 def _plain(row: dict) -> dict:
@@ -104,7 +124,8 @@ def _plain(row: dict) -> dict:
 
 
 def _fingerprint(config, data) -> str:
-    return hashlib.sha256(json.dumps([asdict(config), data.checksum], sort_keys=True).encode()).hexdigest()[:12]
+    settings = {key: value for key, value in asdict(config).items() if key != "seeds"}
+    return hashlib.sha256(json.dumps([settings, data.checksum], sort_keys=True).encode()).hexdigest()[:12]
 
 
 def provenance(config, data, device: torch.device, seconds: float) -> dict:

@@ -91,6 +91,119 @@ def test_long_seeds_are_kept_part_by_part(tmp_path):
     assert made == [(0, "a", 1), (0, "b", 2), (1, "a", 1), (1, "a", 1), (1, "b", 2)]
 
 
+def test_more_seeds_go_on_from_the_stored_result(tmp_path):
+    """Two seeds stored, four wanted: two are computed; fewer wanted than stored: none, and nothing is lost."""
+    made = []
+
+    def run(seeds, data="digits", lr=0.5):
+        config = find("forgetting_prediction").Config(data, settings=((lr, 0.0, 0.0),), seeds=seeds)
+        found = results.over_seeds(
+            "x",
+            "smoke",
+            config,
+            ntk.load("digits", limit=3),
+            lambda seed: made.append(seed) or [{"square": seed**2}],
+            device=torch.device("cpu"),
+            folder=tmp_path,
+            progress=False,
+        )
+        results.save(found, tmp_path)
+        return found
+
+    few = run((0, 2))
+    more = run((0, 1, 2, 3))
+    assert made == [0, 2, 1, 3]
+    assert [(r["seed"], r["square"]) for r in more.rows] == [(0, 0), (1, 1), (2, 4), (3, 9)]
+    assert more.provenance["seconds"] >= few.provenance["seconds"]
+    assert more.provenance["config"]["seeds"] == (0, 1, 2, 3)
+    assert run((2,)) == results.read("x", "smoke", tmp_path)
+    assert made == [0, 2, 1, 3]
+    assert run((0,), lr=0.1).rows == [{"seed": 0, "square": 0}]  # other settings: computed again
+    assert made == [0, 2, 1, 3, 0]
+
+
+def test_a_resumed_run_names_every_version_that_ran(tmp_path, monkeypatch):
+    def run(seeds):
+        config = find("forgetting_prediction").Config(seeds=seeds)
+        how = {"device": torch.device("cpu"), "folder": tmp_path, "progress": False}
+        found = results.over_seeds("x", "smoke", config, ntk.load("digits", limit=3), lambda seed: [{}], **how)
+        results.save(found, tmp_path)
+        return found.provenance["commit"]
+
+    monkeypatch.setattr(results, "_commit", lambda: "b")
+    assert run((0,)) == "b"
+    monkeypatch.setattr(results, "_commit", lambda: "a")
+    assert run((0, 1)) == "a, b"
+    assert run((0, 1, 2)) == "a, b"
+
+
+def test_all_experiments_run_shortest_first_and_tell_what_is_left(tmp_path, monkeypatch, capsys):
+    made = []
+
+    class Module:
+        def __init__(self, name, seconds, fails=False):
+            self.name, self.seconds, self.fails = name, seconds, fails
+
+        def run(self, config, preset, folder):
+            made.append((self.name, config.seeds))
+            if self.fails:
+                raise FileNotFoundError("no data")
+            return results.Result(self.name, preset, [{"seed": s} for s in config.seeds], {"config": {"seeds": config.seeds}})
+
+    found = {m.name: m for m in (Module("slow", 600.0), Module("quick", 30.0), Module("new", None), Module("bad", 45.0, True))}
+    config = find("forgetting_prediction").Config
+    monkeypatch.setattr(cli.experiments, "names", lambda: list(found))
+    monkeypatch.setattr(cli.experiments, "find", found.get)
+    monkeypatch.setattr(cli.experiments, "presets", lambda name: ["paper"])
+    monkeypatch.setattr(cli.experiments, "config", lambda name, preset: config(seeds=(0, 1, 2, 3)))
+    monkeypatch.setattr(cli.experiments, "seconds_a_seed", lambda name, preset: found[name].seconds)
+    command = ["run", "--all", "--preset", "paper", "--where", "cpu", "--seeds", "2", "--results", str(tmp_path)]
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
+    assert cli.main(command) == 2
+    assert made == [("quick", (0, 1)), ("bad", (0, 1)), ("slow", (0, 1)), ("new", (0, 1))]
+    told = capsys.readouterr()
+    first = told.out.splitlines()[0]
+    # 2 seeds each of 30, 45 and 600 s
+    assert first == "1 of 4: quick, 2 seeds to run, about 60 s; about 22 min left in all, and 1 without an estimate"
+    assert "bad: no data; the others go on" in told.err
+    assert "1 of 4 failed" in told.err
+    made.clear()
+    assert cli.main(command) == 2
+    assert "quick, 0 seeds to run, about 0 s" in capsys.readouterr().out
+
+
+def test_the_estimate_follows_this_machine(tmp_path, monkeypatch):
+    clock = [0.0]
+    monkeypatch.setattr(cli.time, "perf_counter", lambda: clock[0])
+    monkeypatch.setattr(cli.experiments, "seconds_a_seed", lambda name, preset: {"a": 100.0, "b": 200.0}[name])
+    config = find("forgetting_prediction").Config(seeds=(0,))
+    order = cli._in_order({"b": config, "a": config}, "paper", tmp_path)
+    assert next(order) == ("a", "1 of 2: a, 1 seeds to run, about 2 min; about 5 min left in all")
+    clock[0] = 300.0  # three times what the stored run took
+    assert next(order) == ("b", "2 of 2: b, 1 seeds to run, about 10 min; about 10 min left in all")
+
+
+def test_a_run_stops_after_its_minutes_and_goes_on(tmp_path, capsys):
+    command = ["run", "forgetting_prediction", "--preset", "class", "--results", str(tmp_path)]
+    assert cli.main([*command, "--minutes", "0.03"]) == 130
+    assert "finished seeds are kept" in capsys.readouterr().err
+    assert list(tmp_path.rglob("class.json")) == []
+
+
+def test_where_and_which(capsys):
+    for arguments, said in (
+        (["run"], "name: got None; wanted an experiment, or --all without one"),
+        (["run", "transport", "--all"], "name: got 'transport' with --all"),
+        (["run", "transport", "--preset", "cifar10"], "preset: got 'cifar10' for transport"),
+        (["run", "transport", "--seeds", "0"], "--seeds: got 0"),
+    ):
+        assert cli.main(arguments) == 2
+        assert said in capsys.readouterr().err
+    if not torch.cuda.is_available():
+        assert cli.main(["run", "transport", "--where", "device"]) == 2
+        assert "--where: got 'device'; wanted 'cpu'" in capsys.readouterr().err
+
+
 def test_kept_seeds_of_another_config_are_not_taken(tmp_path):
     module, run = find("forgetting_prediction"), {}
     for lr in (0.5, 0.1):
