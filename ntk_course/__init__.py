@@ -6,6 +6,7 @@ cotangent c chooses the kernel, and one engine computes them all.
 
 from . import checks, infinite, plots, processes, results, transport, widgets
 from .approximate import last_layer_kernel, nystrom_features, projected_features
+from .comparisons import Comparison, compare_means
 from .data import Dataset, load
 from .difficulty import difficulty_correlation, learning_difficulty, nested_subsets, visits_by_size
 from .ensemble import Ensemble, train_ensemble
@@ -69,6 +70,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "Clusters",
+    "Comparison",
     "Dataset",
     "Ensemble",
     "Fit",
@@ -89,6 +91,7 @@ __all__ = [
     "checks",
     "class_support",
     "closest_partners",
+    "compare_means",
     "cntk",
     "cosine",
     "cosines",

@@ -20,7 +20,7 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 
 # An import may only lead from a later layer to an earlier one.
 LAYERS = [
-    ["validate"],
+    ["validate", "comparisons"],
     ["data", "models", "layers", "transport", "orthants", "precision", "plan", "fingerprints", "processes"],
     ["training", "functional", "infinite", "survey"],
     ["tangents", "ensemble", "infinite_conv"],
