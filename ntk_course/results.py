@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from tqdm.auto import tqdm
@@ -34,6 +35,34 @@ class Result:
     preset: str
     rows: list[dict]
     provenance: dict
+
+
+class Figure(NamedTuple):
+    """One number of a source beside ours.
+
+    Attributes:
+        item: what it is in the source, as "Table 1".
+        quantity: in words, with its unit where it has one.
+        paper: the source's number, or None where it gives none.
+        ours: mean over our seeds or runs.
+        sd: their standard deviation; None for a single value.
+        count: how many values.
+    """
+
+    item: str
+    quantity: str
+    paper: float | None
+    ours: float
+    sd: float | None
+    count: int
+
+    @classmethod
+    def of(cls, item: str, quantity: str, paper: float | None, values: Sequence[float]) -> "Figure":
+        """Average values, of which there must be one at least."""
+        if not values:
+            raise ValueError(f"values: got none for {item}, {quantity}; wanted at least one")
+        mean, sd = mean_and_sd(values)
+        return cls(item, quantity, paper, mean, None if math.isnan(sd) else sd, len(values))
 
 
 def over_seeds(

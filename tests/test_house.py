@@ -36,6 +36,7 @@ LAYERS = [
     ["path_machines"],
     ["results", "plots", "widgets", "checks"],
     ["experiments"],
+    ["replication"],
     ["cli"],
 ]
 LEVEL = {name: i for i, layer in enumerate(LAYERS) for name in layer}

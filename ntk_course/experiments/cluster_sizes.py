@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 
 from ..data import load
-from ..results import Result, over_seeds
+from ..results import Figure, Result, over_seeds
 from ..training import device
 from ._common import Recipe, clusters_of_class, fit, on_device
 
@@ -63,3 +63,21 @@ def run(config: Config, preset: str = "class", progress: bool = True, folder=Non
         return rows
 
     return over_seeds("cluster_sizes", preset, config, data, one_seed, device=device(), folder=folder, progress=progress)
+
+
+def figures(result: Result) -> list[Figure]:
+    """Set Fig 15 beside the run: class 0 there, and the range over all classes."""
+    rows = [r for r in result.rows if r["state"] == "trained"]
+    zero = [r for r in rows if r["class"] == 0]
+    heads = [r["head_share"] for r in rows]
+    return [
+        Figure.of("Fig. 15", "head cluster's share of class 0", None, [r["head_share"] for r in zero]),
+        Figure.of("Fig. 15", "head cluster's share, smallest of ten classes", None, [min(heads)]),
+        Figure.of("Fig. 15", "head cluster's share, largest of ten classes", None, [max(heads)]),
+        Figure.of(
+            "Fig. 15",
+            "clusters of more than one sample, class 0 (paper: 5 to 20)",
+            None,
+            [float(r["more_than_one"]) for r in zero],
+        ),
+    ]

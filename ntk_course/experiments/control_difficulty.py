@@ -7,7 +7,7 @@ import torch
 from ..data import load
 from ..ensemble import train_ensemble
 from ..interactions import interchangeable
-from ..results import Result, over_seeds
+from ..results import Figure, Result, over_seeds
 from ..training import device
 from ._common import Recipe, clusters_of_class, fit, initial, on_device
 
@@ -99,3 +99,13 @@ def ordered(result: Result) -> list[dict]:
             means[kind] = sum(runs) / len(runs)
         rows.append({"class": label, **means, "ordered": means["most"] < means["medium"] < means["least"]})
     return rows
+
+
+def figures(result: Result) -> list[Figure]:
+    """Set Fig 2 beside the run: in how many classes the order of the three companies is the paper's."""
+    rows = ordered(result)
+    found = [Figure.of("Fig. 2", "classes with most < medium < least", 10.0, [float(sum(row["ordered"] for row in rows))])]
+    for kind in KINDS:
+        runs = [d for row in result.rows if row["kind"] == kind for d in row["difficulty"]]
+        found.append(Figure.of("Fig. 2", f"difficulty with the {kind} interchangeable", None, runs))
+    return found

@@ -6,7 +6,7 @@ import numpy as np
 
 from ..data import load
 from ..forgetting import PREDICTORS, event_scores, forgetting_run, scores_per_iteration
-from ..results import Result, over_seeds
+from ..results import Figure, Result, over_seeds
 from ..training import device
 from ._common import initial, on_device
 
@@ -92,3 +92,24 @@ def pooled(result: Result) -> list[dict]:
         rows.append({"lr": lr, "momentum": momentum, "predictor": predictor, "events": events})
         rows[-1] |= {"precision": precision if events else None, "recall": recall, "F1": f1}
     return rows
+
+
+def figures(result: Result) -> list[Figure]:
+    """Set Table 1 beside the run: scores of kappa tilde in softmax space, which is the paper's, and of our best predictor."""
+    mnist = result.provenance["data"]["name"] == "mnist"
+    paper, table = ((42.72, 59.02, 49.54), "Table 1") if mnist else ((49.47, 69.50, 57.76), "Table 1, CIFAR-10")
+    found, events = [], 7873 if mnist else 2799
+    for lr, momentum, _ in result.provenance["config"]["settings"]:
+        at = [r for r in result.rows if (r["lr"], r["momentum"]) == (lr, momentum)]
+        setting = f"rate {lr:g}, momentum {momentum:g}"
+        counted = [r for r in at if r["predictor"] == "kappa tilde, softmax"]
+        total = float(sum(r["events"] for r in counted))
+        found.append(Figure.of(table, f"events in {len(counted)} seeds, {setting}", float(events), [total]))
+        if lr < 0.01:
+            continue  # next to no events: a score would be noise
+        for key, value in zip(("precision", "recall", "f1"), paper, strict=True):
+            scores = [100 * r[key] for r in counted if r[key] is not None]
+            found.append(Figure.of(table, f"{key} of kappa tilde, {setting}", value, scores))
+        best = [100 * r["f1"] for r in at if r["predictor"] == "logits, step" and r["f1"] is not None]
+        found.append(Figure.of(table, f"f1 of the first order in logits along the step, {setting}", None, best))
+    return found

@@ -9,7 +9,7 @@ from ..data import load
 from ..infinite import network
 from ..kernels import entk
 from ..label_aware import lantk_hr
-from ..results import Result, over_seeds
+from ..results import Figure, Result, over_seeds
 from ..tangent_hierarchy import hierarchy, lantk_nth, two_layer_hierarchy
 from ._common import class_pair, descent
 
@@ -114,3 +114,23 @@ def run(config: Config, preset: str = "class", progress: bool = True, folder=Non
     return over_seeds(
         "kernel_change", preset, config, data, one_seed, device=where, parts=parts, folder=folder, progress=progress
     )
+
+
+def figures(result: Result) -> list[Figure]:
+    """Set LANTK-NTH beside the run: how it follows the kernel's change in training, and R1.4's two numbers."""
+    width = min(r["width"] for r in result.rows if r["part"] == "trained")  # the widest move no more than their error bar
+    rows = [r for r in result.rows if r["part"] == "trained" and (r["width"], r["activation"]) == (width, "relu")]
+    keys = {
+        "correlation with the kernel's change": "correlation",
+        "share of the kernel missed": "missed",
+        "share moved": "change",
+    }
+    added = [
+        (f"{kernel}, {where}", f"added by {kernel} {where} a class")
+        for kernel in ("NTH", "HR")
+        for where in ("within", "between")
+    ]
+    return [
+        *(Figure.of("LANTK-NTH", f"{words}, width {width}", None, [r[key] for r in rows]) for words, key in keys.items()),
+        *(Figure.of("R1.4", f"{words}, width {width}", None, [r[key] for r in rows]) for key, words in added),
+    ]

@@ -16,7 +16,7 @@ from ..label_aware import lantk_hr
 from ..models import mlp
 from ..path import PathKernel, dpk, epk
 from ..regression import alignment, kernel_ridge, local_elasticity
-from ..results import Result, over_seeds
+from ..results import Figure, Result, over_seeds
 from ..tangent_hierarchy import lantk_nth, two_layer_hierarchy
 from ..training import device
 from ..training_path import TrainingPath, train_path
@@ -212,3 +212,12 @@ def run(config: Config, preset: str = "class", progress: bool = True, folder=Non
         folder=folder,
         progress=progress,
     )
+
+
+def figures(result: Result) -> list[Figure]:
+    """Set local elasticity and accuracy of the kernels beside each other, means over pairs and seeds."""
+    found = []
+    for kernel in dict.fromkeys(r["kernel"] for r in result.rows):
+        rows = [r for r in result.rows if r["kernel"] == kernel]
+        found.append(Figure.of("One table", f"accuracy in per cent, {kernel}", None, [100 * r["accuracy"] for r in rows]))
+    return found

@@ -12,7 +12,7 @@ from ..kernels import signs, tangent_kernel
 from ..models import mlp
 from ..one_step import prediction_error
 from ..pruning import class_support, el2n, flip_auc, flip_labels, grand
-from ..results import Result, over_seeds
+from ..results import Figure, Result, over_seeds
 from ..training import device, train
 from ._common import Recipe, fit, on_device
 
@@ -134,3 +134,20 @@ def _copies(x: Tensor, seed: int) -> list[dict]:
                 {"part": "copies", "classes": k, "labels": labels, "difficulty": history.losses.sum(0).tolist(), **between}
             )
     return rows
+
+
+def figures(result: Result) -> list[Figure]:
+    """Set Fig 3, App. C and App. D.1 beside the run: who contradicts whom, and two copies of one input."""
+    found, relations = [], [r for r in result.rows if r["part"] == "relations" and r["state"] == "trained"]
+    for kernel in ("lpNTK", "loss gradient"):
+        for share, pairs in ((0.0, "two labels, two classes"), (result.provenance["config"]["flipped"], "two labels, one class")):
+            rows = [
+                r for r in relations if (r["kernel"], r["flipped"], r["pairs"], r["by"]) == (kernel, share, pairs, "projections")
+            ]
+            words = f"pairs of {pairs}, {share:.0%} flipped, {kernel}"
+            found.append(Figure.of("Fig. 3, App. C", f"contradictory {words}", None, [r["contradictory"] for r in rows]))
+            found.append(Figure.of("Fig. 3, App. C", f"mean cosine of {words}", None, [r["mean_cosine"] for r in rows]))
+    for row in (r for r in result.rows if r["part"] == "copies" and r["seed"] == 0):
+        words = f"cosine of two copies, {row['labels']} label, {row['classes']} classes"
+        found.append(Figure.of("App. D.1", words, None, [row["lpNTK"]]))
+    return found

@@ -7,7 +7,7 @@ from torch import Tensor
 from .. import infinite
 from ..label_aware import label_products, with_label_part
 from ..regression import kernel_ridge
-from ..results import Result, over_seeds
+from ..results import Figure, Result, over_seeds
 from ..training import device
 from ._common import both_splits, class_pair
 from .label_products import CIFAR_PAIRS, MNIST_PAIRS
@@ -78,3 +78,15 @@ def run(config: Config, preset: str = "class", progress: bool = True, folder=Non
     return over_seeds(
         "label_free", preset, config, train, one_seed, device=device(), parts=parts, folder=folder, progress=progress
     )
+
+
+def figures(result: Result) -> list[Figure]:
+    """Set the control beside LANTK-HR: gains in points of kernels bent without labels."""
+    name, plain = result.provenance["data"]["name"], {}
+    plain = {(r["seed"], *r["pair"]): r["accuracy"] for r in result.rows if r["added"] == "none"}
+    found = []
+    for added in dict.fromkeys(r["added"] for r in result.rows if r["added"] != "none"):
+        rows = [r for r in result.rows if r["added"] == added and r["weight"] in (0.0, 0.1)]
+        gains = [100 * (r["accuracy"] - plain[r["seed"], *r["pair"]]) for r in rows]
+        found.append(Figure.of("LANTK-HR", f"gain of {added}, points, {name}, control", None, gains))
+    return found

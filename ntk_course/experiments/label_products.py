@@ -9,7 +9,7 @@ from torch import Tensor
 from .. import infinite
 from ..label_aware import label_products, regressed_products, with_label_part
 from ..regression import kernel_ridge, leave_one_out, local_elasticity
-from ..results import Result, over_seeds
+from ..results import Figure, Result, over_seeds
 from ..training import device
 from ._common import both_splits, class_pair
 
@@ -124,3 +124,28 @@ def run(config: Config, preset: str = "class", progress: bool = True, folder=Non
     return over_seeds(
         "label_products", preset, config, train, one_seed, device=device(), parts=parts, folder=folder, progress=progress
     )
+
+
+def figures(result: Result) -> list[Figure]:
+    """Set LANTK-HR beside the run: gains in points over the kernel, elasticity, and the mean of Z within and between classes."""
+    most, name = max(r["train"] for r in result.rows), result.provenance["data"]["name"]
+    rows = [r for r in result.rows if r["train"] == most]
+    plain = {(r["seed"], *r["pair"]): r for r in rows if r["estimate"] == "none"}
+
+    def of(item: str, words: str, estimate: str, value) -> Figure:
+        mine = [r for r in rows if r["estimate"] == estimate and r["weight"] in (0.0, 0.1)]
+        return Figure.of(item, f"{words}, {name}, {most} images", None, [value(r, plain[r["seed"], *r["pair"]]) for r in mine])
+
+    def gain(r, p):
+        return 100 * (r["accuracy"] - p["accuracy"])
+
+    return [
+        of("LANTK-HR", "gain of version 1, points", "HR 1", gain),
+        of("LANTK-HR", "gain of version 2, points", "HR 2", gain),
+        of("LANTK-HR", "gain with the true products, points", "signs 100% right", gain),
+        of("Better Z", "gain by regression on pair features, points", "regression", gain),
+        of("Better Z", "gain by predictions left out, points", "predictions", gain),
+        of("R1.4", "mean of HR's Z within classes", "HR 1", lambda r, _: r["within"]),
+        of("R1.4", "mean of HR's Z between classes", "HR 1", lambda r, _: r["between"]),
+        of("Local elasticity", "rise on test samples", "HR 1", lambda r, p: r["elasticity_test"] - p["elasticity_test"]),
+    ]

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from ..data import load
 from ..difficulty import MEASURES, difficulty_correlation, visits_by_size
 from ..difficulty import learning_difficulty as difficulty_of
-from ..results import Result, over_seeds
+from ..results import Figure, Result, over_seeds
 from ..training import device
 from ._common import initial, on_device
 
@@ -77,3 +77,22 @@ def run(config: Config, preset: str = "class", progress: bool = True, folder=Non
 
     how = {"device": device(), "parts": config.settings, "folder": folder, "progress": progress}
     return over_seeds("learning_difficulty", preset, config, data, one_seed, **how)
+
+
+PAPER = {
+    "Table 4": {1024: 0.8512, 256: 0.7282, 64: 0.5753, 16: 0.3865, 4: 0.2330, 1: 0.062},
+    "Table 5": {1024: 0.9096, 256: 0.7376, 64: 0.4065, 16: 0.2141, 4: 0.0695, 1: 0.0307},
+    "Table 6": {1024: 0.8433, 256: 0.5772, 64: 0.2805, 16: 0.1840, 4: 0.0628, 1: 0.0131},
+}
+
+
+def figures(result: Result) -> list[Figure]:
+    """Set the first rows of Tables 4 to 6 beside the run: the correlation of 4096 a class with smaller subsets."""
+    found, universe = [], max(result.provenance["config"]["sizes"])
+    for row in result.rows:
+        paper = PAPER[row["setting"].split(",")[0]].get(row["to"])
+        if row["measure"] == "loss" and row["from"] == universe > row["to"]:
+            rho = [r["rho"] for r in result.rows if all(r[k] == row[k] for k in ("setting", "measure", "from", "to"))]
+            figure = Figure.of(row["setting"], f"rho of {universe} with {row['to']} a class", paper, rho)
+            found += [] if figure in found else [figure]
+    return found

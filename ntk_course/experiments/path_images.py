@@ -8,7 +8,7 @@ import torch
 from ..data import load
 from ..models import small_cnn
 from ..path import epk, step_breakpoints
-from ..results import Result, over_seeds
+from ..results import Figure, Result, over_seeds
 from ..training import device
 from ..training_path import train_path
 
@@ -81,3 +81,13 @@ def run(config: Config, preset: str = "class", progress: bool = True, folder=Non
 
     how = {"device": device(), "parts": config.rules, "folder": folder, "progress": progress}
     return over_seeds("path_images", preset, config, data, one_seed, **how)
+
+
+def figures(result: Result) -> list[Figure]:
+    """Set Fig 7 beside the run: largest error of a log-probability, and test images that change class, by rule."""
+    found = []
+    for r in result.rows:
+        rule = f"{r['rule']} {r['nodes']}"
+        found.append(Figure.of("Fig. 7", f"largest error, {rule}", None, [r["error"]]))
+        found.append(Figure.of("Fig. 7", f"classes changed, {rule}", None, [float(r["changed"])]))
+    return found

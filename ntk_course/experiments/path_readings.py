@@ -13,7 +13,7 @@ from ..models import mlp, small_cnn
 from ..path import dpk, epk, mean_jacobian
 from ..path_machines import logit_uncertainty, per_class, support_vectors, symmetric_gram, weighted_gram
 from ..quadrature import Quadrature
-from ..results import Result, over_seeds
+from ..results import Figure, Result, over_seeds
 from ..training import device
 from ..training_path import TrainingPath, train_path
 
@@ -180,3 +180,72 @@ def line_loss(path: TrainingPath, weights: Tensor) -> Tensor:
     with torch.no_grad():
         f = path.output(path.unflatten(weights), path.x)
     return -f[torch.arange(len(f)), path.y].mean()
+
+
+def figures(result: Result) -> list[Figure]:
+    """Set the smaller figures of the paper beside the run."""
+
+    def of(item: str, words: str, part: str, key, paper=None, **wanted) -> Figure:
+        rows = [r for r in result.rows if r["part"] == part and all(r[k] == v for k, v in wanted.items())]
+        values = [key(r) if callable(key) else r[key] for r in rows]
+        return Figure.of(item, words, paper, [v for v in values if v is not None])
+
+    lines = sorted({r["weights"] for r in result.rows if r["part"] == "straight line"})
+    last = max(
+        int(k.split("_")[-1])
+        for k in result.rows[-1] | next(r for r in result.rows if r["part"] == "moving gradients")
+        if "step_" in k
+    )
+    away = {where: [r for r in result.rows if r["part"] == "deviation" and r["where"] == where] for where in ("near", "far")}
+    return [
+        of(
+            "Remark 1",
+            "error of a constant b over the initial spread",
+            "constant b",
+            lambda r: r["error"] / r["spread"],
+            1.0,
+            scale=1.0,
+        ),
+        of("Remark 1", "error with b(x)", "constant b", "error_with_b_of_x", 0.0, scale=1.0),
+        of("Figs. 1, 2", "least cosine of a test gradient along step 1", "moving gradients", "cosine_step_1"),
+        of("Figs. 1, 2", f"least cosine along step {last}", "moving gradients", f"cosine_step_{last}"),
+        of("Figs. 1, 2", "error with moving gradients (EPK)", "moving gradients", "EPK", 0.0),
+        of("Figs. 1, 2", "error with frozen ones (DPK)", "moving gradients", "DPK"),
+        of("Fig. 3", "share of test points where SVM and network agree", "support vectors", "test"),
+        of("Fig. 3", "share of the grid where they agree", "support vectors", "grid"),
+        *(
+            Figure.of(
+                "Fig. 5, App. A.6",
+                f"{key.replace('_', ' ')} of the {end} grid points",
+                None,
+                [r[key] for r in away[end] if r[key] is not None],
+            )
+            for key in ("kernel_value", "median", "mean")
+            for end in ("near", "far")
+        ),
+        of("Fig. 6", "rank correlation of contributions with distance", "contributions", "distance"),
+        of("Fig. 6", "rank correlation with the margin", "contributions", "margin"),
+        *(
+            of("Fig. 8", f"norm of {n} weights grows by", "straight line", lambda r: r["norm_times"] - 1, weights=n)
+            for n in lines
+        ),
+        *(
+            of(
+                "Fig. 8",
+                f"move across over move along, {n} weights",
+                "straight line",
+                lambda r: r["across"] / abs(r["along"]),
+                weights=n,
+            )
+            for n in lines
+        ),
+        of("Eq. (18)", "asymmetry, weighted by the loss", "weighted kernel", "asymmetry", loss="cross_entropy"),
+        of(
+            "Eq. (18)",
+            "lowest over highest eigenvalue, weighted by the loss",
+            "weighted kernel",
+            "lowest_over_highest",
+            loss="cross_entropy",
+        ),
+        of("Eq. (18)", "asymmetry of the EPK's own kernel", "symmetric kernel", "asymmetry", 0.0),
+    ]

@@ -8,7 +8,7 @@ import torch
 from ..data import load
 from ..models import mlp
 from ..path import epk
-from ..results import Result, over_seeds
+from ..results import Figure, Result, over_seeds
 from ..training import device
 from ..training_path import train_path
 
@@ -96,3 +96,18 @@ def run(config: Config, preset: str = "class", progress: bool = True, folder=Non
     return over_seeds(
         "path_rules", preset, config, data, one_seed, device=device(), parts=parts, folder=folder, progress=progress
     )
+
+
+def figures(result: Result) -> list[Figure]:
+    """Set Fig 4 and Alg. 1 beside the run: the largest error of a log-probability, by rule and by way of training."""
+    shown, found = (("left", 100), ("gauss", 4), ("piecewise", 4), ("gauss", 8), ("piecewise", 8)), []
+    for r in result.rows:
+        plain = r["training"] == "full batch"
+        if (r["rule"], r["nodes"]) not in shown:
+            continue
+        item = "Thm. 3.7, Alg. 1, Fig. 4" if plain else "Sec. 3.3, App. A.5"
+        words = f"{r['activation']}, {r['rule']} {r['nodes']}" if plain else f"{r['activation']}, {r['training']}"
+        rows = [q for q in result.rows if all(q[k] == r[k] for k in ("activation", "training", "rule", "nodes"))]
+        figure = Figure.of(item, f"largest error, {words}", None, [max(q["error"] for q in rows)])
+        found += [] if figure in found else [figure]
+    return found

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from ..pruning import el2n, forgetting_score, grand, influence_score, prune_head
-from ..results import Result, over_seeds
+from ..results import Figure, Result, over_seeds
 from ..training import device, evaluate
 from ._common import SHORT, Recipe, both_splits, clusters_of_class, fit, on_device
 from .redundancy import partners
@@ -114,3 +114,15 @@ def run(config: Config, preset: str = "class", progress: bool = True, folder=Non
         return rows
 
     return over_seeds("pruned_training", preset, config, data, one_seed, device=device(), folder=folder, progress=progress)
+
+
+PAPER = {"full": 99.31, "lpNTK": 99.37, "EL2N": 99.33, "GraNd": 99.28, "forgetting score": 99.26, "influence score": 99.27}
+
+
+def figures(result: Result) -> list[Figure]:
+    """Set Table 3 (MNIST) beside the run: test accuracies in per cent."""
+    found = []
+    for method in dict.fromkeys(r["method"] for r in result.rows):
+        ends = [100 * r["accuracy"] for r in result.rows if r["method"] == method]
+        found.append(Figure.of("Table 3", f"test accuracy, {method}", PAPER.get(method), ends))
+    return found

@@ -9,7 +9,7 @@ from ..gram import gram_blocks
 from ..interactions import Partners, closest_partners
 from ..kernels import signs
 from ..pruning import el2n
-from ..results import Result, over_seeds
+from ..results import Figure, Result, over_seeds
 from ..training import device
 from ._common import SHORT, Recipe, both_splits, fit, on_device
 
@@ -136,3 +136,23 @@ def _random_like(keep: Tensor, seed: int) -> Tensor:
     out = torch.zeros_like(keep)
     out[order[: int(keep.sum())]] = True
     return out
+
+
+PAPER = {"full": 99.31, "de-redundant by pNTK": 99.27, "de-redundant by lpNTK": 99.30}
+
+
+def figures(result: Result) -> list[Figure]:
+    """Set Table 2 (MNIST) beside the run, and the shares that the rule removes."""
+    found, config = [], result.provenance["config"]
+    trained = f"best of {config['recipe']['epochs']} epochs"
+    for kernel in ("lpNTK", "pNTK"):
+        rows = [
+            r
+            for r in result.rows
+            if r["part"] == "fraction" and (r["kernel"], r["compared"], r["state"]) == (kernel, "all", trained)
+        ]
+        found.append(Figure.of("Table 2", f"per cent redundant by {kernel}", None, [100 * r["redundant"] for r in rows]))
+    for name in dict.fromkeys(r["set"] for r in result.rows if r["part"] == "accuracy"):
+        ends = [100 * r["accuracy"] for r in result.rows if r["part"] == "accuracy" and r["set"] == name]
+        found.append(Figure.of("Table 2", f"test accuracy, {name}", PAPER.get(name), ends))
+    return found

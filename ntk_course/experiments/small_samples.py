@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import torch
 
-from ..results import Result, over_seeds
+from ..results import Figure, Result, over_seeds
 from ..training import device
 from ._common import Recipe, both_splits, clusters_of_class, fit, on_device
 
@@ -75,3 +75,13 @@ def run(config: Config, preset: str = "class", progress: bool = True, folder=Non
         return rows
 
     return over_seeds("small_samples", preset, config, data, one_seed, device=device(), folder=folder, progress=progress)
+
+
+def figures(result: Result) -> list[Figure]:
+    """Set Fig 18 beside the run: median test accuracies in per cent, by what is kept and how it was drawn."""
+    found = []
+    for fraction, draw in dict.fromkeys((r["fraction"], r["draw"]) for r in result.rows):
+        ends = sorted(100 * r["accuracy"] for r in result.rows if (r["fraction"], r["draw"]) == (fraction, draw))
+        median = (ends[(len(ends) - 1) // 2] + ends[len(ends) // 2]) / 2
+        found.append(Figure.of("Fig. 18", f"median accuracy, {fraction:.0%} kept, {draw}", None, [median]))
+    return found

@@ -8,7 +8,7 @@ import torch
 from ..data import load
 from ..models import lenet5, mlp
 from ..one_step import predicted_change, true_change
-from ..results import Result, over_seeds
+from ..results import Figure, Result, over_seeds
 from ..training import device, train
 
 
@@ -72,3 +72,13 @@ def run(config: Config, preset: str = "class", progress: bool = True, folder=Non
         return rows
 
     return over_seeds("taylor_remainder", preset, config, data, one_seed, device=where, folder=folder, progress=progress)
+
+
+def figures(result: Result) -> list[Figure]:
+    """Set what the paper says of eq. (1) beside the run: the order in eta of what the first term leaves out."""
+    slopes = []
+    for seed in result.provenance["config"]["seeds"]:
+        # below the rate 0.1, where higher orders matter, and above 1e-4, where a change of 1e-4 still has twelve digits
+        rows = [r for r in result.rows if r["seed"] == seed and 1e-4 < r["lr"] < 0.1]
+        slopes.append(float(np.polyfit(*(np.log([r[key] for r in rows]) for key in ("lr", "remainder")), 1)[0]))
+    return [Figure.of("Eq. (1)", "order of the remainder in the learning rate", 2.0, slopes)]

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from ..data import load
 from ..kernels import entk, signs
 from ..models import mlp
-from ..results import Result, over_seeds
+from ..results import Figure, Result, over_seeds
 
 
 @dataclass(frozen=True)
@@ -116,3 +116,19 @@ def run(config: Config, preset: str = "class", progress: bool = True, folder=Non
         return rows
 
     return over_seeds("theorem_1", preset, config, data, one_seed, device=torch.device("cpu"), folder=folder, progress=progress)
+
+
+def figures(result: Result) -> list[Figure]:
+    """Set what Theorem 1 says beside the run: the bound (20) holds, and the gap does or does not close with the width."""
+    widest = max(r["width"] for r in result.rows)
+    found = []
+    for labels in ("same", "different"):
+        rows = [r for r in result.rows if r["labels"] == labels]
+        for hidden in sorted({r["hidden"] for r in rows}):
+            ends = [r["relative_gap"] for r in rows if (r["width"], r["hidden"]) == (widest, hidden)]
+            about = f"{labels} label, {hidden} hidden, width {widest}"
+            found.append(Figure.of("Theorem 1", f"gap over the eNTK, {about}", None, ends))
+        found.append(
+            Figure.of("Theorem 1", f"pairs within the bound (20), {labels} label", 1.0, [r["within_bound"] for r in rows])
+        )
+    return found

@@ -1,13 +1,16 @@
 """Rates of Ji, Telgarsky and Xian (2020): errors, moves and flips of sampled networks over widths, and the cost of dimension."""
 
+import hashlib
+import math
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from .. import transport
 from ..data import Dataset
-from ..results import Result, over_seeds
+from ..results import Figure, Result, over_seeds
 
 
 @dataclass(frozen=True)
@@ -66,7 +69,9 @@ def targets(config: Config, dimension: int) -> dict[str, tuple[transport.Transpo
 def run(config: Config, preset: str = "class", progress: bool = True, folder=None) -> Result:
     """Measure root mean square errors, the largest move, and flips; a row for each seed, target and width or dimension."""
     fixed = ball(config.points, config.dimension, 1)
-    about = Dataset(fixed.float(), torch.zeros(len(fixed), dtype=torch.long), 1, "points of the unit ball", "test", ("",))
+    checksum = hashlib.sha256(fixed.numpy().tobytes()).hexdigest()
+    labels = torch.zeros(len(fixed), dtype=torch.long)
+    about = Dataset(fixed.float(), labels, 1, "points of the unit ball", "test", ("",), checksum=checksum)
 
     def one_seed(seed: int) -> list[dict]:
         rows = []
@@ -95,3 +100,19 @@ def run(config: Config, preset: str = "class", progress: bool = True, folder=Non
 
     where = torch.device("cpu")
     return over_seeds("transport", preset, config, about, one_seed, device=where, folder=folder, progress=progress)
+
+
+def figures(result: Result) -> list[Figure]:
+    """Set the rates beside the run: slopes over the width, and the cost of dimension."""
+    found = []
+    for target in ("kernel", "bump"):
+        for key, words in (("moved", "error"), ("largest_move", "largest move"), ("flips", "share of flips")):
+            rows, slopes = [r for r in result.rows if (r["part"], r["target"]) == ("width", target)], []
+            for seed in sorted({r["seed"] for r in rows}):
+                mine = [(math.log(r["width"]), math.log(r[key])) for r in rows if r["seed"] == seed]
+                slopes.append(float(np.polyfit(*zip(*mine, strict=True), 1)[0]))
+            found.append(Figure.of("Rates in m", f"slope of the {words}, {target}", -0.5, slopes))
+    for d in sorted({r["dimension"] for r in result.rows if r["part"] == "dimension"}):
+        errors = [r["moved"] for r in result.rows if (r["part"], r["target"], r["dimension"]) == ("dimension", "bump", d)]
+        found.append(Figure.of("Rates in d", f"relative error of the bump, d = {d}", None, errors))
+    return found

@@ -11,7 +11,7 @@ from .. import infinite
 from ..data import load
 from ..kernels import entk
 from ..regression import kernel_ridge
-from ..results import Result, over_seeds
+from ..results import Figure, Result, over_seeds
 from ..training import device
 from ._common import descent
 
@@ -123,3 +123,13 @@ def run(config: Config, preset: str = "class", progress: bool = True, folder=Non
     return over_seeds(
         "wide_networks", preset, config, train, one_seed, device=device(), parts=parts, folder=folder, progress=progress
     )
+
+
+def figures(result: Result) -> list[Figure]:
+    """Set R1.5 beside the run: regression with the expected kernel against one realised kernel, gains in points."""
+    rows = [r for r in result.rows if r["part"] == "kernel" and r["activation"] == "relu"]
+    found = []
+    for width in sorted({r["width"] for r in rows}):
+        gains = [100 * (r["accuracy_expected"] - r["accuracy"]) for r in rows if r["width"] == width]
+        found.append(Figure.of("R1.5", f"gain of the expected kernel, points, width {width}", None, gains))
+    return found

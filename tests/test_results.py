@@ -1,0 +1,237 @@
+"""Every stored result is whole and says where it comes from, and every number that the book shows comes from one."""
+
+import json
+import re
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+from pybtex.database import parse_file
+
+import ntk_course as ntk
+from ntk_course import replication, results
+from ntk_course.experiments import PRESETS, find, names, presets
+from ntk_course.results import Figure, stored
+
+ROOT = Path(__file__).resolve().parent.parent
+BOOK = ROOT / "book"
+FILES = sorted((BOOK / "results").glob("*/*.json"))
+RUNS = [path for path in FILES if path.parent.name in names()]  # the other one is benchmarks/cost.py's
+SOURCES = ("guo2024lpntk", "bell2023exact", "chen2020label", "ji2020neural")
+CLAIMS = replication.claims()
+
+
+def name_of(path):
+    return f"{path.parent.name}/{path.stem}"
+
+
+@pytest.mark.parametrize("path", RUNS, ids=name_of)
+def test_schema(path):
+    """A result can be made again from what it says: its config is one of the experiment's, its seeds are those of its rows."""
+    found = results.read(path.parent.name, path.stem, BOOK / "results")
+    module = find(found.name)
+    assert (found.name, found.preset) == (path.parent.name, path.stem)
+    assert found.preset in presets(found.name)
+    config = found.provenance["config"]
+    assert set(config) == {field.name for field in fields(module.Config)}
+    assert found.rows
+    assert {row["seed"] for row in found.rows} == set(config["seeds"])
+    assert len(set(config["seeds"])) == len(config["seeds"])
+
+    def plain(value):
+        return isinstance(value, (int, float, str, bool, type(None))) or (isinstance(value, list) and all(map(plain, value)))
+
+    assert all(plain(value) for row in found.rows for value in row.values())
+
+
+@pytest.mark.parametrize("path", RUNS, ids=name_of)
+def test_provenance(path):
+    about = json.loads(path.read_text())["provenance"]
+    assert re.fullmatch(r"[0-9a-f]{7,}(-dirty)?(, [0-9a-f]{7,}(-dirty)?)*", about["commit"])
+    assert re.fullmatch(r"\d+\.\d+.*", about["torch"])
+    assert about["seconds"] > 0
+    assert about["threads"] >= 1
+    assert about["device"]
+    assert about["ntk_course"]
+    data = about["data"]
+    assert re.fullmatch("[0-9a-f]{64}", data["sha256"])
+    assert data["samples"] > 0
+    assert ("JPEG" in data["note"]) == ("cifar10" in data["name"])  # the copy says that it is one
+
+
+@pytest.mark.parametrize("path", RUNS, ids=name_of)
+def test_data_are_those_at_hand(path):
+    """The checksum of the data stored with a run is that of the data of the same name here."""
+    found = json.loads(path.read_text())["provenance"]["data"]
+    if found["name"] not in ("digits", "gaussians"):
+        pytest.skip(f"{found['name']} is not always at hand")
+    data = ntk.load(found["name"], found["split"])
+    assert ntk.load(found["name"], found["split"], limit=found["samples"]).checksum == found["sha256"] or (
+        data.checksum == found["sha256"]
+    )
+
+
+@pytest.mark.parametrize("path", RUNS, ids=name_of)
+def test_figures_belong_to_a_claim(path):
+    """What an experiment sets beside a paper appears in the report, or it is the chapter's own table."""
+    found = stored(path.parent.name, path.stem)
+    figures = find(found.name).figures(found)
+    assert figures
+    known = {claim.item for claim in CLAIMS if found.name in claim.experiments} | {"One table"}
+    for figure in figures:
+        assert isinstance(figure, Figure)
+        assert figure.item in known
+        assert figure.count >= 1
+        assert figure.ours == figure.ours  # no NaN
+    assert len({(f.item, f.quantity) for f in figures}) == len(figures)
+
+
+def test_figures_are_means_over_seeds():
+    assert Figure.of("a", "b", 1.0, [1.0, 3.0]) == Figure("a", "b", 1.0, 2.0, pytest.approx(2**0.5), 2)
+    assert Figure.of("a", "b", None, [1.0]).sd is None
+    with pytest.raises(ValueError, match="values: got none for a, b"):
+        Figure.of("a", "b", None, [])
+
+
+# ----- the replication report
+
+
+@pytest.mark.parametrize("claim", CLAIMS, ids=lambda c: f"{c.source}, {c.item}")
+def test_claims(claim):
+    """Every claim has a verdict and either figures from stored runs or a reason why there is no run."""
+    assert claim.verdict in replication.VERDICTS
+    assert claim.source in SOURCES
+    assert (BOOK / f"{claim.chapter}.md").is_file()
+    assert claim.claim.endswith(".")
+    assert bool(claim.experiments) != bool(claim.not_run)
+    assert set(claim.experiments) <= {*names(), "cost"}
+    if claim.experiments:
+        assert {name for _, name, _ in replication.evidence(claim)} == set(claim.experiments)
+        assert claim.verdict not in ("not tested", "not a claim to test")
+    if claim.verdict in ("holds in part", "does not hold"):
+        assert claim.why
+    # measured numbers stand in the figures, where they can't go stale
+    assert not re.search(r"\d\.\d\d|\d %|\d per cent", claim.why)
+
+
+def test_claims_of_every_source():
+    known = parse_file(str(BOOK / "references.bib")).entries
+    assert {claim.source for claim in CLAIMS} == set(SOURCES) <= set(known)
+    assert len({(claim.source, claim.item) for claim in CLAIMS}) == len(CLAIMS)
+    items = {claim.item for claim in CLAIMS}
+    tables = {f"Table {n}{data}" for n in (1, 2, 3) for data in ("", ", CIFAR-10")} | {"Table 4", "Table 5", "Table 6"}
+    figures = {"Fig. 2", "Fig. 2, CIFAR-10", "Fig. 3", "Fig. 6", "Fig. 7", "Fig. 8", "Fig. 15", "Fig. 18", "Figs. 1, 2"}
+    assert tables | figures | {"Eq. (1)", "Eq. (3)", "Theorem 1", "Remark 1", "Eq. (18)", "LANTK-HR", "LANTK-NTH"} <= items
+
+
+def test_what_is_not_run_is_said_not_to_be():
+    for claim in CLAIMS:
+        if "CIFAR-10" in claim.item or claim.verdict == "not tested":
+            assert claim.not_run or replication.evidence(claim)
+
+
+def test_report_shows_every_figure():
+    for source in SOURCES:
+        shown, claims = replication.figures_html(source), replication.claims_html(source)
+        for claim in (c for c in CLAIMS if c.source == source):
+            assert claim.verdict in claims
+            for figure, name, preset in replication.evidence(claim):
+                assert f"{figure.ours:.4g}" in shown
+                assert f"../_static/{name}/{preset}.json" in claims
+                assert (BOOK / "results" / name / f"{preset}.json").is_file()
+    assert "&quot;first sign&quot;" in replication.figures_html("chen2020label")  # escaped
+
+
+def test_runs_take_the_paper_preset_where_there_is_one():
+    for name in names():
+        found = {run.provenance["data"]["name"]: run.preset for run in replication.runs(name)}
+        for data, preset in found.items():
+            others = [p for p in PRESETS if (run := stored(name, p)) and run.provenance["data"]["name"] == data]
+            assert preset == max(others, key=PRESETS.index)
+
+
+def test_printed_tests_against_the_formula():
+    """From means and spreads of ten seeds each, written out; and a t that rounding can give is called possible."""
+    for (_, (a, sd_a), (b, sd_b), printed), row in zip(replication.PRINTED, replication.printed_tests(), strict=True):
+        t = (a - b) / ((sd_a**2 + sd_b**2) / 10) ** 0.5
+        assert row["t from its means"] == pytest.approx(t, rel=1e-6)
+        assert row["possible"] == (row["nearest"] == printed)
+        assert abs(row["nearest"] - printed) <= abs(t - printed) + 1e-9
+    impossible = [row["of"] for row in replication.printed_tests() if not row["possible"]]
+    assert impossible == ["MNIST, full against pNTK", "CIFAR-10, full against pNTK", "CIFAR-10, full against lpNTK, Table 3"]
+
+
+def test_our_tests_read_the_runs():
+    for row in replication.our_tests():
+        name, key = {"Table 2": ("redundancy", "set"), "Table 3": ("pruned_training", "method")}[row["table"]]
+        (run,) = replication.runs(name)
+        means = [
+            results.mean_and_sd([100 * r["accuracy"] for r in run.rows if r.get(key) == row[side] and "accuracy" in r])[0]
+            for side in "ab"
+        ]
+        assert row["a - b"] == pytest.approx(means[0] - means[1])
+        assert row["seeds"] == len(run.provenance["config"]["seeds"])
+
+
+# ----- numbers in the prose
+
+# What the sources print, as the pages quote it.
+PAPERS = ["42.7", "59.0", "49.5", "7,873", "99.31", "0.03", "99.27", "0.05", "99.30", "99.37", "0.04", "99.33", "0.06", "99.28", "99.26"]
+PAPERS += ["0.5", "20 to 30"]
+# Numbers of sections, settings, sampling errors and thresholds.
+SETTINGS = [f"{word} {n}" for n in ("0.1", "0.01", "0.001") for word in ("rate", "rate of")] + ["0.001 is the customary rate"]
+SETTINGS += ["section 4.1", "Theorem 3.6", "Theorem 3.7", "Claim 2.1", "momentum 0.9", "3000 points", "100 test points"]
+
+
+def fig_18(fraction, draw):
+    rows = [r for r in stored("small_samples", "paper").rows if (r["fraction"], r["draw"]) == (fraction, draw)]
+    ends = sorted(100 * r["accuracy"] for r in rows)
+    return (ends[(len(ends) - 1) // 2] + ends[len(ends) // 2]) / 2
+
+
+def nth(width):
+    rows = stored("kernel_change", "class").rows
+    return [r["correlation"] for r in rows if (r["part"], r.get("activation"), r.get("width")) == ("trained", "erf", width)]
+
+
+def f1(predictor):
+    rows = [r for r in stored("forgetting_prediction", "paper").rows if r["lr"] == 0.1 and r["predictor"] == predictor]
+    return [r["f1"] for r in rows]
+
+
+# Every measured number of a stored run that stands in a sentence: the page, the words around it, and what it has to be.
+SHOWN = [
+    ("08_pruning", "the head clusters give {:.0f} per cent", lambda: fig_18(0.01, "head")),
+    ("08_pruning", "a balanced random draw {:.0f}, ", lambda: fig_18(0.01, "random")),
+    ("08_pruning", "a plain one {:.0f}.", lambda: fig_18(0.01, "random, unbalanced")),
+    ("08_pruning", "they give {:.0f}, ", lambda: fig_18(0.05, "head")),
+    ("08_pruning", "and chance {:.0f}:", lambda: fig_18(0.05, "random")),
+    ("13_label_aware_kernels", "finds a correlation of {:.2f} at 64 and at 1024 units", lambda: sum(nth(64)) / len(nth(64))),
+    ("13_label_aware_kernels", "finds a correlation of {:.2f} at 64 and at 1024 units", lambda: sum(nth(1024)) / len(nth(1024))),
+]
+
+
+@pytest.mark.parametrize(("page", "words", "number"), SHOWN, ids=lambda v: v if isinstance(v, str) else "")
+def test_numbers_in_sentences(page, words, number):
+    text = re.sub(r"\s+", " ", (BOOK / f"{page}.md").read_text())
+    assert words.format(number()) in text
+
+
+def prose(path):
+    """Strip a page of its header, code, formulas and links."""
+    text = re.sub(r"\A---.*?^---\n", "", path.read_text(), count=1, flags=re.S | re.M)
+    text = re.sub(r"^```\{code-cell\}.*?^```|\$\$.*?\$\$", "", text, flags=re.S | re.M)
+    return re.sub(r"\s+", " ", re.sub(r"\$[^$]*\$|`[^`]*`|\{\w+\}", "", text))
+
+
+@pytest.mark.parametrize("path", [p for p in sorted(BOOK.glob("*.md")) if "stored(" in p.read_text()], ids=lambda p: p.stem)
+def test_no_other_measured_number_in_a_sentence(path):
+    """Decimals, and counts of per cent and points, are a source's, a setting, or in the list above."""
+    text = prose(path)
+    for phrase in (words.format(number()) for page, words, number in SHOWN if page == path.stem):
+        text = text.replace(phrase, "")
+    for phrase in sorted(SETTINGS, key=len, reverse=True):
+        text = text.replace(phrase, "")
+    known = set(PAPERS) | {"95", "99", "0.1", "80", "1.0", "0.85"}
+    found = re.findall(r"(?<![\w.,])(\d[\d,]*\.\d+|\d[\d.,]*(?= per cent| points| %))(?!\w)", text)
+    assert [number for number in found if number not in known] == []
