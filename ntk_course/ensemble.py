@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -38,6 +39,7 @@ def train_ensemble(
     batch_size: int | None = 128,
     momentum: float = 0.0,
     weight_decay: float = 0.0,
+    optimizer: str = "sgd",
     schedule: Schedule | None = None,
     seed: int = 0,
     together: int = 64,
@@ -60,6 +62,7 @@ def train_ensemble(
         batch_size: samples a step, or None for the whole subset.
         momentum: as in :func:`ntk_course.train`.
         weight_decay: as in :func:`ntk_course.train`.
+        optimizer: "sgd", or "adam" (torch.optim.Adam with its other defaults, and without momentum).
         schedule: as in :func:`ntk_course.train`.
         seed: of the batch order of member 0.
         together: members in memory and in flight at once.
@@ -88,6 +91,12 @@ def train_ensemble(
     y = validate.labels(y, len(x), z.shape[1], z)
     if subsets.min() < 0 or subsets.max() >= len(x):
         raise ValueError(f"subsets: got indices {int(subsets.min())} to {int(subsets.max())}; wanted 0 to {len(x) - 1}")
+    if optimizer not in ("sgd", "adam"):
+        raise ValueError(f"optimizer: got {optimizer!r}; wanted 'sgd' or 'adam'")
+    if optimizer == "adam" and momentum:
+        raise ValueError(f"momentum: got {momentum} with optimizer='adam'; wanted 0, Adam has moments of its own")
+    rule = partial(torch.optim.SGD, momentum=momentum) if optimizer == "sgd" else torch.optim.Adam
+    rule = partial(rule, lr=lr, weight_decay=weight_decay)
     size = subsets.shape[1]
     batch_size = size if batch_size is None else validate.positive(batch_size, "batch_size")
     validate.positive(together, "together")
@@ -104,7 +113,7 @@ def train_ensemble(
             own = [models] * len(some) if isinstance(models, nn.Module) else models[start : start + together]
             orders = [torch.Generator().manual_seed(seed + start + m) for m in range(len(some))]
             try:
-                how = (epochs, lr, batch_size, momentum, weight_decay, schedule, bar)
+                how = (epochs, lr, batch_size, rule, schedule, bar)
                 parts.append(_train_together(own, x, y, some, orders, *how))
             finally:
                 for model in own:
@@ -113,11 +122,11 @@ def train_ensemble(
     return Ensemble(state, torch.cat([part.logits for part in parts], dim=1))
 
 
-def _train_together(models, x, y, subsets, orders, epochs, lr, batch_size, momentum, weight_decay, schedule, bar) -> Ensemble:
+def _train_together(models, x, y, subsets, orders, epochs, lr, batch_size, rule, schedule, bar) -> Ensemble:
     params, buffers = stack_module_state([model.train() for model in models])
     forward = vmap(lambda p, b, part: call_with(models[0], p | b, part), randomness="different")
-    # SGD acts on every number by itself, so one optimiser over the stack is each member's own.
-    optimizer = torch.optim.SGD(params.values(), lr=lr, momentum=momentum, weight_decay=weight_decay)
+    # SGD and Adam act on every number by itself, so one optimiser over the stack is each member's own.
+    optimizer = rule(params.values())
     scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, schedule or (lambda epoch: 1.0))
     rows = torch.arange(len(subsets), device=x.device)[:, None]
     visited = []

@@ -39,6 +39,29 @@ def test_each_member_is_the_model_trained_alone(build, batch_size, together):
     assert all(torch.equal(a, b) for a, b in zip(models[0].parameters(), net(0, build).parameters(), strict=True))
 
 
+def test_adam_is_each_members_own():
+    """Against torch.optim.Adam on one model at a time, over the batches of the same seed."""
+    model, chosen = net(), subsets(3, 20)
+    how = {"epochs": 3, "lr": 0.01, "weight_decay": 1e-3, "batch_size": 8}
+    ensemble = ntk.train_ensemble(model, X, Y, chosen, optimizer="adam", seed=7, progress=False, **how)
+    for m in range(3):
+        alone, order = copy.deepcopy(model), torch.Generator().manual_seed(7 + m)
+        adam = torch.optim.Adam(alone.parameters(), lr=0.01, weight_decay=1e-3)
+        for _ in range(3):
+            for batch in torch.randperm(20, generator=order).split(8):
+                adam.zero_grad()
+                cross_entropy(alone(X[chosen[m][batch]]), Y[chosen[m][batch]]).backward()
+                adam.step()
+        for name, p in alone.named_parameters():
+            torch.testing.assert_close(ensemble.state[name][m], p.detach(), rtol=1e-9, atol=1e-12)
+    for wrong, said in (
+        ({"optimizer": "rmsprop"}, "got 'rmsprop'"),
+        ({"optimizer": "adam", "momentum": 0.9}, "momentum: got 0.9"),
+    ):
+        with pytest.raises(ValueError, match=said):
+            ntk.train_ensemble(model, X, Y, chosen, epochs=1, lr=0.1, **wrong)
+
+
 def test_batch_statistics_stay_each_members_own():
     models = [net(m, lambda: ntk.resnet18(in_channels=1, width=2)) for m in range(2)]
     chosen = subsets(2, 12)

@@ -176,7 +176,23 @@ def test_our_tests_read_the_runs():
 # ----- numbers in the prose
 
 # What the sources print, as the pages quote it.
-PAPERS = ["42.7", "59.0", "49.5", "7,873", "99.31", "0.03", "99.27", "0.05", "99.30", "99.37", "0.04", "99.33", "0.06", "99.28", "99.26"]
+PAPERS = [
+    "42.7",
+    "59.0",
+    "49.5",
+    "7,873",
+    "99.31",
+    "0.03",
+    "99.27",
+    "0.05",
+    "99.30",
+    "99.37",
+    "0.04",
+    "99.33",
+    "0.06",
+    "99.28",
+    "99.26",
+]
 PAPERS += ["0.5", "20 to 30"]
 # Numbers of sections, settings, sampling errors and thresholds.
 SETTINGS = [f"{word} {n}" for n in ("0.1", "0.01", "0.001") for word in ("rate", "rate of")] + ["0.001 is the customary rate"]

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor, nn
 
 from ..results import Figure, Result, over_seeds
 from ..training import device
@@ -48,33 +49,49 @@ def run(config: Config, preset: str = "class", progress: bool = True, folder=Non
     class; so all three are balanced alike, and "random, unbalanced" draws from all samples as the paper does.
     """
     data, test = both_splits(config.data, config.limit)
-    (x, y), (x_test, y_test) = on_device(data), on_device(test)
+    (x, y), held_out = on_device(data), on_device(test)
     model, _ = fit(x, y, config.recipe, 0)
-    pools: dict[str, list] = {"head": [], "tail": [], "random": []}
-    for label in range(data.num_classes):
-        where, _, clusters = clusters_of_class(model, x, y, label, config.share)
+    pools = pools_of(model, x, y, config.share)
+    return over_seeds(
+        "small_samples",
+        preset,
+        config,
+        data,
+        lambda seed: trained_on(pools, x, y, held_out, config, seed),
+        device=device(),
+        folder=folder,
+        progress=progress,
+    )
+
+
+def pools_of(model: nn.Module, x: Tensor, y: Tensor, share: float) -> dict[str, list[Tensor]]:
+    """Cluster every class, and list its samples by place: in the head cluster, in the tail, or anywhere."""
+    pools: dict[str, list[Tensor]] = {"head": [], "tail": [], "random": []}
+    for label in y.unique().tolist():
+        where, _, clusters = clusters_of_class(model, x, y, label, share)
         head = clusters.assignment == clusters.head
         for name, pool in (("head", where[head]), ("tail", where[~head]), ("random", where)):
             pools[name].append(pool)
+    return pools
 
-    def one_seed(seed: int) -> list[dict]:
-        rows = []
-        for fraction in config.fractions:
-            generator = torch.Generator().manual_seed(seed)
-            size = max(1, round(fraction * len(x) / data.num_classes))
-            draws = {
-                name: torch.cat([p[torch.randperm(len(p), generator=generator).to(p.device)[:size]] for p in parts])
-                for name, parts in pools.items()
-            }
-            total = size * data.num_classes
-            draws["random, unbalanced"] = torch.randperm(len(x), generator=generator)[:total].to(x.device)
-            for name, chosen in draws.items():
-                _, history = fit(x[chosen], y[chosen], config.training, seed, validation=(x_test, y_test))
-                curve = history.validation.tolist()
-                rows.append({"fraction": fraction, "draw": name, "samples": len(chosen), "accuracy": curve[-1], "curve": curve})
-        return rows
 
-    return over_seeds("small_samples", preset, config, data, one_seed, device=device(), folder=folder, progress=progress)
+def trained_on(pools: dict[str, list[Tensor]], x: Tensor, y: Tensor, held_out, config: Config, seed: int) -> list[dict]:
+    """Draw each fraction from each pool, and from all samples, and train."""
+    rows = []
+    for fraction in config.fractions:
+        generator = torch.Generator().manual_seed(seed)
+        size = max(1, round(fraction * len(x) / len(pools["random"])))
+        draws = {
+            name: torch.cat([p[torch.randperm(len(p), generator=generator).to(p.device)[:size]] for p in parts])
+            for name, parts in pools.items()
+        }
+        total = size * len(pools["random"])
+        draws["random, unbalanced"] = torch.randperm(len(x), generator=generator)[:total].to(x.device)
+        for name, chosen in draws.items():
+            _, history = fit(x[chosen], y[chosen], config.training, seed, validation=held_out)
+            curve = history.validation.tolist()
+            rows.append({"fraction": fraction, "draw": name, "samples": len(chosen), "accuracy": curve[-1], "curve": curve})
+    return rows
 
 
 def figures(result: Result) -> list[Figure]:
