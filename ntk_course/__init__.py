@@ -63,7 +63,7 @@ from .regression import Fit, alignment, gradient_flow, kernel_ridge, leave_one_o
 from .store import open_gram, write_gram
 from .tangent_hierarchy import hierarchy, lantk_nth, two_layer_hierarchy
 from .tangents import explicit_is_cheaper
-from .training import History, cosine, device, evaluate, step_decay, train
+from .training import History, cosine, crop_and_flip, device, evaluate, step_decay, train
 from .training_path import TrainingPath, load_path, train_path
 
 __version__ = "0.1.0"
@@ -95,6 +95,7 @@ __all__ = [
     "cntk",
     "cosine",
     "cosines",
+    "crop_and_flip",
     "device",
     "difficulty_correlation",
     "dpk",

@@ -268,14 +268,14 @@ def _version() -> str:
 
 def _commit() -> str:
     try:
-        answer = subprocess.run(
-            ["git", "describe", "--always", "--dirty"],
-            cwd=Path(__file__).parent,
-            capture_output=True,
-            text=True,
-            timeout=10,
-            check=True,
-        )
-        return answer.stdout.strip()
+        # Stored results are what runs write, not what they run; a result stored by the run before leaves the code clean.
+        changed = _git("status", "--porcelain", "--untracked-files=no", "--", ":/", ":(exclude,top)book/results")
+        return _git("describe", "--always") + "-dirty" * bool(changed)
     except (OSError, subprocess.SubprocessError):
         return "unknown"
+
+
+def _git(*words: str) -> str:
+    where = Path(__file__).parent
+    answer = subprocess.run(["git", *words], cwd=where, capture_output=True, text=True, timeout=10, check=True)
+    return answer.stdout.strip()

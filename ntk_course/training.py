@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
+from torch.nn.functional import cross_entropy, pad
 from tqdm.auto import tqdm
 
 from . import validate
@@ -75,6 +75,8 @@ def train(
     momentum: float = 0.0,
     weight_decay: float = 0.0,
     schedule: Schedule | None = None,
+    augment: Callable[[Tensor], Tensor] | None = None,
+    autocast: torch.dtype | None = None,
     seed: int = 0,
     per_sample: bool = False,
     validation: tuple[Tensor, Tensor] | None = None,
@@ -84,8 +86,8 @@ def train(
     r"""Train a model in place by SGD on the mean cross entropy of each batch.
 
     :math:`v \leftarrow \mu v + \nabla L(w) + \lambda w,\quad w \leftarrow w - \eta v` (torch.optim.SGD). The seed fixes
-    the order of the batches and any dropout; the global random state is left as it was. The model ends in eval mode. An
-    interrupt leaves it whole, with the weights of the last finished step.
+    the order of the batches, any dropout and any augmentation; the global random state is left as it was. The model ends
+    in eval mode. An interrupt leaves it whole, with the weights of the last finished step.
 
     Args:
         model: gives logits (N, K); its own initialisation is the caller's (``torch.manual_seed`` before building it).
@@ -97,6 +99,8 @@ def train(
         momentum: mu (heavy ball).
         weight_decay: lambda.
         schedule: maps the epoch (from 0) to a factor on lr; see :func:`cosine`, :func:`step_decay`.
+        augment: makes of a batch (B, ...) another of its shape, as :func:`crop_and_flip`; the history sees no augmentation.
+        autocast: dtype of the passes, e.g. torch.bfloat16 on a GPU; weights and loss stay in their own. None: theirs.
         seed: of the batch order.
         per_sample: keep every sample's loss and prediction after every epoch.
         validation: other samples and labels, on the model's device, to be scored after every epoch.
@@ -132,13 +136,16 @@ def train(
     rows: list[tuple[Tensor, Tensor]] = []
     scores: list[float] = []
     best: dict[str, Tensor] = {}
-    with torch.random.fork_rng(devices=[x.device] if x.device.type == "cuda" else []):
+    with (
+        torch.random.fork_rng(devices=[x.device] if x.device.type == "cuda" else []),
+        torch.autocast(x.device.type, autocast, enabled=autocast is not None),
+    ):
         torch.manual_seed(seed)
         bar = tqdm(range(epochs), desc="training", unit="epoch", disable=not progress)
         for epoch in bar:
             model.train()
             for batch in torch.randperm(len(x), generator=order).to(x.device).split(batch_size):
-                loss = cross_entropy(model(x[batch]), y[batch])
+                loss = cross_entropy(model(x[batch] if augment is None else augment(x[batch])).to(x.dtype), y[batch])
                 if not torch.isfinite(loss):
                     raise ArithmeticError(
                         f"lr: the loss became {loss.item()} in epoch {epoch} with lr={lr}; wanted a smaller one"
@@ -161,6 +168,35 @@ def train(
     accuracy = (predictions == y.cpu()).float().mean(1)
     kept = (losses, predictions) if per_sample else (None, None)
     return History(losses.mean(1), accuracy, *kept, torch.tensor(scores) if scores else None)
+
+
+def crop_and_flip(x: Tensor, padding: int = 4) -> Tensor:
+    """Shift every image by up to ``padding`` pixels each way and mirror half of them: the usual augmentation of CIFAR-10.
+
+    Args:
+        x: images (N, C, H, W), on any device; what is shifted in is 0, the mean colour of standardised images.
+        padding: the largest shift.
+
+    Returns:
+        A new tensor of that shape, dtype and device; draws come from torch's global random state.
+
+    Raises:
+        ValueError: x is not a batch of images, or padding below 1.
+
+    Example:
+        >>> train(model, x, y, epochs=20, lr=0.1, augment=crop_and_flip)
+    """
+    if x.dim() != 4:
+        raise ValueError(f"x: got shape {tuple(x.shape)}; wanted images (N, C, H, W)")
+    validate.positive(padding, "padding")
+    n, _, height, width = x.shape
+    padded = pad(x, (padding,) * 4)
+    down, right = torch.randint(0, 2 * padding + 1, (2, n, 1), device=x.device)
+    mirrored = torch.rand(n, 1, device=x.device) < 0.5
+    rows, columns = torch.arange(height, device=x.device), torch.arange(width, device=x.device)
+    columns = torch.where(mirrored, width - 1 - columns, columns) + right
+    picked = padded.gather(2, (rows + down)[:, None, :, None].expand(-1, x.shape[1], -1, padded.shape[3]))
+    return picked.gather(3, columns[:, None, None, :].expand(-1, x.shape[1], height, -1))
 
 
 def whole_batches(n: int, size: int, seed: int) -> Iterator[Tensor]:
@@ -189,5 +225,5 @@ def evaluate(model: nn.Module, x: Tensor, y: Tensor, batch_size: int = 1024) -> 
     Example:
         >>> losses, predictions = evaluate(model, data.x, data.y)
     """
-    z = torch.cat([model(part) for part in x.split(batch_size)])
+    z = torch.cat([model(part).to(x.dtype) for part in x.split(batch_size)])
     return cross_entropy(z, y, reduction="none"), z.argmax(1)

@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +12,7 @@ import torch
 
 import ntk_course as ntk
 from ntk_course import cli, results
-from ntk_course.experiments import find, names
+from ntk_course.experiments import _common, config, find, names, presets, seconds_a_seed
 from ntk_course.experiments.theorem_1 import bound, largest_hidden_kernel_entry, lecun
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -42,8 +43,30 @@ def test_every_experiment_says_what_it_redoes(name):
     module = find(name)
     assert module.Config.__doc__.count("Attributes:") == 1
     assert all(f"        {field}: " in module.Config.__doc__ for field in module.Config.__dataclass_fields__)
-    for preset in ("smoke", "class", "paper"):
-        assert module.Config.preset(preset).seeds
+    for preset in presets(name):
+        assert config(name, preset).seeds
+    assert seconds_a_seed(name, "smoke") is None
+
+
+def test_the_experiments_for_a_gpu():
+    """Those of the lpNTK paper that need a ResNet-18 have a preset for it, and say how long a seed takes."""
+    ready = [name for name in names() if "cifar10" in presets(name)]
+    assert ready == ["control_difficulty", "forgetting_prediction", "learning_difficulty", "pruned_training", "redundancy"]
+    assert all(config(name, "cifar10").data == "cifar10" and seconds_a_seed(name, "cifar10") > 0 for name in ready)
+    assert sum(len(config(name, "cifar10").seeds) * seconds_a_seed(name, "cifar10") for name in ready) < 30 * 60 * 1.3
+
+
+def test_the_resnet_trains_by_its_recipe():
+    """One epoch of the recipe on a few images: the same as train with its options, and other than the plain recipe."""
+    g = torch.Generator().manual_seed(0)
+    x, y = torch.randn(16, 3, 32, 32, generator=g), torch.randint(0, 10, (16,), generator=g)
+    model, history = _common.fit(x, y, _common.ResNetRecipe(epochs=1, batch_size=8), 0)
+    assert type(model[3]).__name__ == "_ResidualBlock"
+    assert history.loss.isfinite().all()
+    options = _common.ResNetRecipe(epochs=4).options()
+    assert [options["schedule"](e) for e in (0, 2, 4)] == pytest.approx([1.0, 0.5, 0.0])
+    assert options["augment"] is ntk.crop_and_flip
+    assert options["epochs"] == 4
 
 
 def test_a_killed_run_keeps_its_seeds_and_goes_on(tmp_path, monkeypatch, capsys):
@@ -135,6 +158,28 @@ def test_a_resumed_run_names_every_version_that_ran(tmp_path, monkeypatch):
     monkeypatch.setattr(results, "_commit", lambda: "a")
     assert run((0, 1)) == "a, b"
     assert run((0, 1, 2)) == "a, b"
+
+
+def test_changed_code_is_dirty_and_changed_results_are_not(tmp_path, monkeypatch):
+    def git(*words):
+        subprocess.run(
+            ["git", "-c", "user.name=a", "-c", "user.email=a@b", *words], cwd=tmp_path, check=True, capture_output=True
+        )
+
+    code, stored = tmp_path / "ntk_course/results.py", tmp_path / "book/results/x/paper.json"
+    for path in (code, stored):
+        path.parent.mkdir(parents=True)
+        path.write_text("1")
+    git("init")
+    git("add", ".")
+    git("commit", "-m", "a")
+    monkeypatch.setattr(results, "__file__", str(code))
+    clean = results._commit()
+    assert re.fullmatch("[0-9a-f]{7,}", clean)
+    stored.write_text("2")
+    assert results._commit() == clean
+    code.write_text("2")
+    assert results._commit() == clean + "-dirty"
 
 
 def test_all_experiments_run_shortest_first_and_tell_what_is_left(tmp_path, monkeypatch, capsys):

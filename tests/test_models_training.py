@@ -201,3 +201,74 @@ def test_the_network_for_images():
         assert sizes == [p.shape for p in kind.parameters()]
     with pytest.raises(ValueError, match="x: got shape"):
         ntk.network_for(torch.zeros(2, 64))
+
+
+def test_crops_and_mirror_images_against_a_loop():
+    """Every output image is one of the shifts of the padded image, plain or mirrored, and all kinds occur."""
+    x = torch.randn(200, 2, 5, 5, generator=torch.Generator().manual_seed(0))
+    torch.manual_seed(1)
+    out = ntk.crop_and_flip(x, 2)
+    assert out.shape == x.shape
+    padded = torch.zeros(200, 2, 9, 9)
+    padded[:, :, 2:7, 2:7] = x
+    seen = set()
+    for n in range(200):
+        kinds = [
+            (down, right, mirrored)
+            for down in range(5)
+            for right in range(5)
+            for mirrored in (False, True)
+            if torch.equal(
+                out[n],
+                padded[n, :, down : down + 5, right : right + 5].flip(2)
+                if mirrored
+                else padded[n, :, down : down + 5, right : right + 5],
+            )
+        ]
+        assert len(kinds) == 1
+        seen.add(kinds[0])
+    assert len(seen) == pytest.approx(50 * (1 - 0.98**200), abs=5)
+    assert 60 < sum(mirrored for *_, mirrored in seen) * 4 < 140
+    for wrong, said in (((x[0],), "x: got shape"), ((x, 0), "padding: got 0")):
+        with pytest.raises(ValueError, match=said):
+            ntk.crop_and_flip(*wrong)
+
+
+def test_augmentation_follows_the_seed_and_is_not_measured():
+    data = ntk.load("digits", limit=100)
+    seen, histories, weights = [], [], []
+
+    def augment(batch):
+        seen.append(batch)
+        return ntk.crop_and_flip(batch, 1)
+
+    for other in (1, 2):
+        torch.manual_seed(0)
+        model = ntk.small_cnn()
+        torch.manual_seed(other)
+        how = {"epochs": 2, "lr": 0.1, "batch_size": 50, "seed": 3, "progress": False}
+        histories.append(ntk.train(model, data.x, data.y, augment=augment, **how))
+        weights.append(model[0].weight.detach().clone())
+    assert torch.equal(*weights)
+    assert all(any(torch.equal(image, x) for x in data.x) for image in seen[0])  # it is given the images as they are
+    losses = ntk.evaluate(model, data.x, data.y)[0]
+    assert histories[1].loss[-1].item() == pytest.approx(losses.mean().item(), rel=1e-6)
+    torch.manual_seed(0)
+    plain = ntk.small_cnn()
+    ntk.train(plain, data.x, data.y, **how)
+    assert not torch.equal(plain[0].weight, weights[0])
+
+
+def test_half_precision_passes_keep_the_weights_whole():
+    """bfloat16 has eight bits: near the float32 run, and not the same; weights and history stay float32."""
+    data = ntk.load("digits", limit=200)
+    models = []
+    for dtype in (None, torch.bfloat16):
+        torch.manual_seed(0)
+        models.append(ntk.small_cnn())
+        how = {"epochs": 3, "lr": 0.05, "batch_size": 50, "progress": False, "autocast": dtype}
+        history = ntk.train(models[-1], data.x, data.y, validation=(data.x, data.y), **how)
+        assert history.loss.dtype == torch.float32
+    full, half = (model[0].weight for model in models)
+    assert half.dtype == torch.float32
+    assert 0 < (full - half).norm() / full.norm() < 0.02
