@@ -1,0 +1,60 @@
+"""What the full training set reaches, Tables 2 and 3 of the lpNTK paper: by learning rate, at the last and the best epoch."""
+
+from dataclasses import dataclass, replace
+
+from ..results import Figure, Result, over_seeds
+from ..training import device
+from ._common import Recipe, both_splits, fit, on_device
+from .pruned_training import PAPER
+
+
+@dataclass(frozen=True)
+class Config:
+    """Settings; but for the rate, training is that of the paper's own code.
+
+    Attributes:
+        data: name of the data set.
+        limit: training samples, or None for all.
+        recipe: of the training.
+        rates: learning rates to put into it.
+        seeds: of the initial weights and the batches.
+    """
+
+    data: str = "mnist"
+    limit: int | None = None
+    recipe: Recipe = Recipe()
+    rates: tuple[float, ...] = (0.01, 0.03, 0.1)
+    seeds: tuple[int, ...] = (0, 1, 2, 3, 4)
+
+    @classmethod
+    def preset(cls, name: str) -> "Config":
+        """Return the settings of "smoke" (digits), "class" (10,000 samples, 6 epochs) or "paper" (all, 30 epochs, 5 seeds)."""
+        short = Recipe(epochs=6, decay=0.35)
+        return {
+            "smoke": cls("digits", 300, Recipe(epochs=2), (0.01, 0.1), (0,)),
+            "class": cls(limit=10000, recipe=short, seeds=(0, 1, 2)),
+            "paper": cls(),
+        }[name]
+
+
+def run(config: Config, preset: str = "class", progress: bool = True, folder=None) -> Result:
+    """Train on all samples at every rate; a row has the test accuracy after the last epoch, the best, and that of each."""
+    data, test = both_splits(config.data, config.limit)
+    (x, y), held_out = on_device(data), on_device(test)
+
+    def one_seed(seed: int, rate: float) -> list[dict]:
+        curve = fit(x, y, replace(config.recipe, lr=rate), seed, validation=held_out)[1].validation.tolist()
+        return [{"lr": rate, "accuracy": curve[-1], "best": max(curve), "curve": curve}]
+
+    how = {"device": device(), "parts": [(rate,) for rate in config.rates], "folder": folder, "progress": progress}
+    return over_seeds("training_rates", preset, config, data, one_seed, **how)
+
+
+def figures(result: Result) -> list[Figure]:
+    """Set the full set's row of Table 3 beside the run: test accuracies in per cent."""
+    found, paper = [], PAPER.get(result.provenance["config"]["data"], {}).get("full")
+    for rate in dict.fromkeys(r["lr"] for r in result.rows):
+        for key, words in (("accuracy", "after the last epoch"), ("best", "at the epoch best on the test set")):
+            ends = [100 * r[key] for r in result.rows if r["lr"] == rate]
+            found.append(Figure.of("Tables 2 and 3, full", f"test accuracy {words}, rate {rate}", paper, ends))
+    return found
