@@ -75,19 +75,23 @@ def pools_of(model: nn.Module, x: Tensor, y: Tensor, share: float) -> dict[str, 
     return pools
 
 
+def draws(pools: dict[str, list[Tensor]], x: Tensor, fraction: float, seed: int) -> dict[str, Tensor]:
+    """Draw a fraction of all samples from each pool, the same number of every class, and once from all samples."""
+    generator = torch.Generator().manual_seed(seed)
+    size = max(1, round(fraction * len(x) / len(pools["random"])))
+    found = {
+        name: torch.cat([p[torch.randperm(len(p), generator=generator).to(p.device)[:size]] for p in parts])
+        for name, parts in pools.items()
+    }
+    total = size * len(pools["random"])
+    return found | {"random, unbalanced": torch.randperm(len(x), generator=generator)[:total].to(x.device)}
+
+
 def trained_on(pools: dict[str, list[Tensor]], x: Tensor, y: Tensor, held_out, config: Config, seed: int) -> list[dict]:
     """Draw each fraction from each pool, and from all samples, and train."""
     rows = []
     for fraction in config.fractions:
-        generator = torch.Generator().manual_seed(seed)
-        size = max(1, round(fraction * len(x) / len(pools["random"])))
-        draws = {
-            name: torch.cat([p[torch.randperm(len(p), generator=generator).to(p.device)[:size]] for p in parts])
-            for name, parts in pools.items()
-        }
-        total = size * len(pools["random"])
-        draws["random, unbalanced"] = torch.randperm(len(x), generator=generator)[:total].to(x.device)
-        for name, chosen in draws.items():
+        for name, chosen in draws(pools, x, fraction, seed).items():
             _, history = fit(x[chosen], y[chosen], config.training, seed, validation=held_out)
             curve = history.validation.tolist()
             rows.append({"fraction": fraction, "draw": name, "samples": len(chosen), "accuracy": curve[-1], "curve": curve})
