@@ -1,6 +1,6 @@
 """LANTK-HR on pairs of classes: does a kernel gain from an estimate of the label products, and what would the estimate need?"""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -79,6 +79,40 @@ def _correlation(a: Tensor, b: Tensor) -> float | None:
     return (a * b).sum().div(scale).item() if scale > 1e-9 * a.numel() ** 0.5 else None  # a constant has none
 
 
+def compared(
+    config: Config, classes: tuple[int, int], y: Tensor, y_test: Tensor, kernels: Tensor, cross: Tensor, seed: int
+) -> list[dict]:
+    """Regress with the second kernel as it is and with every label part at every weight; a row for each."""
+    truth = y_test[:, None] * y
+
+    def row(name: str, weight: float, gram: Tensor, other: Tensor, z: Tensor | None = None) -> dict:
+        about = {"pair": list(classes), "train": len(y), "estimate": name, "weight": weight}
+        # a label part can make the kernel indefinite; the ridge that it then takes is part of the result
+        fit = kernel_ridge(gram, y.double(), attempts=25)
+        answers = fit.predict(other)
+        found = {
+            "accuracy": (answers.sign() == y_test).double().mean().item(),
+            "ridge": fit.ridge,
+            "elasticity": local_elasticity(gram, y).item(),
+            "elasticity_test": local_elasticity(other, y_test, y).item(),
+        }
+        if z is not None:
+            found |= {
+                "correlation": _correlation(z / z.abs().max(), truth.double()),
+                "within": z[truth > 0].mean().item(),
+                "between": z[truth < 0].mean().item(),
+            }
+        return about | found
+
+    rows = [row("none", 0.0, kernels[1], cross[1])]
+    for name, z, z_cross in estimates(kernels, cross, y, y_test, config.accuracies, seed):
+        for weight in config.weights:
+            scale = weight * float(kernels[1].abs().mean() / z.abs().mean())
+            mixed = with_label_part(kernels[1], z, cross[1], z_cross, scale)
+            rows.append(row(name, weight, mixed.train, mixed.cross, mixed.added_cross))
+    return rows
+
+
 def run(config: Config, preset: str = "class", progress: bool = True, folder=None) -> Result:
     """Compare the kernel with and without label parts; a row for each seed, pair, size, estimate and weight."""
     train, test = both_splits(config.data)
@@ -88,37 +122,10 @@ def run(config: Config, preset: str = "class", progress: bool = True, folder=Non
         if seed != config.seeds[0] and len(x) == int(torch.isin(train.y, torch.tensor(classes)).sum()):
             return []
         x_test, y_test = (t.to(device()) for t in class_pair(test, classes, config.test))
-        truth = y_test[:, None] * y
         networks = [{"depth": depth, "w_std": 2**0.5} for depth in config.depths]
         kernels = torch.stack([k for how in networks for k in infinite.mlp(x, **how)])
         cross = torch.stack([k for how in networks for k in infinite.mlp(x_test, x, **how)])
-
-        def row(name: str, weight: float, gram: Tensor, other: Tensor, z: Tensor | None = None) -> dict:
-            about = {"pair": list(classes), "train": len(x), "estimate": name, "weight": weight}
-            # a label part can make the kernel indefinite; the ridge that it then takes is part of the result
-            fit = kernel_ridge(gram, y.double(), attempts=25)
-            answers = fit.predict(other)
-            found = {
-                "accuracy": (answers.sign() == y_test).double().mean().item(),
-                "ridge": fit.ridge,
-                "elasticity": local_elasticity(gram, y).item(),
-                "elasticity_test": local_elasticity(other, y_test, y).item(),
-            }
-            if z is not None:
-                found |= {
-                    "correlation": _correlation(z / z.abs().max(), truth.double()),
-                    "within": z[truth > 0].mean().item(),
-                    "between": z[truth < 0].mean().item(),
-                }
-            return about | found
-
-        rows = [row("none", 0.0, kernels[1], cross[1])]
-        for name, z, z_cross in estimates(kernels, cross, y, y_test, config.accuracies, seed):
-            for weight in config.weights:
-                scale = weight * float(kernels[1].abs().mean() / z.abs().mean())
-                mixed = with_label_part(kernels[1], z, cross[1], z_cross, scale)
-                rows.append(row(name, weight, mixed.train, mixed.cross, mixed.added_cross))
-        return rows
+        return compared(config, classes, y, y_test, kernels, cross, seed)
 
     parts = [(size, pair) for size in config.sizes for pair in config.pairs]
     return over_seeds(
@@ -126,8 +133,8 @@ def run(config: Config, preset: str = "class", progress: bool = True, folder=Non
     )
 
 
-def figures(result: Result) -> list[Figure]:
-    """Set LANTK-HR beside the run: gains in points over the kernel, elasticity, and the mean of Z within and between classes."""
+def largest(result: Result) -> Callable[..., Figure]:
+    """Make figures of a run's largest size: from an item, words, an estimate and a value of its row and of the plain kernel's."""
     most, name = max(r["train"] for r in result.rows), result.provenance["data"]["name"]
     rows = [r for r in result.rows if r["train"] == most]
     plain = {(r["seed"], *r["pair"]): r for r in rows if r["estimate"] == "none"}
@@ -136,9 +143,17 @@ def figures(result: Result) -> list[Figure]:
         mine = [r for r in rows if r["estimate"] == estimate and r["weight"] in (0.0, 0.1)]
         return Figure.of(item, f"{words}, {name}, {most} images", None, [value(r, plain[r["seed"], *r["pair"]]) for r in mine])
 
-    def gain(r, p):
-        return 100 * (r["accuracy"] - p["accuracy"])
+    return of
 
+
+def gain(row: dict, plain: dict) -> float:
+    """Return by how many points of test accuracy a row is above the plain kernel's."""
+    return 100 * (row["accuracy"] - plain["accuracy"])
+
+
+def figures(result: Result) -> list[Figure]:
+    """Set LANTK-HR beside the run: gains in points over the kernel, elasticity, and the mean of Z within and between classes."""
+    of = largest(result)
     return [
         of("LANTK-HR", "gain of version 1, points", "HR 1", gain),
         of("LANTK-HR", "gain of version 2, points", "HR 2", gain),
