@@ -127,39 +127,43 @@ def our_tests(margin: float = 0.1) -> list[dict]:
     return rows
 
 
-def claims_html(source: str) -> str:
-    """Lay a source's claims out as an HTML table: claim, verdict, why, and links to chapter and artifacts."""
-    rows = []
+def report_html(source: str) -> str:
+    """Lay a source's claims out as HTML: verdict, claim, why, links to chapter and artifacts, and a table of its figures.
+
+    Figures that the paper has too stand open; the others open with a click.
+    """
+    parts = []
     for claim in (c for c in claims() if c.source == source):
-        artifacts = dict.fromkeys((name, preset) for _, name, preset in evidence(claim))
-        links = [f'<a href="../_static/{name}/{preset}.json">{name}, {preset}</a>' for name, preset in artifacts]
-        found = " ".join(
-            part
-            for part in (html.escape(claim.why), f"<i>Not run:</i> {html.escape(claim.not_run)}." * bool(claim.not_run))
-            if part
+        found = evidence(claim)
+        links = [f'<a href="{claim.chapter}.html">{_page(claim.chapter)}</a>']
+        for name, preset in dict.fromkeys((name, preset) for _, name, preset in found):
+            links.append(f'<a href="../_static/{name}/{preset}.json">{name}, {preset}</a>')
+        missing = f" <i>Not run:</i> {html.escape(claim.not_run)}." * bool(claim.not_run)
+        parts.append(
+            f'<section class="claim"><p><b>{html.escape(claim.item)}</b> <span class="verdict">{claim.verdict}</span> '
+            f"{html.escape(claim.claim)}</p><p>{html.escape(claim.why)}{missing} ({', '.join(links)})</p>"
+            f"{_figures([f for f, _, _ in found])}</section>"
         )
-        where = "<br>".join([f'<a href="{claim.chapter}.html">{_page(claim.chapter)}</a>', *links])
-        verdict = f"<b>{claim.verdict}</b>"
-        rows.append([html.escape(claim.item), html.escape(claim.claim), verdict, found, where])
-    return _table(("item", "claim", "verdict", "what we found", "where"), rows)
+    return "\n".join(parts)
 
 
-def figures_html(source: str) -> str:
-    """Lay a source's figures out as an HTML table: the paper's, ours with the spread over runs, and the difference."""
-    rows = []
-    for claim in (c for c in claims() if c.source == source):
-        for f, name, preset in evidence(claim):
-            ours = f"{f.ours:.4g}" + ("" if f.sd is None else f" ± {f.sd:.2g} ({f.count})")
-            paper, difference = ("", "") if f.paper is None else (f"{f.paper:.4g}", f"{f.ours - f.paper:+.3g}")
-            rows.append([html.escape(f.item), html.escape(f.quantity), paper, ours, difference, f"{name}, {preset}"])
-    return _table(("item", "quantity", "paper", "ours", "difference", "artifact"), rows)
+def _figures(found: list[Figure]) -> str:
+    if not found:
+        return ""
+    lines = []
+    for f in found:
+        ours = f"{f.ours:.4g}" + ("" if f.sd is None else f" ± {f.sd:.2g} ({f.count})")
+        paper, difference = ("", "") if f.paper is None else (f"{f.paper:.4g}", f"{f.ours - f.paper:+.3g}")
+        cells = "".join(f"<td>{cell}</td>" for cell in (html.escape(f.quantity), paper, ours, difference))
+        lines.append(f"<tr>{cells}</tr>")
+    both = sum(f.paper is not None for f in found)
+    words = f"{len(found)} number{'s' * (len(found) > 1)}, " + (f"{both} beside the paper's" if both else "none in the paper")
+    names = "".join(f'<th scope="col">{name}</th>' for name in ("quantity", "paper", "ours", "difference"))
+    return (
+        f"<details{' open' * bool(both)}><summary>{words}</summary>"
+        f'<table class="table"><thead><tr>{names}</tr></thead><tbody>{"".join(lines)}</tbody></table></details>'
+    )
 
 
 def _page(chapter: str) -> str:
     return f"chapter {int(chapter[:2])}" if chapter[:2].isdigit() else chapter
-
-
-def _table(head: tuple[str, ...], rows: list[list[str]]) -> str:
-    names = "".join(f'<th scope="col">{name}</th>' for name in head)
-    lines = ["<tr>" + "".join(f"<td>{cell}</td>" for cell in row) + "</tr>" for row in rows]
-    return f'<table class="table"><thead><tr>{names}</tr></thead><tbody>{"".join(lines)}</tbody></table>'

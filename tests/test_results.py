@@ -132,14 +132,18 @@ def test_what_is_not_run_is_said_not_to_be():
 
 def test_report_shows_every_figure():
     for source in SOURCES:
-        shown, claims = replication.figures_html(source), replication.claims_html(source)
+        shown = replication.report_html(source)
+        sections = dict(zip((c.item for c in CLAIMS if c.source == source), shown.split("<section")[1:], strict=True))
         for claim in (c for c in CLAIMS if c.source == source):
-            assert claim.verdict in claims
+            section = sections[claim.item]
+            assert f">{claim.verdict}</span>" in section
+            assert section.count("<tr><td>") == len(replication.evidence(claim))
             for figure, name, preset in replication.evidence(claim):
-                assert f"{figure.ours:.4g}" in shown
-                assert f"../_static/{name}/{preset}.json" in claims
+                assert f"<td>{figure.ours:.4g}" in section
+                assert figure.paper is None or f"<td>{figure.paper:.4g}</td>" in section
+                assert f"../_static/{name}/{preset}.json" in section
                 assert (BOOK / "results" / name / f"{preset}.json").is_file()
-    assert "&quot;first sign&quot;" in replication.figures_html("chen2020label")  # escaped
+    assert "&quot;first sign&quot;" in replication.report_html("chen2020label")  # escaped
 
 
 def test_runs_take_the_paper_preset_where_there_is_one():
@@ -196,7 +200,17 @@ PAPERS = [
 PAPERS += ["0.5", "20 to 30"]
 # Numbers of sections, settings, sampling errors and thresholds.
 SETTINGS = [f"{word} {n}" for n in ("0.1", "0.01", "0.001") for word in ("rate", "rate of")] + ["0.001 is the customary rate"]
-SETTINGS += ["section 4.1", "Theorem 3.6", "Theorem 3.7", "Claim 2.1", "momentum 0.9", "3000 points", "100 test points"]
+SETTINGS += [
+    "section 4.1",
+    "Theorem 3.6",
+    "Theorem 3.7",
+    "Claim 2.1",
+    "momentum 0.9",
+    "3000 points",
+    "100 test points",
+    "20 points",
+]
+SETTINGS += ["roughly 20 % of the total"]
 
 
 def fig_18(fraction, draw):
@@ -215,8 +229,21 @@ def f1(predictor):
     return [r["f1"] for r in rows]
 
 
+def redundant(state="best of 30 epochs"):
+    rows = [r for r in stored("redundancy", "paper").rows if (r.get("kernel"), r.get("compared")) == ("lpNTK", "all")]
+    return [r["redundant"] for r in rows if r["state"] == state]
+
+
+def said(words, number):
+    """Put a measured number, or several, into the words around them."""
+    return words.format(*number) if isinstance(number, tuple) else words.format(number)
+
+
 # Every measured number of a stored run that stands in a sentence: the page, the words around it, and what it has to be.
 SHOWN = [
+    ("08_pruning", "gives {:.0f} to {:.0f} per cent", lambda: (100 * min(redundant()), 100 * max(redundant()))),
+    ("08_pruning", ", {:.0f} before any training,", lambda: 100 * redundant("after 0")[0]),
+    ("08_pruning", "and {:.0f} after one epoch.", lambda: 100 * redundant("after 1")[0]),
     ("08_pruning", "the head clusters give {:.0f} per cent", lambda: fig_18(0.01, "head")),
     ("08_pruning", "a balanced random draw {:.0f}, ", lambda: fig_18(0.01, "random")),
     ("08_pruning", "a plain one {:.0f}.", lambda: fig_18(0.01, "random, unbalanced")),
@@ -230,7 +257,7 @@ SHOWN = [
 @pytest.mark.parametrize(("page", "words", "number"), SHOWN, ids=lambda v: v if isinstance(v, str) else "")
 def test_numbers_in_sentences(page, words, number):
     text = re.sub(r"\s+", " ", (BOOK / f"{page}.md").read_text())
-    assert words.format(number()) in text
+    assert said(words, number()) in text
 
 
 def prose(path):
@@ -244,7 +271,7 @@ def prose(path):
 def test_no_other_measured_number_in_a_sentence(path):
     """Decimals, and counts of per cent and points, are a source's, a setting, or in the list above."""
     text = prose(path)
-    for phrase in (words.format(number()) for page, words, number in SHOWN if page == path.stem):
+    for phrase in (said(words, number()) for page, words, number in SHOWN if page == path.stem):
         text = text.replace(phrase, "")
     for phrase in sorted(SETTINGS, key=len, reverse=True):
         text = text.replace(phrase, "")
