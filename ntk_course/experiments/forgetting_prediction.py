@@ -109,8 +109,8 @@ def figures(result: Result) -> list[Figure]:
         counted = [r for r in at if r["predictor"] == "kappa tilde, softmax"]
         total = float(sum(r["events"] for r in counted))
         found.append(Figure.of(table, f"events in {len(counted)} seeds, {setting}", float(events), [total]))
-        if lr < 0.01:
-            continue  # next to no events: a score would be noise
+        if total < 100:
+            continue  # a score of so few events would be noise
         for key, value in zip(("precision", "recall", "f1"), paper, strict=True):
             scores = [100 * r[key] for r in counted if r[key] is not None]
             found.append(Figure.of(table, f"{key} of kappa tilde, {setting}", value, scores))
