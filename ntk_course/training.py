@@ -18,6 +18,8 @@ Schedule = Callable[[int], float]
 class History:
     """What training leaves behind, measured in eval mode after every epoch.
 
+    E is the number of epochs; for all but the validation it is 1 where only the last epoch was scored.
+
     Attributes:
         loss: mean cross entropy over the training set in nats, (E,).
         accuracy: training accuracy in [0, 1], (E,).
@@ -79,6 +81,7 @@ def train(
     autocast: torch.dtype | None = None,
     seed: int = 0,
     per_sample: bool = False,
+    each_epoch: bool = True,
     validation: tuple[Tensor, Tensor] | None = None,
     keep_best: bool = False,
     progress: bool = True,
@@ -102,7 +105,8 @@ def train(
         augment: makes of a batch (B, ...) another of its shape, as :func:`crop_and_flip`; the history sees no augmentation.
         autocast: dtype of the passes, e.g. torch.bfloat16 on a GPU; weights and loss stay in their own. None: theirs.
         seed: of the batch order.
-        per_sample: keep every sample's loss and prediction after every epoch.
+        per_sample: keep every sample's loss and prediction.
+        each_epoch: score the training samples after every epoch, or only after the last: for LeNet-5 a fifth of the work.
         validation: other samples and labels, on the model's device, to be scored after every epoch.
         keep_best: end with the weights of the epoch with the best validation accuracy, the first among equals.
         progress: show a bar.
@@ -156,12 +160,13 @@ def train(
             optimizer.zero_grad(set_to_none=True)
             scheduler.step()
             model.eval()
-            rows.append(evaluate(model, x, y))
+            if each_epoch or epoch == epochs - 1:
+                rows.append(evaluate(model, x, y))
+                bar.set_postfix(loss=f"{rows[-1][0].mean():.3f}")
             if validation is not None:
                 scores.append((evaluate(model, x_val, y_val)[1] == y_val).float().mean().item())
                 if keep_best and scores[-1] > max(scores[:-1], default=-1.0):
                     best = {name: value.clone() for name, value in model.state_dict().items()}
-            bar.set_postfix(loss=f"{rows[-1][0].mean():.3f}")
     if best:
         model.load_state_dict(best)
     losses, predictions = (torch.stack(column).cpu() for column in zip(*rows, strict=True))

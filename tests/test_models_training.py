@@ -158,6 +158,13 @@ def test_last_row_of_history_is_the_final_model(points):
     assert torch.equal(history.predictions[-1], z.argmax(1))
 
 
+def test_scoring_the_last_epoch_only_changes_nothing_else(points):
+    (model, whole), (same, last) = fit(points, per_sample=True), fit(points, per_sample=True, each_epoch=False)
+    assert all(torch.equal(p, q) for p, q in zip(model.parameters(), same.parameters(), strict=True))
+    for field in ("loss", "accuracy", "losses", "predictions"):
+        assert torch.equal(getattr(last, field), getattr(whole, field)[-1:])
+
+
 def test_schedules():
     assert [ntk.cosine(4)(e) for e in (0, 2, 4)] == pytest.approx([1, 0.5, 0])
     assert [ntk.step_decay(0.7, 2)(e) for e in (0, 1, 2, 5)] == pytest.approx([1, 1, 0.7, 0.49])

@@ -74,11 +74,17 @@ def initial(x: Tensor, seed: int) -> nn.Module:
     return network_for(x, 10).to(x.device).eval()
 
 
-def fit(x: Tensor, y: Tensor, recipe: Recipe, seed: int, **options) -> tuple[nn.Module, History | None]:
-    """Train the initial network by the recipe, and return it with its history; no epochs leave it as it is, without one."""
+def fit(
+    x: Tensor, y: Tensor, recipe: Recipe, seed: int, per_sample: bool = False, **options
+) -> tuple[nn.Module, History | None]:
+    """Train the initial network by the recipe, and return it with its history; no epochs leave it as it is, without one.
+
+    The training samples are scored after every epoch where each one's scores are asked for, else after the last.
+    """
     model = initial(x, seed)
     if not recipe.epochs:
         return model, None
+    options |= {"per_sample": per_sample, "each_epoch": per_sample}
     return model, train(model, x, y, seed=seed, progress=False, **recipe.options(), **options)
 
 

@@ -39,8 +39,8 @@ class Config:
     share: float = 0.1
     score_models: int = 10
     score_epochs: int = 3
-    influence_models: int = 40
-    influence_epochs: int = 5
+    influence_models: int = 20
+    influence_epochs: int = 3
     seeds: tuple[int, ...] = tuple(range(10))
 
     @classmethod
