@@ -74,9 +74,7 @@ def initial(x: Tensor, seed: int) -> nn.Module:
     return network_for(x, 10).to(x.device).eval()
 
 
-def fit(
-    x: Tensor, y: Tensor, recipe: Recipe, seed: int, per_sample: bool = False, **options
-) -> tuple[nn.Module, History | None]:
+def fit(x: Tensor, y: Tensor, recipe: Recipe, seed: int, per_sample: bool = False, **options) -> tuple[nn.Module, History | None]:
     """Train the initial network by the recipe, and return it with its history; no epochs leave it as it is, without one.
 
     The training samples are scored after every epoch where each one's scores are asked for, else after the last.

@@ -1,4 +1,4 @@
-"""Fig 18 of the lpNTK paper once more: do failed runs decide its means? Many runs, at its rate and at a tenth of it."""
+"""Fig 18 of the lpNTK paper once more: does the rate decide who wins? Its code's rate, a tenth of it, and its text's."""
 
 from dataclasses import dataclass, replace
 
@@ -21,13 +21,12 @@ class Config(small_samples.Config):
         fractions: of the data that are kept.
         training: on what is kept, but for the rate.
         seeds: of the draws and the networks trained on them.
-        rates: learning rates.
+        rates: learning rates; the paper's code has 0.1, and its text 0.001 for other experiments on MNIST.
         kinds: the draws to compare; the paper's two.
         failed: test accuracy below which a run counts as failed.
     """
 
-    seeds: tuple[int, ...] = tuple(range(30))
-    rates: tuple[float, ...] = (0.01, 0.1)
+    rates: tuple[float, ...] = (0.001, 0.01, 0.1)
     kinds: tuple[str, ...] = ("head", "random, unbalanced")
     failed: float = 0.5
 
@@ -38,19 +37,17 @@ def run(config: Config, preset: str = "class", progress: bool = True, folder=Non
     (x, y), held_out = on_device(data), on_device(test)
     pools = pools_of(fit(x, y, config.recipe, 0)[0], x, y, config.share)
 
-    def one_seed(seed: int) -> list[dict]:
-        rows = []
+    def one_seed(seed: int, rate: float) -> list[dict]:
+        rows, recipe = [], replace(config.training, lr=rate)
         for fraction in config.fractions:
             found = draws(pools, x, fraction, seed)
             for kind in config.kinds:
-                for rate in config.rates:
-                    recipe = replace(config.training, lr=rate)
-                    model, _ = fit(x[found[kind]], y[found[kind]], recipe, seed)
-                    right = (evaluate(model, *held_out)[1] == held_out[1]).double().mean().item()
-                    rows.append({"fraction": fraction, "draw": kind, "lr": rate, "accuracy": right})
+                model, _ = fit(x[found[kind]], y[found[kind]], recipe, seed)
+                right = (evaluate(model, *held_out)[1] == held_out[1]).double().mean().item()
+                rows.append({"fraction": fraction, "draw": kind, "lr": rate, "accuracy": right})
         return rows
 
-    how = {"device": device(), "folder": folder, "progress": progress}
+    how = {"device": device(), "parts": [(rate,) for rate in config.rates], "folder": folder, "progress": progress}
     return over_seeds("small_samples_rates", preset, config, data, one_seed, **how)
 
 
