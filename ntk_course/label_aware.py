@@ -1,6 +1,6 @@
 r"""Label-aware kernels: a tangent kernel plus terms that know the labels of the training set (Chen, He & Su, 2020).
 
-For two classes, labels -1 and 1. LANTK-HR adds an estimate of the label product :math:`y y'`, regressed on the kernel itself;
+Labels are -1 and 1, or the classes 0 to K - 1. LANTK-HR adds an estimate of the label product :math:`y y'`, regressed on the kernel itself;
 LANTK-NTH adds what training would do to the kernel, from the first orders of the neural tangent hierarchy.
 """
 
@@ -40,11 +40,12 @@ def label_products(gram: Tensor, y: Tensor, values: Tensor, *, version: int = 1,
                           {\sum_{ij} w_{ij}\,\big(\sigma^2 - (h - H_{ij})^2\big)},\qquad \sigma = \max H - \min H,
 
     with :math:`w = 1` (version 1) or :math:`(H^{-2})_{ij}` scaled to [0, 1] (version 2). Expanded in powers of h only six
-    sums over the pairs remain, so all values together cost :math:`O(N^2)`.
+    sums over the pairs remain, so all values together cost :math:`O(N^2)`. For K classes :math:`y_i y_j` is the inner
+    product of the labels as corners of a regular simplex, 1 within a class and :math:`-1/(K-1)` between two.
 
     Args:
         gram: H, (N, N).
-        y: labels -1 and 1, (N,).
+        y: labels, -1 and 1 or 0 to K - 1, (N,).
         values: h, of any shape; (N, N) with ``own``.
         version: 1 or 2.
         own: ``values`` is H itself: every pair leaves its own label product (and that of the pair turned round) out.
@@ -53,17 +54,15 @@ def label_products(gram: Tensor, y: Tensor, values: Tensor, *, version: int = 1,
         Z, of the shape of values.
 
     Raises:
-        TypeError, ValueError: a Gram matrix that is not square, symmetric and finite, labels other than -1 and 1 or of one
-        kind, another version; torch.linalg.LinAlgError: version 2 of a singular H.
+        TypeError, ValueError: a Gram matrix that is not square, symmetric and finite, labels of one kind or other than those
+        above, another version; torch.linalg.LinAlgError: version 2 of a singular H.
 
     Example:
         >>> label_products(gram, y, cross)
     """
     gram = validate.gram(gram)
     gram = (gram + gram.T) / 2  # to the last bit: the difference h - H magnifies rounding
-    y = _signs(y, gram)
-    weights = _weights(gram, version)
-    products, width = y[:, None] * y, gram.max() - gram.min()
+    products, weights, width = agreement(y, gram), _weights(gram, version), gram.max() - gram.min()
     sums = [[(weights * p * gram**k).sum() for k in range(3)] for p in (products, torch.ones_like(products))]
     h = gram if own else values
 
@@ -89,7 +88,7 @@ def regressed_products(
 
     Args:
         kernels: among the training points, (L, N, N).
-        y: labels -1 and 1, (N,).
+        y: labels, as in :func:`label_products`, (N,).
         values: the same kernels of other points with them, (L, M, N).
         degree: of the polynomial, 1 or 2.
         ridge: on the coefficients, times the number of pairs.
@@ -101,7 +100,7 @@ def regressed_products(
         others (M, N) or None.
 
     Raises:
-        TypeError, ValueError: kernels that are not square, symmetric and finite, labels other than -1 and 1, another degree.
+        TypeError, ValueError: kernels that are not square, symmetric and finite, other labels, another degree.
 
     Example:
         >>> z, z_cross = regressed_products(torch.stack([nngp, ntk]), y, torch.stack([cross_nngp, cross_ntk]))
@@ -115,22 +114,21 @@ def regressed_products(
         raise ValueError(f"degree: got {degree!r}; wanted 1 or 2")
     if values is not None and (values.dim() != 3 or values.shape[::2] != kernels.shape[::2]):
         raise ValueError(f"values: got shape {tuple(values.shape)}; wanted ({len(kernels)}, M, {kernels.shape[1]})")
-    y = _signs(y, kernels[0])
-    n = len(y)
-    off = ~torch.eye(n, dtype=torch.bool, device=y.device)
+    products = agreement(y, kernels[0])
+    n = len(products)
+    off = ~torch.eye(n, dtype=torch.bool, device=products.device)
     mean, deviation = (torch.stack([getattr(k[off], how)() for k in kernels]) for how in ("mean", "std"))
-    products = y[:, None] * y
 
     def monomials(some: Tensor) -> Tensor:
         """Return the features (rows, N, F) of a stripe of pairs."""
         first = ((some - mean[:, None, None]) / deviation[:, None, None]).permute(1, 2, 0)
         parts = [torch.ones_like(first[..., :1]), first]
         if degree == 2:
-            a, b = torch.triu_indices(len(kernels), len(kernels), device=y.device)
+            a, b = torch.triu_indices(len(kernels), len(kernels), device=products.device)
             parts.append(first[..., a] * first[..., b])
         return torch.cat(parts, dim=-1)
 
-    stripes = torch.arange(n, device=y.device).split(max(1, _TOGETHER // n))
+    stripes = torch.arange(n, device=products.device).split(max(1, _TOGETHER // n))
     gathered, right, pairs = 0.0, 0.0, n * (n - 1)
     for rows in stripes:  # every pair twice, which changes no mean
         f = monomials(kernels[:, rows]) * off[rows][..., None]
@@ -199,7 +197,7 @@ def lantk_hr(
 
     Args:
         gram: the tangent kernel of the training points, best its mean over initialisations, (N, N).
-        y: labels -1 and 1, (N,).
+        y: labels, as in :func:`label_products`, (N,).
         cross: of other points with them, (M, N).
         version: 1 or 2.
         weight: lambda, as in :func:`with_label_part`.
@@ -224,11 +222,14 @@ def lantk_hr(
     return with_label_part(gram, z, cross, z_cross, weight)
 
 
-def _signs(y: Tensor, gram: Tensor) -> Tensor:
+def agreement(y: Tensor, gram: Tensor) -> Tensor:
+    """Return the products of all pairs of labels, see :func:`label_products`, (N, N), in the dtype and on the device of gram."""
     y = torch.as_tensor(y, device=gram.device)
-    if y.shape != (len(gram),) or sorted(y.unique().tolist()) != [-1, 1]:
-        raise ValueError(f"y: got {sorted(y.unique().tolist())[:5]} of shape {tuple(y.shape)}; wanted -1 and 1, ({len(gram)},)")
-    return y.to(gram.dtype)
+    kinds = y.unique().tolist()
+    if y.shape != (len(gram),) or len(kinds) < 2 or kinds not in ([-1, 1], list(range(len(kinds)))):
+        found = f"{kinds[:5]} of shape {tuple(y.shape)}"
+        raise ValueError(f"y: got {found}; wanted -1 and 1, or all of 0 to K - 1 with K > 1, ({len(gram)},)")
+    return torch.where(y[:, None] == y, 1.0, -1 / (len(kinds) - 1)).to(gram.dtype)
 
 
 def _weights(gram: Tensor, version: int) -> Tensor:

@@ -433,6 +433,22 @@ def test_a_class_pair_has_one_norm_and_two_signs():
     assert not torch.equal(class_pair(data, (3, 5), 40, seed=2)[0], x)
 
 
+def test_labels_of_several_classes():
+    """Corners of a simplex, whose products are those of the labels; for two classes, signs."""
+    from ntk_course.experiments._common import some_classes
+    from ntk_course.experiments.label_products import corners, products
+    from ntk_course.label_aware import agreement
+
+    data = ntk.load("digits")
+    x, y = some_classes(data, (7, 2, 5), 50, seed=3)
+    assert y.unique().tolist() == [0, 1, 2]
+    mean = lambda k: data.x[data.y == k].flatten(1).double().mean(0)  # noqa: E731
+    nearest = torch.stack([mean(k) for k in (7, 2, 5)])
+    assert (torch.cdist(x, nearest / nearest.square().mean(1, keepdim=True).sqrt()).argmin(1) == y).double().mean() > 0.9
+    torch.testing.assert_close(products(corners(y, 3), corners(y, 3)), agreement(y, x))
+    assert corners(torch.tensor([0, 1]), 2).tolist() == [[1, -1], [-1, 1]]
+
+
 def test_the_table_of_kernels_knows_the_network_and_all_its_data():
     result = smoke("kernel_table")
     assert all(r["agreement"] == 1.0 for r in result.rows if r["kernel"] == "EPK")
@@ -445,8 +461,9 @@ def test_the_table_of_kernels_knows_the_network_and_all_its_data():
     assert joined.checksum != together(sets[::-1]).checksum
 
 
-def test_perfect_label_products_classify_perfectly():
-    rows = smoke("label_products").rows
+@pytest.mark.parametrize("name", ["label_products", "label_products_classes"])
+def test_perfect_label_products_classify_perfectly(name):
+    rows = smoke(name).rows
     assert all(r["accuracy"] == 1.0 for r in rows if r["estimate"] == "signs 100% right")
     plain = {r["seed"]: r["accuracy"] for r in rows if r["estimate"] == "none"}
     told = [r for r in rows if r["estimate"] == "predictions, told"]

@@ -6,7 +6,7 @@ from scipy.integrate import solve_ivp
 
 import ntk_course as ntk
 from ntk_course.infinite import network
-from ntk_course.label_aware import label_products, lantk_hr, regressed_products, with_label_part
+from ntk_course.label_aware import agreement, label_products, lantk_hr, regressed_products, with_label_part
 from ntk_course.tangent_hierarchy import hierarchy, lantk_nth, two_layer_hierarchy
 
 
@@ -38,6 +38,22 @@ def test_label_products_by_loops(version, own):
                     above, below = above + share * y[i] * y[j], below + share
             wanted[a, b] = above / below
     torch.testing.assert_close(label_products(gram, y, values, version=version, own=own), wanted)
+
+
+def test_products_of_several_classes_by_a_simplex():
+    """Labels as corners of a regular simplex: of norm 1, all apart alike; classes 0 and 1 are the signs."""
+    gram, y, cross = problem()
+    classes = torch.tensor([0, 1, 2, 3, 2, 1, 0, 3, 0])
+    corners = torch.linalg.svd(torch.eye(4, dtype=torch.float64) - 0.25).U[:, :3] * (4 / 3) ** 0.5
+    torch.testing.assert_close(agreement(classes, gram), (corners @ corners.T)[classes][:, classes])
+    torch.testing.assert_close(agreement((y + 1) // 2, gram), (y[:, None] * y).double())
+    torch.testing.assert_close(lantk_hr(gram, (y + 1) // 2, cross).cross, lantk_hr(gram, y, cross).cross)
+    # Z is linear in the products: as many estimates of one coordinate each, added up
+    sigma, parts = gram.max() - gram.min(), torch.zeros_like(cross)
+    for column in corners[classes].T:
+        share = sigma**2 - (cross[..., None, None] - gram) ** 2
+        parts += (share * column[:, None] * column).sum((2, 3)) / share.sum((2, 3))
+    torch.testing.assert_close(label_products(gram, classes, cross), parts)
 
 
 def test_hr_is_the_sum_it_says():
@@ -189,9 +205,10 @@ def test_two_layer_closed_form_scales_and_treats_points_by_their_value():
 def test_bad_input():
     gram, y, cross = problem()
     for call, words in (
-        (lambda: lantk_hr(gram, torch.arange(9)), "y: got .* wanted -1 and 1"),
+        (lambda: lantk_hr(gram, torch.arange(1, 10)), "y: got .* wanted -1 and 1, or all of 0 to K - 1"),
+        (lambda: lantk_hr(gram, torch.tensor([-1, 0, 1] * 3)), "y: got .* wanted -1 and 1"),
         (lambda: lantk_hr(gram, torch.ones(9)), "y: got .1.0. of shape"),
-        (lambda: lantk_hr(gram, y[:5]), "wanted -1 and 1, .9,"),
+        (lambda: lantk_hr(gram, y[:5]), "with K > 1, .9,"),
         (lambda: lantk_hr(gram, y, cross.T), "cross: got shape"),
         (lambda: lantk_hr(gram, y, version=3), "version: got 3"),
         (lambda: lantk_hr(gram[:, :5], y), "gram: got"),

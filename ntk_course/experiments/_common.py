@@ -111,12 +111,19 @@ def together(sets: Sequence[Dataset]) -> Dataset:
     return Dataset(y, y, max(data.num_classes for data in sets), name, sets[0].split, (), checksum=checksum, note=note)
 
 
-def class_pair(data: Dataset, classes: tuple[int, int], count: int | None = None, seed: int = 0) -> tuple[Tensor, Tensor]:
-    """Draw ``count`` samples of two classes, as float64 rows of norm sqrt(d), and their labels -1 (the first class) and 1."""
-    where = ((data.y == classes[0]) | (data.y == classes[1])).nonzero()[:, 0]
+def some_classes(data: Dataset, classes: Sequence[int], count: int | None = None, seed: int = 0) -> tuple[Tensor, Tensor]:
+    """Draw ``count`` samples of some classes, as float64 rows of norm sqrt(d), and the places of their labels among the classes."""
+    where = torch.isin(data.y, torch.tensor(classes)).nonzero()[:, 0]
     some = where[torch.randperm(len(where), generator=torch.Generator().manual_seed(seed))[:count]]
     x = data.x[some].flatten(1).double()
-    return x / x.square().mean(1, keepdim=True).sqrt(), torch.where(data.y[some] == classes[0], -1, 1)
+    y = (data.y[some][:, None] == torch.tensor(classes)).int().argmax(1)
+    return x / x.square().mean(1, keepdim=True).sqrt(), y
+
+
+def class_pair(data: Dataset, classes: tuple[int, int], count: int | None = None, seed: int = 0) -> tuple[Tensor, Tensor]:
+    """Draw ``count`` samples of two classes as :func:`some_classes` does, with labels -1 (the first class) and 1."""
+    x, y = some_classes(data, classes, count, seed)
+    return x, 2 * y - 1
 
 
 def descent(

@@ -5,13 +5,14 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn.functional import one_hot
 
 from .. import infinite
 from ..label_aware import label_products, regressed_products, with_label_part
 from ..regression import kernel_ridge, leave_one_out, local_elasticity
 from ..results import Figure, Result, over_seeds
 from ..training import device
-from ._common import both_splits, class_pair
+from ._common import both_splits, some_classes
 
 CIFAR_PAIRS = ((3, 5), (2, 4), (2, 3), (1, 9), (2, 5))
 MNIST_PAIRS = ((3, 5), (4, 9), (7, 9))
@@ -23,7 +24,7 @@ class Config:
 
     Attributes:
         data: name of the data set.
-        pairs: of classes.
+        pairs: of classes, or longer lists of them.
         sizes: training samples of a pair, None for all; a size that takes all of them is run for the first seed only.
         test: test samples of a pair at most.
         depths: hidden layers; the first one's NTK is the kernel, NNGP and NTK of all are the features of the regression.
@@ -51,6 +52,16 @@ class Config:
         }[name]
 
 
+def corners(y: Tensor, count: int) -> Tensor:
+    """Return the labels 0 to K - 1 as corners of a regular simplex of edges that fit -1 and 1, (N, K): one regression target each."""
+    return (count * one_hot(y, count).double() - 1) / (count - 1)
+
+
+def products(a: Tensor, b: Tensor) -> Tensor:
+    """Return the products of two sets of corners, or of predictions of them: 1 within a class, -1/(K - 1) between two."""
+    return a @ b.T * (a.shape[1] - 1) / a.shape[1]
+
+
 def estimates(kernels: Tensor, cross: Tensor, y: Tensor, y_test: Tensor, accuracies, seed: int) -> Iterator[tuple]:
     """Yield (name, Z of the training points, Z of the test points) for every way to estimate label products.
 
@@ -62,15 +73,23 @@ def estimates(kernels: Tensor, cross: Tensor, y: Tensor, y_test: Tensor, accurac
     for version in (1, 2):
         yield f"HR {version}", *(label_products(gram, y, h, version=version, own=h is gram) for h in (gram, other))
     yield "regression", *regressed_products(kernels, y, cross)
-    fit = kernel_ridge(gram, y.double())
-    alone, elsewhere = leave_one_out(gram, y.double()), fit.predict(other)
-    yield "predictions", alone[:, None] * alone, elsewhere[:, None] * alone
+    count = int(y.max()) + 1
+    fit = kernel_ridge(gram, corners(y, count))
+    alone, elsewhere = leave_one_out(gram, corners(y, count)), fit.predict(other)
+    yield "predictions", products(alone, alone), products(elsewhere, alone)
     inside = fit.predict(gram)
-    yield "predictions, told", inside[:, None] * inside, elsewhere[:, None] * inside
-    g = torch.Generator().manual_seed(seed)
+    yield "predictions, told", products(inside, inside), products(elsewhere, inside)
+    right, wrong = torch.Generator().manual_seed(seed), torch.Generator().manual_seed(seed)
+
+    def labels(t: Tensor, p: float) -> Tensor:
+        """Keep a share p of the labels, and turn the others into another one."""
+        keep = torch.rand(len(t), generator=right).to(t.device) < p
+        others = t + torch.randint(1, count, (len(t),), generator=wrong).to(t.device)
+        return corners(torch.where(keep, t, others % count), count)
+
     for p in accuracies:
-        signs, test_signs = (torch.where(torch.rand(len(t), generator=g).to(t.device) < p, t, -t).double() for t in (y, y_test))
-        yield f"signs {p:.0%} right", signs[:, None] * signs, test_signs[:, None] * signs
+        known, known_test = labels(y, p), labels(y_test, p)
+        yield f"signs {p:.0%} right", products(known, known), products(known_test, known)
 
 
 def _correlation(a: Tensor, b: Tensor) -> float | None:
@@ -80,25 +99,25 @@ def _correlation(a: Tensor, b: Tensor) -> float | None:
 
 
 def compared(
-    config: Config, classes: tuple[int, int], y: Tensor, y_test: Tensor, kernels: Tensor, cross: Tensor, seed: int
+    config: Config, classes: tuple[int, ...], y: Tensor, y_test: Tensor, kernels: Tensor, cross: Tensor, seed: int
 ) -> list[dict]:
     """Regress with the second kernel as it is and with every label part at every weight; a row for each."""
-    truth = y_test[:, None] * y
+    targets = corners(y, len(classes))
+    truth = products(corners(y_test, len(classes)), targets)
 
     def row(name: str, weight: float, gram: Tensor, other: Tensor, z: Tensor | None = None) -> dict:
         about = {"pair": list(classes), "train": len(y), "estimate": name, "weight": weight}
         # a label part can make the kernel indefinite; the ridge that it then takes is part of the result
-        fit = kernel_ridge(gram, y.double(), attempts=25)
-        answers = fit.predict(other)
+        fit = kernel_ridge(gram, targets, attempts=25)
         found = {
-            "accuracy": (answers.sign() == y_test).double().mean().item(),
+            "accuracy": (fit.predict(other).argmax(1) == y_test).double().mean().item(),
             "ridge": fit.ridge,
             "elasticity": local_elasticity(gram, y).item(),
             "elasticity_test": local_elasticity(other, y_test, y).item(),
         }
         if z is not None:
             found |= {
-                "correlation": _correlation(z / z.abs().max(), truth.double()),
+                "correlation": _correlation(z / z.abs().max(), truth),
                 "within": z[truth > 0].mean().item(),
                 "between": z[truth < 0].mean().item(),
             }
@@ -113,24 +132,22 @@ def compared(
     return rows
 
 
-def run(config: Config, preset: str = "class", progress: bool = True, folder=None) -> Result:
+def run(config: Config, preset: str = "class", progress: bool = True, folder=None, name: str = "label_products") -> Result:
     """Compare the kernel with and without label parts; a row for each seed, pair, size, estimate and weight."""
     train, test = both_splits(config.data)
 
-    def one_seed(seed: int, size: int | None, classes: tuple[int, int]) -> list[dict]:
-        x, y = (t.to(device()) for t in class_pair(train, classes, size, seed))
+    def one_seed(seed: int, size: int | None, classes: tuple[int, ...]) -> list[dict]:
+        x, y = (t.to(device()) for t in some_classes(train, classes, size, seed))
         if seed != config.seeds[0] and len(x) == int(torch.isin(train.y, torch.tensor(classes)).sum()):
             return []
-        x_test, y_test = (t.to(device()) for t in class_pair(test, classes, config.test))
+        x_test, y_test = (t.to(device()) for t in some_classes(test, classes, config.test))
         networks = [{"depth": depth, "w_std": 2**0.5} for depth in config.depths]
         kernels = torch.stack([k for how in networks for k in infinite.mlp(x, **how)])
         cross = torch.stack([k for how in networks for k in infinite.mlp(x_test, x, **how)])
         return compared(config, classes, y, y_test, kernels, cross, seed)
 
     parts = [(size, pair) for size in config.sizes for pair in config.pairs]
-    return over_seeds(
-        "label_products", preset, config, train, one_seed, device=device(), parts=parts, folder=folder, progress=progress
-    )
+    return over_seeds(name, preset, config, train, one_seed, device=device(), parts=parts, folder=folder, progress=progress)
 
 
 def largest(result: Result) -> Callable[..., Figure]:

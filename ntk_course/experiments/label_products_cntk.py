@@ -9,7 +9,7 @@ from ..infinite_conv import cntk
 from ..results import Figure, Result, over_seeds
 from ..training import device, evaluate, train
 from . import label_products
-from ._common import both_splits, class_pair
+from ._common import both_splits, some_classes
 from .label_products import compared, gain, largest
 
 # Of the preset "cifar10", a seed on an H100; reckoned from operations, not measured.
@@ -64,14 +64,14 @@ def run(config: Config, preset: str = "class", progress: bool = True, folder=Non
     shape, (depth,) = data.x.shape[1:], config.depths
 
     def one_seed(seed: int, size: int | None, classes: tuple[int, int]) -> list[dict]:
-        (x, y), (a, b) = class_pair(data, classes, size, seed), class_pair(test, classes, config.test)
+        (x, y), (a, b) = some_classes(data, classes, size, seed), some_classes(test, classes, config.test)
         x, y, a, b = (t.to(device()) for t in (x.unflatten(1, shape), y, a.unflatten(1, shape), b))
         kernels, cross = (torch.stack([*cntk(u, v, depth=depth, progress=progress)]) for u, v in ((x, None), (a, x)))
         torch.manual_seed(seed)
         net = cnn(shape, config.width, depth).to(x.device)
         how = {"epochs": config.epochs, "lr": config.lr, "momentum": 0.9, "batch_size": 128, "seed": seed, "progress": False}
-        train(net, x.float(), (y > 0).long(), **how)
-        right = (evaluate(net, a.float(), (b > 0).long())[1] == (b > 0)).double().mean().item()
+        train(net, x.float(), y, **how)
+        right = (evaluate(net, a.float(), b)[1] == b).double().mean().item()
         row = {"pair": list(classes), "train": len(x), "estimate": "CNN", "weight": 0.0, "accuracy": right}
         return [row, *compared(config, classes, y, b, kernels, cross, seed)]
 
