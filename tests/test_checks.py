@@ -218,6 +218,8 @@ WRONG = [
     ("who_moves", lambda new, own, c: (new >= own) & ~c, "tie"),
     ("farthest_points", lambda g, m: fpc_from_zero(g, m), "first centroid is sample 0"),
     ("farthest_points", lambda g, m: ntk.Clusters(*(f := ntk.farthest_point_clustering(g, m))).centroids[f[1]], "indices of"),
+    ("farthest_points", lambda g, m: ntk.farthest_point_clustering(g, m + 1).assignment, "One cluster too many"),
+    ("farthest_points", lambda g, m: ntk.farthest_point_clustering(g, max(1, m - 1)).assignment, "One cluster too few"),
     ("head_share", lambda a: max(a.tolist().count(c) for c in set(a.tolist())), "count"),
     ("head_share", lambda a: a.tolist().count(0) / len(a), "cluster 0"),
     (

@@ -97,6 +97,8 @@ def farthest_points(answer: Callable) -> Outcome:
             "The first centroid is sample 0; wanted the one with the largest kernel value with itself.": (
                 lambda gram, m: variant(gram, m, first=0)
             ),
+            "One cluster too many: the first centroid counts among the m.": lambda gram, m: variant(gram, m + 1),
+            "One cluster too few: the loop ends a centroid early.": lambda gram, m: variant(gram, max(1, m - 1)),
             "A centroid has left its own cluster: centroids stay.": lambda gram, m: variant(gram, m, stay=False),
             "These are the indices of the centroids; wanted the number of the cluster, 0 to m - 1.": (
                 lambda gram, m: (c := farthest_point_clustering(gram, m)).centroids[c.assignment]
