@@ -9,8 +9,8 @@ from ..label_aware import label_products, with_label_part
 from ..regression import kernel_ridge
 from ..results import Figure, Result, over_seeds
 from ..training import device
-from ._common import both_splits, class_pair
-from .label_products import CIFAR_PAIRS, MNIST_PAIRS
+from ._common import both_splits, some_classes
+from .label_products import CIFAR_PAIRS, MNIST_PAIRS, corners
 
 
 @dataclass(frozen=True)
@@ -19,7 +19,7 @@ class Config:
 
     Attributes:
         data: name of the data set.
-        pairs: of classes.
+        pairs: of classes, or longer lists of them.
         points: training samples of a pair.
         test: test samples of a pair at most.
         weights: lambda, in units of mean |K| / mean |Z|.
@@ -29,7 +29,7 @@ class Config:
     """
 
     data: str = "mnist"
-    pairs: tuple[tuple[int, int], ...] = MNIST_PAIRS
+    pairs: tuple[tuple[int, ...], ...] = MNIST_PAIRS
     points: int = 2000
     test: int = 2000
     weights: tuple[float, ...] = (0.1, 1.0)
@@ -47,46 +47,44 @@ class Config:
         }[name]
 
 
-def run(config: Config, preset: str = "class", progress: bool = True, folder=None) -> Result:
+def run(config: Config, preset: str = "class", progress: bool = True, folder=None, name: str = "label_free") -> Result:
     """Regress with each kernel; a row for each seed, pair, addition and weight."""
     train, test = both_splits(config.data)
 
-    def one_seed(seed: int, classes: tuple[int, int]) -> list[dict]:
-        x, y = (t.to(device()) for t in class_pair(train, classes, config.points, seed))
-        x_test, y_test = (t.to(device()) for t in class_pair(test, classes, config.test))
+    def one_seed(seed: int, classes: tuple[int, ...]) -> list[dict]:
+        x, y = (t.to(device()) for t in some_classes(train, classes, config.points, seed))
+        x_test, y_test = (t.to(device()) for t in some_classes(test, classes, config.test))
 
         def ntk(depth: int) -> tuple[Tensor, Tensor]:
             return infinite.mlp(x, depth=depth, w_std=2**0.5).ntk, infinite.mlp(x_test, x, depth=depth, w_std=2**0.5).ntk
 
-        def row(name: str, weight: float, own: Tensor, other: Tensor) -> dict:
-            fit = kernel_ridge(own, y.double(), attempts=25)
-            right = (fit.predict(other).sign() == y_test).double().mean().item()
-            return {"pair": list(classes), "added": name, "weight": weight, "accuracy": right, "ridge": fit.ridge}
+        def row(added: str, weight: float, own: Tensor, other: Tensor) -> dict:
+            fit = kernel_ridge(own, corners(y, len(classes)), attempts=25)
+            right = (fit.predict(other).argmax(1) == y_test).double().mean().item()
+            return {"pair": list(classes), "added": added, "weight": weight, "accuracy": right, "ridge": fit.ridge}
 
         own, other = ntk(1)
         z, z_other = (label_products(own, y, h, own=h is own) for h in (own, other))
         additions = {"HR 1": (z, z_other)} | {f"K^{p}": (own**p, other**p) for p in config.powers}
         rows = [row("none", 0.0, own, other), row(f"{config.depth} hidden layers instead", 0.0, *ntk(config.depth))]
-        for name, (part, part_other) in additions.items():
+        for added, (part, part_other) in additions.items():
             for weight in config.weights:
                 scale = weight * float(own.abs().mean() / part.abs().mean())
                 mixed = with_label_part(own, part, other, part_other, scale)
-                rows.append(row(name, weight, mixed.train, mixed.cross))
+                rows.append(row(added, weight, mixed.train, mixed.cross))
         return rows
 
     parts = [(pair,) for pair in config.pairs]
-    return over_seeds(
-        "label_free", preset, config, train, one_seed, device=device(), parts=parts, folder=folder, progress=progress
-    )
+    return over_seeds(name, preset, config, train, one_seed, device=device(), parts=parts, folder=folder, progress=progress)
 
 
-def figures(result: Result) -> list[Figure]:
+def figures(result: Result, item: str = "LANTK-HR") -> list[Figure]:
     """Set the control beside LANTK-HR: gains in points of kernels bent without labels."""
-    name, plain = result.provenance["data"]["name"], {}
+    name = result.provenance["data"]["name"]
     plain = {(r["seed"], *r["pair"]): r["accuracy"] for r in result.rows if r["added"] == "none"}
     found = []
     for added in dict.fromkeys(r["added"] for r in result.rows if r["added"] != "none"):
         rows = [r for r in result.rows if r["added"] == added and r["weight"] in (0.0, 0.1)]
         gains = [100 * (r["accuracy"] - plain[r["seed"], *r["pair"]]) for r in rows]
-        found.append(Figure.of("LANTK-HR", f"gain of {added}, points, {name}, control", None, gains))
+        found.append(Figure.of(item, f"gain of {added}, points, {name}, control", None, gains))
     return found
