@@ -81,6 +81,13 @@ def test_the_script_for_a_gpu(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["results.tgz"]
 
 
+def test_a_run_at_chance_is_counted_and_not_averaged():
+    rows = [{"lr": 0.1, "accuracy": a, "best": a} for a in (0.98, 0.96, 0.11)]
+    found = find("training_rates").figures(results.Result("training_rates", "smoke", rows, {"config": {"data": "mnist"}}))
+    assert [f.ours for f in found] == pytest.approx([1, 97, 97])
+    assert [f.count for f in found] == [1, 2, 2]
+
+
 def test_the_resnet_trains_by_its_recipe():
     """One epoch of the recipe on a few images: the same as train with its options, and other than the plain recipe."""
     g = torch.Generator().manual_seed(0)
