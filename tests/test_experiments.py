@@ -475,3 +475,20 @@ def test_perfect_label_products_classify_perfectly(name):
     plain = {r["seed"]: r["accuracy"] for r in rows if r["estimate"] == "none"}
     told = [r for r in rows if r["estimate"] == "predictions, told"]
     assert all(r["accuracy"] == plain[r["seed"]] for r in told)  # seeing its own label changes no answer
+
+
+def test_the_cnn_is_the_finite_network_of_its_cntk():
+    """Outputs of many networks have the covariance that the infinitely wide one has, and no bias hides in them."""
+    from ntk_course.experiments.label_products_cntk import cnn
+
+    torch.manual_seed(0)
+    x = torch.randn(3, 2, 4, 4)
+    x[1] = 0.7 * x[0] + 0.3 * x[1]
+    nets = [cnn(x.shape[1:], 48, 3) for _ in range(600)]
+    with torch.no_grad():
+        z = torch.cat([net(x) for net in nets], 1).double()
+        assert all(not net(0 * x).any() for net in nets[:2])
+    wanted = ntk.cntk(x.double(), depth=3).nngp
+    found = z @ z.T / z.shape[1]
+    scale = wanted.diagonal().sqrt()
+    torch.testing.assert_close(found / scale / scale[:, None], wanted / scale / scale[:, None], atol=0.1, rtol=0)

@@ -31,7 +31,7 @@ class Config(label_products.Config):
         seeds: which samples are drawn, the signs, and the CNN's initial weights.
         width: channels of every convolution of the CNN.
         epochs: of its training.
-        lr: its learning rate, with momentum 0.9.
+        lr: its learning rate, with momentum 0.9; at 0.01 no network of the class preset learns.
     """
 
     data: str = "cifar10"
@@ -42,7 +42,7 @@ class Config(label_products.Config):
     seeds: tuple[int, ...] = (0,)
     width: int = 32
     epochs: int = 30
-    lr: float = 0.01
+    lr: float = 0.003
 
     @classmethod
     def preset(cls, name: str) -> "Config":
@@ -70,9 +70,9 @@ def run(config: Config, preset: str = "class", progress: bool = True, folder=Non
         torch.manual_seed(seed)
         net = cnn(shape, config.width, depth).to(x.device)
         how = {"epochs": config.epochs, "lr": config.lr, "momentum": 0.9, "batch_size": 128, "seed": seed, "progress": False}
-        train(net, x.float(), y, **how)
+        fitted = train(net, x.float(), y, **how).accuracy[-1].item()
         right = (evaluate(net, a.float(), b)[1] == b).double().mean().item()
-        row = {"pair": list(classes), "train": len(x), "estimate": "CNN", "weight": 0.0, "accuracy": right}
+        row = {"pair": list(classes), "train": len(x), "estimate": "CNN", "weight": 0.0, "accuracy": right, "fitted": fitted}
         return [row, *compared(config, classes, y, b, kernels, cross, seed)]
 
     how = {"device": device(), "folder": folder, "progress": progress}
@@ -81,11 +81,18 @@ def run(config: Config, preset: str = "class", progress: bool = True, folder=Non
 
 
 def cnn(shape: torch.Size, width: int, depth: int) -> nn.Sequential:
-    """Build the network whose infinitely wide kernel is cntk's with the head "flatten"; two outputs."""
+    """Build the network whose infinitely wide kernel is cntk's with the head "flatten"; two outputs.
+
+    Its initial weights have cntk's variance, 2 over the inputs of a neuron, and no layer has a bias. With torch's own
+    weights, a sixth of that variance, the image is lost on the way through seven layers, and SGD stays at chance.
+    """
     layers: list[nn.Module] = []
     for i in range(depth):
-        layers += [nn.Conv2d(width if i else shape[0], width, 3, padding=1), nn.ReLU()]
-    return nn.Sequential(*layers, nn.Flatten(), nn.Linear(width * shape[1] * shape[2], 2))
+        layers += [nn.Conv2d(width if i else shape[0], width, 3, padding=1, bias=False), nn.ReLU()]
+    net = nn.Sequential(*layers, nn.Flatten(), nn.Linear(width * shape[1] * shape[2], 2, bias=False))
+    for weight in net.parameters():
+        nn.init.kaiming_normal_(weight)
+    return net
 
 
 def figures(result: Result) -> list[Figure]:
@@ -97,6 +104,7 @@ def figures(result: Result) -> list[Figure]:
 
     return [
         of("R2.3, R3.1", "test accuracy of the CNN", "CNN", accuracy),
+        of("R2.3, R3.1", "training accuracy of the CNN", "CNN", lambda row, _: 100 * row["fitted"]),
         of("R2.3, R3.1", "test accuracy of its CNTK", "none", accuracy),
         of("R2.3, R3.1", "gain of version 1 over the CNTK, points", "HR 1", gain),
         of("R2.3, R3.1", "gain of version 2 over the CNTK, points", "HR 2", gain),
