@@ -7,6 +7,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 CACHE := _build/.jupyter_cache/global.db
+TWO := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
 unexport NTK_COURSE_DATA MPLBACKEND
 
 .PHONY: book test lint unit nbval notebooks everywhere exercises repo stick benchmark clean
@@ -31,10 +32,10 @@ lint: $(READY)
 	$(BIN)/python tools/notebooks.py --check
 
 unit: $(READY)
-	$(BIN)/python -m pytest
+	$(TWO) --dist worksteal
 
 nbval: $(READY)
-	$(BIN)/python -m pytest --nbval-lax -p no:cacheprovider book exercises solutions
+	$(TWO) --dist loadfile --nbval-lax -p no:cacheprovider book exercises solutions
 
 # Every notebook from an empty folder, in an environment that has the wheel and what Colab has. About ten minutes.
 everywhere: $(READY)

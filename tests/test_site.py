@@ -87,12 +87,10 @@ def serious_faults(page):
     return {v["id"]: [n["html"][:150] for n in v["nodes"][:3]] for v in found if v["impact"] in ("serious", "critical")}
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("name", PAGES)
-def test_page(visit, name, scheme):
-    page = visit(name, scheme=scheme)
-    assert page.errors == []
-    assert page.strangers == []
+def test_page(visit, name):
+    """One visit for all that a page owes: to load it anew for every scheme and width takes longer than to look."""
+    page = visit(name)
     assert page.evaluate("document.querySelectorAll('mjx-merror').length") == 0
     equations, rendered = (page.evaluate(f"document.querySelectorAll('{s}').length") for s in (".math", ".math mjx-container"))
     assert equations == rendered
@@ -103,16 +101,29 @@ def test_page(visit, name, scheme):
     assert len(pictures) >= WITH_FIGURES[name]
     assert all(width > 0 and alt > 20 for width, alt in pictures)
     assert "{" not in page.evaluate("document.querySelector('article h1').textContent")
-    for width in (768, 1600):  # 360 is another test's
-        page.set_viewport_size({"width": width, "height": 900})
-        assert page.evaluate("document.documentElement.scrollWidth") <= width
-    assert serious_faults(page) == {}
+    for scheme in ("light", "dark"):
+        wear(page, scheme)
+        for width in (1600, 768, 360, 1280):
+            page.set_viewport_size({"width": width, "height": 900})
+            assert page.evaluate("document.documentElement.scrollWidth") <= width, (scheme, width)
+    assert page.errors == []  # before axe-core, which asks for files of its own
+    assert page.strangers == []
+    for scheme in ("light", "dark"):
+        wear(page, scheme)
+        assert serious_faults(page) == {}, scheme
+    on_a_phone(page, name)
 
 
-@pytest.mark.parametrize("name", PAGES)
-def test_phone(visit, name):
-    page = visit(name, width=360)
-    assert page.evaluate("document.documentElement.scrollWidth") <= 360
+def wear(page, scheme):
+    """Turn to the light or the dark theme, as the reader's system may at any time."""
+    page.emulate_media(color_scheme=scheme)
+    page.wait_for_function(f"document.documentElement.dataset.theme === '{scheme}'")
+    page.wait_for_function("document.getAnimations().every(it => it.playState !== 'running')")  # colours fade over
+
+
+def on_a_phone(page, name):
+    """Read the text's size on a narrow screen, and walk to another page by the folded sidebar."""
+    page.set_viewport_size({"width": 360, "height": 900})
     size = page.evaluate("parseFloat(getComputedStyle(document.querySelector('article p, article td')).fontSize)")
     assert size >= 14
     page.locator("label.sidebar-toggle.primary-toggle, button.primary-toggle").first.click()
