@@ -47,13 +47,15 @@ class Config:
     def preset(cls, name: str) -> "Config":
         """Return the settings of "smoke" (digits), "class" (MNIST, 6 epochs, 3 seeds), "paper" (30 epochs, 10 seeds) or "cifar10".
 
-        On CIFAR-10 with 10,000 images, so that a seed takes a GPU minutes.
+        The rate of "paper" is 0.03: at 0.1, that of the paper's code, two of the first three trainings stayed at chance, and
+        full MNIST at three rates (:mod:`training_rates`) comes nearest to the paper's accuracy at 0.03. On CIFAR-10 with
+        10,000 images, so that a seed takes a GPU minutes.
         """
         few = {"score_models": 3, "score_epochs": 1, "influence_models": 10, "influence_epochs": 2}
         return {
             "smoke": cls("digits", 400, Recipe(3, 0.05), seeds=(0,), **few),
             "class": cls(recipe=SHORT, seeds=(0, 1, 2), **few),
-            "paper": cls(),
+            "paper": cls(recipe=Recipe(lr=0.03)),
             "cifar10": cls("cifar10", 10000, ResNetRecipe(), seeds=(0, 1), **few),
         }[name]
 
@@ -123,8 +125,9 @@ def run(config: Config, preset: str = "class", progress: bool = True, folder=Non
     def one_seed(seed: int, part: str) -> list[dict]:
         rows = []
         for name, keep in parts[part](seed).items():
-            trained = fit(x[keep], y[keep], config.recipe, seed + 100, validation=(x_test, y_test))[1]
-            rows.append({"method": name, "samples": int(keep.sum()), "accuracy": trained.validation[-1].item()})
+            trained = fit(x[keep], y[keep], config.recipe, seed + 100)[0]
+            right = (evaluate(trained, x_test, y_test)[1] == y_test).float().mean().item()
+            rows.append({"method": name, "samples": int(keep.sum()), "accuracy": right})
         return rows
 
     return over_seeds(
