@@ -177,6 +177,21 @@ def test_our_tests_read_the_runs():
         assert row["seeds"] == len(run.provenance["config"]["seeds"])
 
 
+def test_one_seed_of_table_3_says_one_thing_and_another_the_opposite():
+    """What chapter 8 tells of the full set: its spread over seeds, one that beats every pruned set, one that loses to all."""
+    run = stored("pruned_training", "paper")
+    pruned = {
+        s: [r["accuracy"] for r in run.rows if r["seed"] == s and r["method"] != "full"]
+        for s in run.provenance["config"]["seeds"]
+    }
+    full = {r["seed"]: r["accuracy"] for r in run.rows if r["method"] == "full"}
+    assert 100 * (max(full.values()) - min(full.values())) == pytest.approx(0.3, abs=0.05)
+    assert any(full[s] > max(pruned[s]) for s in full) and any(full[s] < min(pruned[s]) for s in full)
+    for a, b in (("lpNTK", "full"), ("random", "full"), ("lpNTK", "random"), ("EL2N", "random")):
+        found = ntk.compare_means(*([100 * r["accuracy"] for r in run.rows if r["method"] == m] for m in (a, b)), margin=0.1)
+        assert found.low < 0 < found.high and found.p_equivalent > 0.05
+
+
 # ----- numbers in the prose
 
 # What the sources print, as the pages quote it.
