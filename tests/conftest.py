@@ -34,6 +34,11 @@ def seeded():
         yield
 
 
+def pytest_collection_modifyitems(items):
+    """Begin with the browser's tests, the longest: what two workers share at the end is then short."""
+    items.sort(key=lambda item: "browser" not in item.keywords)
+
+
 ERRORS: list[tuple[str, float, str]] = []
 
 
