@@ -8,6 +8,8 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 CACHE := _build/.jupyter_cache/global.db
 TWO := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
+PAGES_AS := NTK_COURSE_STATIC=1 PYTHONPATH=tools
+JCACHE := JUPYTERCACHE=$(CURDIR)/$(dir $(CACHE)) OMP_NUM_THREADS=1 $(BIN)/jcache
 unexport NTK_COURSE_DATA MPLBACKEND
 
 .PHONY: book test lint unit nbval notebooks everywhere exercises repo stick benchmark clean
@@ -20,9 +22,14 @@ $(READY): requirements.txt pyproject.toml
 	touch $@
 
 # The caches look at a page's own text only; here they also go when the package or a stored result is newer.
+# Jupyter Book would run the pages one after another: they are run before it, as many at once as there are cores, into its
+# own cache. One that fails is not kept, so that Jupyter Book runs it again and reports it.
 book: $(READY)
 	if [ -n "$$(find ntk_course book/results -name '*.py' -newer $(CACHE) -o -name '*.json' -newer $(CACHE) 2>/dev/null)" ]; then rm -rf _build/.jupyter_cache _build/.doctrees; fi
-	NTK_COURSE_STATIC=1 PYTHONPATH=tools $(BIN)/jupyter-book build . -W --keep-going
+	mkdir -p $(dir $(CACHE))
+	$(JCACHE) notebook add --reader myst_nb_md $$(grep --files-with-matches '^kernelspec:' book/*.md solutions/*.md)
+	$(PAGES_AS) $(JCACHE) project execute --executor local-parallel --timeout 300
+	$(PAGES_AS) $(BIN)/jupyter-book build . -W --keep-going
 
 test: lint unit nbval
 

@@ -94,7 +94,10 @@ def serious_faults(page):
 
 @pytest.mark.parametrize("name", PAGES)
 def test_page(visit, name):
-    """One visit for all that a page owes: to load it anew for every scheme and width takes longer than to look."""
+    """Two visits, in light at a desk and in dark on a phone; the first then turns to every theme and width.
+
+    To load it anew for each of them takes longer than to look.
+    """
     page = visit(name)
     assert page.evaluate("document.querySelectorAll('mjx-merror').length") == 0
     equations, rendered = (page.evaluate(f"document.querySelectorAll('{s}').length") for s in (".math", ".math mjx-container"))
@@ -116,7 +119,7 @@ def test_page(visit, name):
     for scheme in ("light", "dark"):
         wear(page, scheme)
         assert serious_faults(page) == {}, scheme
-    on_a_phone(page, name)
+    on_a_phone(visit(name, width=360, scheme="dark"), name)
 
 
 def wear(page, scheme):
@@ -127,8 +130,11 @@ def wear(page, scheme):
 
 
 def on_a_phone(page, name):
-    """Read the text's size on a narrow screen, and walk to another page by the folded sidebar."""
-    page.set_viewport_size({"width": 360, "height": 900})
+    """See that a page loaded on a narrow screen is whole, read its text's size, walk on by the folded sidebar."""
+    assert page.evaluate("document.querySelectorAll('mjx-merror').length") == 0
+    assert page.evaluate("document.documentElement.scrollWidth") <= 360
+    assert page.evaluate("document.documentElement.dataset.theme") == "dark"
+    assert page.errors == [] and page.strangers == []
     size = page.evaluate("parseFloat(getComputedStyle(document.querySelector('article p, article td')).fontSize)")
     assert size >= 14
     page.locator("label.sidebar-toggle.primary-toggle, button.primary-toggle").first.click()
