@@ -47,9 +47,9 @@ class Config:
     def preset(cls, name: str) -> "Config":
         """Return the settings of "smoke" (digits), "class" (MNIST, 6 epochs, 3 seeds), "paper" (30 epochs, 10 seeds) or "cifar10".
 
-        The rate of "paper" is 0.03: at 0.1, that of the paper's code, two of the first three trainings stayed at chance, and
-        full MNIST at three rates (:mod:`training_rates`) comes nearest to the paper's accuracy at 0.03. On CIFAR-10 with
-        10,000 images, so that a seed takes a GPU minutes.
+        The rate of "paper" is 0.03: of three rates, full MNIST comes nearest to the paper's accuracy there, and at 0.1, that
+        of the paper's code, a run can stay at chance (both in :mod:`training_rates`). On CIFAR-10 with 10,000 images, so
+        that a seed takes a GPU minutes.
         """
         few = {"score_models": 3, "score_epochs": 1, "influence_models": 10, "influence_epochs": 2}
         return {
