@@ -10,6 +10,7 @@ from scipy import stats
 
 from . import experiments
 from .comparisons import compare_means
+from .experiments.pruned_training import METHODS
 from .results import Figure, Result, stored
 
 VERDICTS = ("holds", "holds in part", "does not hold", "not tested", "not a claim to test")
@@ -105,9 +106,6 @@ def printed_tests() -> list[dict]:
     return rows
 
 
-SCORES = ("EL2N", "GraNd", "forgetting score", "influence score")
-
-
 def our_tests(margin: float = 0.1) -> list[dict]:
     """Compare our runs for Tables 2 and 3: Welch's test, interval, effect size and equivalence within a margin, in points."""
     rows = []
@@ -115,7 +113,7 @@ def our_tests(margin: float = 0.1) -> list[dict]:
         ("Table 2", "redundancy", "set", (("full", "de-redundant by lpNTK"), ("full", "most redundant tenth by lpNTK"),
                                           ("de-redundant by lpNTK", "random, as many as de-redundant by lpNTK"),
                                           ("most redundant tenth by lpNTK", "random, as many as most redundant tenth by lpNTK"))),
-        ("Table 3", "pruned_training", "method", (("full", "lpNTK"), *(("lpNTK", score) for score in SCORES), ("lpNTK", "random"))),
+        ("Table 3", "pruned_training", "method", (("full", "lpNTK"), *(("lpNTK", other) for other in METHODS[2:]), ("EL2N", "random"))),
     ):  # fmt: skip
         for run in runs(name):
             ends: dict[str, list[float]] = {}
