@@ -9,7 +9,7 @@ READY := $(VENV)/.ready
 CACHE := _build/.jupyter_cache/global.db
 TWO := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
 PAGES_AS := NTK_COURSE_STATIC=1 PYTHONPATH=tools
-JCACHE := JUPYTERCACHE=$(CURDIR)/$(dir $(CACHE)) OMP_NUM_THREADS=1 $(BIN)/jcache
+JCACHE := JUPYTERCACHE=$(dir $(CACHE)) OMP_NUM_THREADS=1 $(BIN)/jcache
 unexport NTK_COURSE_DATA MPLBACKEND
 
 .PHONY: book test lint unit nbval notebooks everywhere exercises repo stick benchmark clean
