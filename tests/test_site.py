@@ -20,6 +20,11 @@ WITHOUT_EQUATIONS = {"book/index", "book/bibliography", "book/literature", "book
 WITH_EQUATIONS = set(PAGES) - WITHOUT_EQUATIONS
 WITH_FIGURES = {p: (ROOT / f"{p}.md").read_text().count("\n    alt: ") for p in PAGES}
 
+# Formulas in a line of text that carry a scrollbar, or could come to carry one.
+BARS_IN_LINES = """[...document.querySelectorAll('mjx-container:not([display="true"])')].filter(
+    it => it.offsetHeight > it.clientHeight && it.clientHeight > 0 || getComputedStyle(it).overflowX !== 'visible'
+).map(it => it.closest('p, li, td, th, h1, h2, h3, dd, div').textContent.slice(0, 80))"""
+
 pytestmark = [
     pytest.mark.browser,
     pytest.mark.skipif(CHROMIUM is None, reason="no chromium on this machine"),
@@ -51,7 +56,8 @@ def browser():
 
     quiet = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update", "--disable-sync"]
     with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=quiet)
+        # as readers on Windows and Linux see it: playwright hides scrollbars unless told not to
+        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=quiet, ignore_default_args=["--hide-scrollbars"])
         yield chromium
         chromium.close()
 
@@ -114,6 +120,7 @@ def test_page(visit, name):
         for width in (1600, 768, 360, 1280):
             page.set_viewport_size({"width": width, "height": 900})
             assert page.evaluate("document.documentElement.scrollWidth") <= width, (scheme, width)
+            assert page.evaluate(BARS_IN_LINES) == [], (scheme, width)
     assert page.errors == []  # before axe-core, which asks for files of its own
     assert page.strangers == []
     for scheme in ("light", "dark"):
@@ -133,6 +140,7 @@ def on_a_phone(page, name):
     """See that a page loaded on a narrow screen is whole, read its text's size, walk on by the folded sidebar."""
     assert page.evaluate("document.querySelectorAll('mjx-merror').length") == 0
     assert page.evaluate("document.documentElement.scrollWidth") <= 360
+    assert page.evaluate(BARS_IN_LINES) == []
     assert page.evaluate("document.documentElement.dataset.theme") == "dark"
     assert page.errors == [] and page.strangers == []
     size = page.evaluate("parseFloat(getComputedStyle(document.querySelector('article p, article td')).fontSize)")
