@@ -1,5 +1,6 @@
 """Every solution passes its check, every stub is unanswered, and typical wrong answers get the hint that names them."""
 
+import copy
 import re
 import sys
 from pathlib import Path
@@ -410,6 +411,40 @@ def test_any_kind_of_right_answer_is_accepted():
     with_grad = lambda q: jac(q.clone().requires_grad_())  # noqa: E731
     for answer in (as_float32, as_numpy, looped, with_grad):
         assert checks.jacobian_of_softmax(answer).status == "right"
+
+
+def spoil(value):
+    """Overwrite whatever an answer was handed, as far as it can be."""
+    if isinstance(value, torch.Tensor | np.ndarray):
+        value[...] = 1
+    elif isinstance(value, list | tuple):
+        for item in value:
+            spoil(item)
+        if isinstance(value, list):
+            value.clear()
+    elif isinstance(value, dict):
+        value.clear()
+    elif isinstance(value, torch.nn.Module):
+        with torch.no_grad():
+            for p in value.parameters():
+                p.fill_(1.0)
+
+
+@pytest.mark.parametrize(("check", "answer", "set_up", "code"), EXERCISES)
+def test_a_right_answer_may_spoil_its_arguments(check, answer, set_up, code):
+    space = {}
+    exec(set_up, space)
+    exec(code, space)
+
+    def in_place(*args):
+        value = space[answer](*args)
+        value = value.clone() if isinstance(value, torch.Tensor) else copy.deepcopy(value)
+        for arg in args:
+            spoil(arg)
+        return value
+
+    for _ in range(2):  # nor is anything left for the next call
+        assert getattr(checks, check)(in_place).status == "right"
 
 
 def test_answers_that_break_come_back_as_sentences():

@@ -1,5 +1,6 @@
 """How an answer is checked: run on test cases, compared with a reference, then with each known mistake."""
 
+import copy
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -23,7 +24,7 @@ def compare(answer: Callable, cases: Sequence[tuple], reference: Callable, mista
     """Run an answer on every case and compare it with the reference, then with each known mistake.
 
     Args:
-        answer: the reader's function.
+        answer: the reader's function; like the others it gets copies of its own, so that it may work in place.
         cases: argument tuples.
         reference: the right function.
         mistakes: hint -> the function that someone would write who makes this mistake.
@@ -34,11 +35,11 @@ def compare(answer: Callable, cases: Sequence[tuple], reference: Callable, mista
     got = collect(answer, cases)
     if isinstance(got, Outcome):
         return got
-    wanted = [_numbers(reference(*case)) for case in cases]
+    wanted = [_numbers(reference(*_fresh(case))) for case in cases]
     if all(map(_same, got, wanted)):
         return Outcome("right", f"Right, on {len(cases)} test case{'s' if len(cases) > 1 else ''}.")
     for hint, mistake in mistakes.items():
-        if all(map(_same, got, [_numbers(mistake(*case)) for case in cases])):
+        if all(map(_same, got, [_numbers(mistake(*_fresh(case))) for case in cases])):
             return Outcome("wrong", hint)
     for g, w in zip(got, wanted, strict=True):
         if g.shape != w.shape:
@@ -52,7 +53,7 @@ def collect(answer: Callable, cases: Sequence[tuple]) -> list[Tensor] | Outcome:
     got = []
     for case in cases:
         try:
-            value = answer(*case)
+            value = answer(*_fresh(case))
         except NotImplementedError:
             value = None
         except Exception as error:  # any mistake of the reader's must come back as a sentence, not a traceback
@@ -66,6 +67,11 @@ def collect(answer: Callable, cases: Sequence[tuple]) -> list[Tensor] | Outcome:
                 "wrong", f"Your function returned {type(value).__name__}; wanted numbers (a tensor, an array or a float)."
             )
     return got
+
+
+def _fresh(case: tuple) -> tuple:
+    """Copy a case's arguments, each by itself: an answer may work in place, and that must change nothing for anybody else."""
+    return tuple(map(copy.deepcopy, case))
 
 
 def _numbers(value) -> Tensor:
