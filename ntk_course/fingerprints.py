@@ -2,6 +2,7 @@
 
 import hashlib
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -41,3 +42,52 @@ def of_model(model: nn.Module) -> str:
     for name, t in [*model.named_parameters(), *model.named_buffers()]:
         digest.update(f"{name}{t.requires_grad}{of_tensor(t)}".encode())
     return digest.hexdigest()[:16]
+
+
+def of_object(thing) -> str:
+    """Return a digest of an object's class and of the values it holds, such as a reducer's settings.
+
+    An object whose values are not plain (numbers, text, tensors, arrays, functions with a name, and containers of these) has a
+    method ``key()`` that returns a text of its own.
+
+    Raises:
+        TypeError: it has neither.
+
+    Example:
+        >>> of_object(Histogram((0.0, 1.0))) == of_object(Histogram([0.0, 1.0]))
+        True
+    """
+    digest = hashlib.sha256()
+    _feed(digest, thing, type(thing).__qualname__)
+    return digest.hexdigest()[:16]
+
+
+def _feed(digest, thing, where: str) -> None:
+    name = f"{type(thing).__module__}.{type(thing).__qualname__}"
+    if callable(getattr(thing, "key", None)):
+        digest.update(f"{name}:{thing.key()};".encode())
+    elif thing is None or isinstance(thing, bool | int | float | complex | str | bytes | torch.dtype | torch.device):
+        digest.update(f"{thing!r};".encode())
+    elif isinstance(thing, Tensor):
+        digest.update(of_tensor(thing).encode())
+    elif isinstance(thing, np.ndarray | np.generic):
+        digest.update(f"{thing.dtype}{thing.shape}".encode() + np.ascontiguousarray(thing).tobytes())
+    elif isinstance(thing, list | tuple | range):
+        digest.update(b"(")
+        for item in thing:
+            _feed(digest, item, where)
+        digest.update(b")")
+    elif isinstance(thing, dict):
+        _feed(digest, [[key, thing[key]] for key in sorted(thing, key=repr)], where)
+    elif callable(thing) and hasattr(thing, "__qualname__") and "<" not in thing.__qualname__:
+        digest.update(f"{thing.__module__}.{thing.__qualname__};".encode())
+    elif hasattr(thing, "__dict__") and not callable(thing):
+        digest.update(f"{name}{{".encode())
+        for attribute, value in sorted(vars(thing).items()):
+            digest.update(f"{attribute}=".encode())
+            _feed(digest, value, f"{where}.{attribute}")
+        digest.update(b"}")
+    else:
+        raise TypeError(
+            f"{where}: got {thing!r}, whose values cannot be told from others; wanted plain values, or a key() method"
+        )

@@ -7,8 +7,30 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
+from torch.overrides import TorchFunctionMode
 
 from .layers import RULES
+
+
+class _Decomposed(TorchFunctionMode):
+    """Write out the operations whose derivative vmap gets wrong, in terms of others whose derivative it gets right.
+
+    ``prelu``: batched over samples, its backward pass returns the weight's gradient in another batch's layout (torch 2.13),
+    a wrong number where there are as many samples as outputs and an error elsewhere.
+    """
+
+    def __torch_function__(self, function, types, args=(), kwargs=None):
+        if function in _PRELU:
+            return _prelu(*args, **(kwargs or {}))
+        return function(*args, **(kwargs or {}))
+
+
+_PRELU = {torch.prelu, nn.functional.prelu, Tensor.prelu}
+
+
+def _prelu(input: Tensor, weight: Tensor) -> Tensor:
+    along_channels = (-1,) + (1,) * (input.dim() - 2) if input.dim() > 1 else (-1,)
+    return torch.where(input > 0, input, weight.view(along_channels) * input)
 
 
 def call_with(model: nn.Module, weights: dict[str, Tensor], x: Tensor) -> Tensor:
@@ -16,7 +38,8 @@ def call_with(model: nn.Module, weights: dict[str, Tensor], x: Tensor) -> Tensor
 
     As :func:`torch.func.functional_call`, which swaps a tensor once for every name; where one submodule goes by two names,
     the second swap takes the first's replacement for the original, and the model is left with it (PyTorch issue 164759).
-    Here every slot is swapped once, and tied weights in several slots all get the same value.
+    Here every slot is swapped once, and tied weights in several slots all get the same value. Operations whose derivative
+    vmap gets wrong are written out in others.
 
     Args:
         model: any module.
@@ -37,7 +60,8 @@ def call_with(model: nn.Module, weights: dict[str, Tensor], x: Tensor) -> Tensor
         module, _, attribute = name.rpartition(".")
         if id(tensor) in given:
             slots.setdefault((id(model.get_submodule(module)), attribute), (name, given[id(tensor)]))
-    return functional_call(model, dict(slots.values()), (x,), tie_weights=False)
+    with _Decomposed():
+        return functional_call(model, dict(slots.values()), (x,), tie_weights=False)
 
 
 @torch.no_grad()

@@ -70,7 +70,7 @@ def reduce_gram(
         raise ValueError(f"reducer: got {reducer!r} with {given}; wanted x1 against itself, one cotangent a sample")
     what, here = f"{type(reducer).__name__} of a Gram matrix", processes.world()
     # fingerprints of a large data set take a moment, and alone nobody asks
-    made_from = describe(sides) | {"reducer": repr(reducer)} if here.size > 1 or checkpoint is not None else {}
+    made_from = describe(sides) | {"reducer": fingerprints.of_object(reducer)} if here.size > 1 or checkpoint is not None else {}
     processes.agreed(made_from | {"block_size": repr(block_size)}, what)
     kept = None if checkpoint is None else _Checkpoint(Path(checkpoint), made_from)
 

@@ -19,6 +19,8 @@ State = dict[str, Tensor]
 class Reducer(Protocol):
     """What :func:`ntk_course.reduce_gram` asks of a reducer; anything with these three methods will do.
 
+    A checkpoint is only continued by a reducer of the same class and the same values; one whose values are not plain (numbers,
+    text, tensors, arrays and containers of them) has a method ``key()`` that returns a text in their place.
     One that only makes sense for samples against themselves, one cotangent each, says ``symmetric_only = True``.
     """
 
@@ -146,9 +148,10 @@ class Histogram:
             raise ValueError(f"edges: got {self.edges}; wanted at least one finite number, in increasing order")
 
     def fold(self, state: State, rows: slice, cols: slice, block: Tensor) -> None:
-        """Count a block's entries."""
-        edges = torch.as_tensor(self.edges, dtype=block.dtype, device=block.device)
-        bins = torch.bucketize(block.flatten(), edges, right=True)
+        """Count a block's entries; in float64, so that an edge is where it was put."""
+        validate.finite(block, "gram")
+        edges = torch.as_tensor(self.edges, dtype=torch.float64, device=block.device)
+        bins = torch.bucketize(block.flatten().double(), edges, right=True)
         counts = torch.bincount(bins, minlength=len(edges) + 1)
         state["counts"] = state["counts"] + counts if state else counts
 

@@ -187,6 +187,18 @@ class Tokens(nn.Module):
         return self.last(self.group(torch.tanh(self.norm(self.inner(x)))).mean(1))
 
 
+class Slopes(nn.Module):
+    """Learnt slopes as a module, as a function of a bare parameter, and as a method."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.act, self.last = nn.Linear(6, 4), nn.PReLU(4), nn.Linear(4, 3)
+        self.slope, self.other = nn.Parameter(torch.rand(1)), nn.Parameter(torch.rand(3))
+
+    def forward(self, x):
+        return self.last(F.prelu(self.act(self.first(x)) - 0.1, self.slope)).prelu(self.other)
+
+
 def two_tokens():
     return nn.Sequential(nn.Linear(4, 6), nn.Tanh(), nn.Linear(6, 5), nn.Flatten(), nn.Tanh(), nn.Linear(10, 3))
 
@@ -255,6 +267,13 @@ CASES = {
     "keyword call": (Keyword, (6,), True),
     "two tokens": (two_tokens, (2, 4), False),
     "tokens, weight norm": (Tokens, (5, 4), True),
+    "one slope": (lambda: nn.Sequential(nn.Linear(6, 5), nn.PReLU(), nn.Linear(5, 3)), (6,), True),
+    "slopes by channel": (
+        lambda: nn.Sequential(nn.Conv2d(2, 4, 3), nn.PReLU(4), nn.Flatten(), nn.Linear(64, 3)),
+        (2, 6, 6),
+        True,
+    ),
+    "slopes in three ways": (Slopes, (6,), True),
 }
 
 

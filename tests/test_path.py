@@ -4,9 +4,11 @@ import copy
 
 import pytest
 import torch
-from conftest import jacobian
+from conftest import jacobian, relative
+from torch import nn
 
 import ntk_course as ntk
+from ntk_course.functional import assign
 from ntk_course.path import dpk, epk, factors_are_cheaper, mean_jacobian, step_breakpoints
 from ntk_course.path_features import Features
 from ntk_course.quadrature import Quadrature, _bisect, activation_pattern, breakpoints, pieces, quadrature
@@ -201,6 +203,22 @@ def test_a_model_without_layer_rules_takes_the_other_way():
     path = train_path(Bare(), X, Y, steps=3, lr=0.05, zero_output=False, progress=False)
     assert not factors_are_cheaper(path, XT[:1], 4)
     assert error(path, epk(path, XT, "gauss", 12)) < 1e-10
+
+
+@pytest.mark.parametrize("count", [2, 3])
+def test_learnt_slopes_are_averaged_too(count):
+    """As many points as outputs, and fewer: batched, PReLU's own derivative is wrong in the first case."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(4, 6), nn.PReLU(6), nn.Linear(6, 3)).double()
+    path = ntk.train_path(model, torch.randn(9, 4).double(), torch.arange(9) % 3, steps=3, lr=0.1)
+    x = torch.randn(count, 4).double()
+    start, change = path.weights[0], path.weights[1] - path.weights[0]
+    average = mean_jacobian(path, 0, x, quadrature("gauss", 3))
+    rows = []
+    for t, w in zip(*quadrature("gauss", 3), strict=True):
+        at = nn.Sequential(assign(copy.deepcopy(model), path.unflatten(start + t * change)), nn.LogSoftmax(1))
+        rows.append(w * jacobian(at, x))
+    assert relative(average, sum(rows)) < 1e-12
 
 
 def test_blocks_of_test_points_change_nothing():

@@ -1,5 +1,6 @@
 """Streaming: tiles and plans, the memory bound, halves after running out, precision, reducers, checkpoints."""
 
+import copy
 import itertools
 import weakref
 
@@ -10,9 +11,9 @@ from torch import nn
 from torch.profiler import ProfilerActivity, profile
 
 import ntk_course as ntk
+from ntk_course import fingerprints, tangents
 from ntk_course import gram as engine
 from ntk_course import plan as plans
-from ntk_course import tangents
 from ntk_course.interactions import partners_of
 from ntk_course.reducers import TopPartners
 
@@ -407,3 +408,74 @@ def test_an_entry_on_an_edge_belongs_to_the_bin_above():
     state = {}
     ntk.Histogram((0.0, 1.0)).fold(state, slice(0, 2), slice(0, 2), torch.tensor([[-1.0, 0.0], [0.5, 1.0]]))
     assert state["counts"].tolist() == [1, 2, 1]
+
+
+def test_an_edge_between_two_neighbouring_floats_parts_them():
+    below = torch.tensor([[1.0]])
+    above = torch.nextafter(below, below + 1)
+    state = {}
+    for block in (below, above):
+        ntk.Histogram((1.0 + 1e-9,)).fold(state, slice(0, 1), slice(0, 1), block)
+    assert state["counts"].tolist() == [1, 1]
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf")])
+def test_a_histogram_counts_no_entry_that_is_no_number(bad):
+    with pytest.raises(ValueError, match="gram: got 1 non-finite"):
+        ntk.Histogram((0.0,)).fold({}, slice(0, 2), slice(0, 2), torch.tensor([[1.0, bad], [0.0, 2.0]]))
+
+
+class RowMaximum:
+    """A reducer as a user would write it: a plain class."""
+
+    def __init__(self, scale, weights=None, rule=torch.amax):
+        self.scale, self.weights, self.rule = scale, weights, rule
+
+    def fold(self, state, rows, cols, block):
+        if not state:
+            state["most"] = torch.full((self.scale["rows"],), -torch.inf)
+        state["most"][rows] = torch.maximum(state["most"][rows], self.rule(block, 1))
+        if stop_at := self.scale.get("stop"):
+            self.scale["stop"] = stop_at - 1
+            if stop_at == 1:
+                raise KeyboardInterrupt
+
+    def merge(self, one, other):
+        return {"most": torch.maximum(one["most"], other["most"])} if one and other else one or other
+
+    def finish(self, state):
+        return state["most"]
+
+    def key(self):
+        return str(self.scale["rows"])
+
+
+def test_a_reducer_of_the_users_own_goes_on(digits, tmp_path, monkeypatch):
+    model, x, c = digits
+    monkeypatch.setattr("ntk_course.reduce._EVERY", 0.0)
+    settings = {"block_size": 20, "checkpoint": tmp_path / "kept", "progress": False}
+    with pytest.raises(KeyboardInterrupt):
+        ntk.reduce_gram(RowMaximum({"rows": len(x), "stop": 30}), model, x, c, **settings)
+    found = ntk.reduce_gram(RowMaximum({"rows": len(x)}), model, x, c, **settings)
+    assert torch.equal(found, ntk.tangent_kernel(model, x, c, block_size=20).amax(1))
+
+
+class Plain:
+    def __init__(self, *values):
+        self.values = values
+
+
+def test_reducers_are_told_apart_by_all_they_hold():
+    edges = torch.linspace(0, 1, 2000, dtype=torch.float64)
+    other = edges.clone()
+    other[1000] += 1e-9
+    things = [Plain(v) for v in (1, 1.0, True, "1", None, [1], [[1], 2], [1, [2]], {"a": 1}, {"a": 2}, torch.amax, torch.amin)]
+    things += [Plain(v) for v in (edges, other, edges.numpy(), edges.float(), edges.tolist(), torch.float32, slice)]
+    things += [ntk.Histogram(edges), ntk.Histogram(other), TopPartners(3), TopPartners(4), Stopping(3)]
+    digests = [fingerprints.of_object(thing) for thing in things]
+    assert len(set(digests)) == len(digests)
+    assert digests == [fingerprints.of_object(copy.deepcopy(thing)) for thing in things]
+    assert fingerprints.of_object(Plain({"a": 1, "b": 2})) == fingerprints.of_object(Plain({"b": 2, "a": 1}))
+    for unknown in (lambda block: block, object(), torch.Generator()):
+        with pytest.raises(TypeError, match="values.* cannot be told from others; wanted"):
+            fingerprints.of_object(Plain(unknown))
