@@ -36,6 +36,7 @@ test: lint unit nbval
 lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports --no-logo
 	$(BIN)/python tools/notebooks.py --check
 
 unit: $(READY)

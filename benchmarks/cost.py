@@ -24,9 +24,9 @@ import torch
 from routes import EXACT, ROUTES, installed
 
 import ntk_course as ntk
-from ntk_course import results
-from ntk_course.plan import free_memory
-from ntk_course.tangents import tangent_features
+from ntk_course.gram.plan import free_memory
+from ntk_course.replication import results
+from ntk_course.tangents.features import tangent_features
 
 ROOT = Path(__file__).resolve().parent.parent
 LIBRARIES = ("ntk_course", "torch", "numpy", "nngeometry", "neural-tangents", "jax", "traker")
@@ -160,12 +160,12 @@ def approximations(n=4096):
     x, c = data.x, ntk.signs(data.y, 10) / 10**0.5
     seconds, exact = best(lambda: ntk.tangent_kernel(model, x, c), 3)
     rows = [{"method": "exact", "size": 0, "seconds": seconds, "error": 0.0, "partners": 1.0}]
-    closest = ntk.closest_partners(exact).index
+    closest = ntk.analysis.closest_partners(exact).index
 
     def note(method, size, call):
         taken, matrix = best(call, 2)
         matrix = (matrix + matrix.T) / 2
-        same = float((ntk.closest_partners(matrix).index == closest).float().mean())
+        same = float((ntk.analysis.closest_partners(matrix).index == closest).float().mean())
         off = float((matrix - exact).norm() / exact.norm())
         rows.append({"method": method, "size": size, "seconds": taken, "error": off, "partners": same})
 
@@ -173,13 +173,13 @@ def approximations(n=4096):
         return f @ f.T
 
     for k in (64, 256, 1024, 4096):
-        note("random projection", k, lambda k=k: squared(ntk.projected_features(model, x, c, k)))
+        note("random projection", k, lambda k=k: squared(ntk.gram.projected_features(model, x, c, k)))
     for m in (32, 128, 512, 2048):
-        note("Nystrom", m, lambda m=m: squared(ntk.nystrom_features(model, x, c, m)))
-    note("last layer", 0, lambda: ntk.last_layer_kernel(model, x, c))
+        note("Nystrom", m, lambda m=m: squared(ntk.gram.nystrom_features(model, x, c, m)))
+    note("last layer", 0, lambda: ntk.gram.last_layer_kernel(model, x, c))
     note("bf16", 0, lambda: ntk.tangent_kernel(model, x, c, precision="bf16"))
     v = torch.randn(n)
-    taken, product = best(lambda: ntk.gram_times(model, x, c, v), 3)
+    taken, product = best(lambda: ntk.gram.gram_times(model, x, c, v), 3)
     off = float((product - exact @ v).norm() / (exact @ v).norm())
     rows.append({"method": "product with a vector", "size": 0, "seconds": taken, "error": off, "partners": None})
     return rows

@@ -14,8 +14,8 @@ from pathlib import Path
 import torch
 
 import ntk_course as ntk
-from ntk_course import results
-from ntk_course.tangents import tangent_features
+from ntk_course.replication import results
+from ntk_course.tangents.features import tangent_features
 
 
 def seconds_of(call):
@@ -29,7 +29,7 @@ def seconds_of(call):
 
 def peak(precision, n=8192):
     """Return this card's own speed in matrix products of a precision, in TFLOP/s, the best of ten."""
-    from ntk_course.precision import multiplying, times
+    from ntk_course.tangents.precision import multiplying, times
 
     a = torch.randn(n, n, device="cuda")
     a = a.bfloat16() if precision == "bf16" else a
@@ -55,7 +55,7 @@ def whole(name, model, x, c, precision):
 
 def trained(model, data, epochs, lr, **settings):
     """Train on the GPU; not timed."""
-    ntk.train(model, data.x, data.y, epochs=epochs, lr=lr, momentum=0.9, schedule=ntk.cosine(epochs), **settings)
+    ntk.train(model, data.x, data.y, epochs=epochs, lr=lr, momentum=0.9, schedule=ntk.training.cosine(epochs), **settings)
     return model
 
 
@@ -84,7 +84,7 @@ def ensemble(_):
         models = [ntk.lenet5().cuda() for _ in range(members)]
         how = {"epochs": 1, "lr": 0.05, "momentum": 0.9, "progress": False}
         times[members], _ = seconds_of(
-            lambda models=models, subsets=subsets, how=how: ntk.train_ensemble(models, data.x, data.y, subsets, **how)
+            lambda models=models, subsets=subsets, how=how: ntk.training.train_ensemble(models, data.x, data.y, subsets, **how)
         )
     return {
         "part": "ten LeNets, one epoch",

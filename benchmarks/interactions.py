@@ -34,7 +34,7 @@ def clusters(data):
     x, c = data.x[where], ntk.signs(data.y[where], 10) / 10**0.5
 
     def run():
-        found = ntk.farthest_point_clustering(ntk.GramRows(model, x, c), len(x) // 10)
+        found = ntk.farthest_point_clustering(ntk.gram.GramRows(model, x, c), len(x) // 10)
         return f"{len(x)} samples, {len(found.centroids)} centroids, head {found.sizes.max() / len(x):.0%}"
 
     return run
@@ -59,9 +59,9 @@ def forgetting(data):
         for seed in range(10):
             torch.manual_seed(seed)
             settings = {"iterations": 50, "lr": 0.1, "seed": seed, "progress": False}
-            runs.append(ntk.forgetting_run(ntk.lenet5(), data.x, data.y, **settings))
+            runs.append(ntk.analysis.forgetting_run(ntk.lenet5(), data.x, data.y, **settings))
         lost = torch.stack([r.forgotten for r in runs])
-        f1 = ntk.event_scores(lost, torch.stack([r.predicted["logits, gradient"] for r in runs])).f1
+        f1 = ntk.analysis.event_scores(lost, torch.stack([r.predicted["logits, gradient"] for r in runs])).f1
         return f"{int(lost.sum())} events, F1 in logits {f1:.3f}"
 
     return run

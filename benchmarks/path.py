@@ -66,7 +66,7 @@ def main() -> int:
     error = (kernel.predict() - path.log_probs(x_test)).abs().max()
     print(f"ours         {ours:7.1f} s for {args.steps} steps   largest error {error:.1e}   peak {peak:.2f} GiB")
 
-    few = ntk.TrainingPath(
+    few = ntk.training.TrainingPath(
         path.model, x, y, path.weights[: args.printed + 1], path.batches[: args.printed], path.lrs[: args.printed]
     )
     start = time.perf_counter()

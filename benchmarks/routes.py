@@ -12,7 +12,7 @@ from torch import nn
 from torch.func import functional_call, grad, vmap
 
 import ntk_course as ntk
-from ntk_course.models import _ResidualBlock
+from ntk_course.models.networks import _ResidualBlock
 
 # Per-sample gradients are formed so many bytes at a time, and are kept whole.
 _CHUNK = 2**29

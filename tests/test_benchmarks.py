@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from ntk_course import results
+from ntk_course.replication import results
 
 FOLDER = Path(__file__).resolve().parent.parent / "benchmarks"
 

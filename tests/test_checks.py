@@ -12,7 +12,7 @@ import torch
 from scipy import stats
 
 import ntk_course as ntk
-from ntk_course import checks
+from ntk_course.course import checks
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tools"))
@@ -218,7 +218,11 @@ WRONG = [
     ("who_moves", lambda new, own, c: new > own, "that is the bug"),
     ("who_moves", lambda new, own, c: (new >= own) & ~c, "tie"),
     ("farthest_points", lambda g, m: fpc_from_zero(g, m), "first centroid is sample 0"),
-    ("farthest_points", lambda g, m: ntk.Clusters(*(f := ntk.farthest_point_clustering(g, m))).centroids[f[1]], "indices of"),
+    (
+        "farthest_points",
+        lambda g, m: ntk.analysis.Clusters(*(f := ntk.farthest_point_clustering(g, m))).centroids[f[1]],
+        "indices of",
+    ),
     ("farthest_points", lambda g, m: ntk.farthest_point_clustering(g, m + 1).assignment, "One cluster too many"),
     ("farthest_points", lambda g, m: ntk.farthest_point_clustering(g, max(1, m - 1)).assignment, "One cluster too few"),
     ("head_share", lambda a: max(a.tolist().count(c) for c in set(a.tolist())), "count"),

@@ -14,7 +14,7 @@ import pytest
 import torch
 
 import ntk_course as ntk
-from ntk_course import data as module
+from ntk_course.data import datasets as module
 
 
 def idx(array):

@@ -10,7 +10,7 @@ import ntk_course as ntk
 
 DATA = ntk.load("digits", limit=400)
 X, Y = DATA.x.double(), DATA.y
-SETTINGS = {"epochs": 3, "lr": 0.1, "momentum": 0.9, "weight_decay": 5e-4, "schedule": ntk.step_decay(0.5, 2)}
+SETTINGS = {"epochs": 3, "lr": 0.1, "momentum": 0.9, "weight_decay": 5e-4, "schedule": ntk.training.step_decay(0.5, 2)}
 
 
 def net(seed=0, build=lambda: ntk.mlp((64, 12, 10))):
@@ -28,7 +28,7 @@ def subsets(m=5, n=30, seed=0):
 @pytest.mark.parametrize("together", [2, 64])
 def test_each_member_is_the_model_trained_alone(build, batch_size, together):
     chosen, models = subsets(), [net(m, build) for m in range(5)]
-    ensemble = ntk.train_ensemble(
+    ensemble = ntk.training.train_ensemble(
         models, X, Y, chosen, batch_size=batch_size, seed=7, together=together, progress=False, **SETTINGS
     )
     for m, own in enumerate(models):
@@ -43,7 +43,7 @@ def test_adam_is_each_members_own():
     """Against torch.optim.Adam on one model at a time, over the batches of the same seed."""
     model, chosen = net(), subsets(3, 20)
     how = {"epochs": 3, "lr": 0.01, "weight_decay": 1e-3, "batch_size": 8}
-    ensemble = ntk.train_ensemble(model, X, Y, chosen, optimizer="adam", seed=7, progress=False, **how)
+    ensemble = ntk.training.train_ensemble(model, X, Y, chosen, optimizer="adam", seed=7, progress=False, **how)
     for m in range(3):
         alone, order = copy.deepcopy(model), torch.Generator().manual_seed(7 + m)
         adam = torch.optim.Adam(alone.parameters(), lr=0.01, weight_decay=1e-3)
@@ -59,13 +59,13 @@ def test_adam_is_each_members_own():
         ({"optimizer": "adam", "momentum": 0.9}, "momentum: got 0.9"),
     ):
         with pytest.raises(ValueError, match=said):
-            ntk.train_ensemble(model, X, Y, chosen, epochs=1, lr=0.1, **wrong)
+            ntk.training.train_ensemble(model, X, Y, chosen, epochs=1, lr=0.1, **wrong)
 
 
 def test_batch_statistics_stay_each_members_own():
     models = [net(m, lambda: ntk.resnet18(in_channels=1, width=2)) for m in range(2)]
     chosen = subsets(2, 12)
-    ensemble = ntk.train_ensemble(models, X, Y, chosen, epochs=2, lr=0.01, batch_size=6, seed=3, progress=False)
+    ensemble = ntk.training.train_ensemble(models, X, Y, chosen, epochs=2, lr=0.01, batch_size=6, seed=3, progress=False)
     for m, own in enumerate(models):
         ntk.train(own, X[chosen[m]], Y[chosen[m]], epochs=2, lr=0.01, batch_size=6, seed=3 + m, progress=False)
         for name, value in own.state_dict().items():
@@ -81,7 +81,7 @@ def test_dropout_follows_the_seed_and_leaves_the_global_state_alone():
     for other in (1, 2):
         torch.manual_seed(other)
         before = torch.get_rng_state()
-        run = ntk.train_ensemble(model, X, Y, subsets(2, 12), epochs=3, lr=0.1, seed=4, progress=False)
+        run = ntk.training.train_ensemble(model, X, Y, subsets(2, 12), epochs=3, lr=0.1, seed=4, progress=False)
         assert torch.equal(torch.get_rng_state(), before)
         states.append(run.state["1.weight"])
     assert torch.equal(*states)
@@ -90,7 +90,7 @@ def test_dropout_follows_the_seed_and_leaves_the_global_state_alone():
 def test_logits_are_those_of_the_visit_in_the_order_of_the_subset():
     """With batches of one, replay each member step by step: the logits kept are those just before the sample's own step."""
     chosen, model = subsets(2, 6), net()
-    ensemble = ntk.train_ensemble(model, X, Y, chosen, epochs=2, lr=0.3, batch_size=1, seed=5, progress=False)
+    ensemble = ntk.training.train_ensemble(model, X, Y, chosen, epochs=2, lr=0.3, batch_size=1, seed=5, progress=False)
     assert ensemble.logits.shape == (2, 2, 6, 10)
     for m in range(2):
         own, order = copy.deepcopy(model), torch.Generator().manual_seed(5 + m)
@@ -108,7 +108,7 @@ def test_logits_are_those_of_the_visit_in_the_order_of_the_subset():
 def test_difficulty_measures_by_their_formulas():
     logits = torch.randn(4, 3, 5, 10, dtype=torch.float64)
     y = torch.randint(0, 10, (3, 5))
-    loss, distance = (ntk.learning_difficulty(logits, y, measure) for measure in ("loss", "distance"))
+    loss, distance = (ntk.analysis.learning_difficulty(logits, y, measure) for measure in ("loss", "distance"))
     for m in range(3):
         for i in range(5):
             q = logits[:, m, i].softmax(-1)
@@ -120,7 +120,7 @@ def test_difficulty_measures_by_their_formulas():
 
 def test_nested_subsets_nest_and_cover():
     y = torch.arange(10).repeat(40)[torch.randperm(400)]
-    found = ntk.nested_subsets(y, (16, 4, 1, 32), seed=1)
+    found = ntk.analysis.nested_subsets(y, (16, 4, 1, 32), seed=1)
     assert {x: tuple(s.shape) for x, s in found.items()} == {32: (1, 320), 16: (2, 160), 4: (8, 40), 1: (32, 10)}
     for size, rows in found.items():
         assert sorted(rows.flatten().tolist()) == sorted(found[32].flatten().tolist())  # a partition of the universe
@@ -129,14 +129,14 @@ def test_nested_subsets_nest_and_cover():
     for large, small in ((32, 16), (16, 4), (4, 1)):
         parents = [set(row.tolist()) for row in found[large]]
         assert all(any(set(row.tolist()) <= parent for parent in parents) for row in found[small])
-    assert not torch.equal(found[1], ntk.nested_subsets(y, (16, 4, 1, 32), seed=2)[1])
+    assert not torch.equal(found[1], ntk.analysis.nested_subsets(y, (16, 4, 1, 32), seed=2)[1])
 
 
 def test_algorithm_1_against_a_plain_loop():
     model, sizes = net(), (8, 4, 1)
-    indices, visits = ntk.visits_by_size(model, X, Y, sizes, epochs=3, lr=0.2, batch_size=16, seed=2, progress=False)
-    found = {size: ntk.learning_difficulty(z, Y[indices]) for size, z in visits.items()}
-    splits = ntk.nested_subsets(Y, sizes, 2)
+    indices, visits = ntk.analysis.visits_by_size(model, X, Y, sizes, epochs=3, lr=0.2, batch_size=16, seed=2, progress=False)
+    found = {size: ntk.analysis.learning_difficulty(z, Y[indices]) for size, z in visits.items()}
+    splits = ntk.analysis.nested_subsets(Y, sizes, 2)
     universe = sorted(splits[8].flatten().tolist())
     assert indices.tolist() == universe
     for size in sizes:
@@ -155,7 +155,7 @@ def test_algorithm_1_against_a_plain_loop():
                             p -= 0.2 * g
         wanted = torch.tensor([collected[i] for i in universe], dtype=torch.float64)
         torch.testing.assert_close(found[size], wanted)
-    rho = ntk.difficulty_correlation(found)
+    rho = ntk.analysis.difficulty_correlation(found)
     a, b = found[8] - found[8].mean(), found[1] - found[1].mean()
     torch.testing.assert_close(rho[0, 2], (a @ b) / (a.norm() * b.norm()))
 
@@ -163,22 +163,22 @@ def test_algorithm_1_against_a_plain_loop():
 def test_bad_input():
     model = net()
     with pytest.raises(ValueError, match="sizes: got 16 and 6"):
-        ntk.nested_subsets(Y, (16, 6))
+        ntk.analysis.nested_subsets(Y, (16, 6))
     with pytest.raises(ValueError, match="class . has only"):
-        ntk.nested_subsets(Y, (256, 1))
+        ntk.analysis.nested_subsets(Y, (256, 1))
     with pytest.raises(ValueError, match="measure: got 'l1'"):
-        ntk.learning_difficulty(torch.zeros(2, 3, 10), torch.zeros(3).long(), "l1")
+        ntk.analysis.learning_difficulty(torch.zeros(2, 3, 10), torch.zeros(3).long(), "l1")
     with pytest.raises(ValueError, match=r"y: got shape \(4,\)"):
-        ntk.learning_difficulty(torch.zeros(2, 3, 10), torch.zeros(4).long())
+        ntk.analysis.learning_difficulty(torch.zeros(2, 3, 10), torch.zeros(4).long())
     with pytest.raises(ValueError, match="same value for every sample at size 1"):
-        ntk.difficulty_correlation({4: torch.arange(3.0), 1: torch.ones(3)})
+        ntk.analysis.difficulty_correlation({4: torch.arange(3.0), 1: torch.ones(3)})
     with pytest.raises(ValueError, match="lengths"):
-        ntk.difficulty_correlation({4: torch.arange(3.0), 1: torch.ones(2)})
+        ntk.analysis.difficulty_correlation({4: torch.arange(3.0), 1: torch.ones(2)})
     for wrong, words in ((torch.zeros(2), "indices"), (torch.zeros(2, 3), "float32"), (torch.full((1, 2), 400), "0 to 399")):
         with pytest.raises(ValueError, match=f"subsets: got .*{words}"):
-            ntk.train_ensemble(model, X, Y, wrong, epochs=1, lr=0.1)
+            ntk.training.train_ensemble(model, X, Y, wrong, epochs=1, lr=0.1)
     with pytest.raises(ValueError, match="models: got 2 for 3 subsets"):
-        ntk.train_ensemble([model, model], X, Y, subsets(3), epochs=1, lr=0.1)
+        ntk.training.train_ensemble([model, model], X, Y, subsets(3), epochs=1, lr=0.1)
     with pytest.raises(ArithmeticError, match="lr: a loss became"):
-        ntk.train_ensemble(model, X, Y, subsets(2), epochs=30, lr=1e200, batch_size=4, progress=False)
+        ntk.training.train_ensemble(model, X, Y, subsets(2), epochs=30, lr=1e200, batch_size=4, progress=False)
     assert not model.training  # after an error too

@@ -61,7 +61,7 @@ def test_identities(setting):
     summed = ntk.tangent_kernel(model, x, one, *fixed) + ntk.tangent_kernel(model, x, two, *fixed)
     assert relative(ntk.tangent_kernel(model, x, one + two, *fixed), summed) < 1e-12
     # the loss-gradient kernel has the squared gradient norms of GraNd on its diagonal
-    error = ntk.prediction_error(model, x, y)
+    error = ntk.analysis.prediction_error(model, x, y)
     params = list(model.parameters())
     for n in (0, 5):
         loss = nn.functional.cross_entropy(model(x[n : n + 1]), y[n : n + 1])
@@ -70,7 +70,7 @@ def test_identities(setting):
 
 
 def test_plan_counts_operations():
-    from ntk_course import explicit_is_cheaper as explicit
+    from ntk_course.tangents import explicit_is_cheaper as explicit
 
     for t, p, q, pairs, r in [
         (784, 25, 6, 256, 1),
@@ -92,15 +92,15 @@ def test_plan_counts_operations():
 def test_workspace_of_a_product_is_bounded(monkeypatch):
     """Products over positions go through a few rows at a time when they must, with the same result."""
     model, x = ntk.small_cnn().double(), torch.randn(6, 1, 8, 8, dtype=torch.float64)
-    monkeypatch.setattr("ntk_course.tangents.explicit_is_cheaper", lambda *a: False)
+    monkeypatch.setattr("ntk_course.tangents.features.explicit_is_cheaper", lambda *a: False)
     whole = ntk.entk(model, x)
-    monkeypatch.setattr("ntk_course.tangents._WORKSPACE", {"cpu": 1})
+    monkeypatch.setattr("ntk_course.tangents.features._WORKSPACE", {"cpu": 1})
     assert relative(ntk.entk(model, x), whole) < 1e-13
 
 
 def test_features_stay_small():
     """A Gram matrix of a wide layer must not form its gradients: 2,000 x 2,000 weights, 64 samples."""
-    from ntk_course.tangents import tangent_features
+    from ntk_course.tangents.features import tangent_features
 
     model = ntk.mlp((2000, 2000, 2))
     features = tangent_features(model, torch.randn(64, 2000), torch.randn(64, 1, 2), 32)

@@ -9,8 +9,8 @@ from torch import nn
 from torch.nn import functional as F
 
 import ntk_course as ntk
-from ntk_course.survey import survey
-from ntk_course.tangents import numbers_of, tangent_features, tangent_product
+from ntk_course.tangents.features import numbers_of, tangent_features, tangent_product
+from ntk_course.tangents.probe import survey
 
 BOUND = {torch.float64: 1e-10, torch.float32: 1e-5}
 
@@ -334,9 +334,9 @@ def test_both_plans_agree(name, pairs, monkeypatch):
     build, shape, _ = CASES[name]
     model = build().double()
     if pairs < 1:
-        monkeypatch.setattr("ntk_course.tangents.explicit_is_cheaper", lambda *a: False)
+        monkeypatch.setattr("ntk_course.tangents.features.explicit_is_cheaper", lambda *a: False)
     else:
-        monkeypatch.setattr("ntk_course.tangents.explicit_is_cheaper", lambda *a: True)
+        monkeypatch.setattr("ntk_course.tangents.features.explicit_is_cheaper", lambda *a: True)
     if name == "lenet5":
         shape = (1, 28, 28)
     x = torch.randn(2, *shape, dtype=torch.float64)

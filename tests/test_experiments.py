@@ -11,9 +11,9 @@ import pytest
 import torch
 
 import ntk_course as ntk
-from ntk_course import cli, results
-from ntk_course.experiments import _common, config, find, names, presets, seconds_a_seed
-from ntk_course.experiments.theorem_1 import bound, largest_hidden_kernel_entry, lecun
+from ntk_course.replication import cli, results
+from ntk_course.replication.experiments import _common, config, find, names, presets, seconds_a_seed
+from ntk_course.replication.experiments.theorem_1 import bound, largest_hidden_kernel_entry, lecun
 
 ROOT = Path(__file__).resolve().parent.parent
 _SMOKE = {}
@@ -97,7 +97,7 @@ def test_the_resnet_trains_by_its_recipe():
     assert history.loss.isfinite().all()
     options = _common.ResNetRecipe(epochs=4).options()
     assert [options["schedule"](e) for e in (0, 2, 4)] == pytest.approx([1.0, 0.5, 0.0])
-    assert options["augment"] is ntk.crop_and_flip
+    assert options["augment"] is ntk.training.crop_and_flip
     assert options["epochs"] == 4
 
 
@@ -387,7 +387,7 @@ def test_every_method_keeps_as_many():
 
 USE = """
 import torch
-from ntk_course.experiments._common import peak_memory
+from ntk_course.replication.experiments._common import peak_memory
 count, at_once, kept = {count}, {at_once}, []
 with peak_memory(torch.device("cpu")) as peak:
     for _ in range(count):
@@ -412,7 +412,7 @@ def test_peak_memory_sees_what_is_held_at_once(count, at_once):
 
 
 def test_descent_follows_the_linear_flow_of_a_linear_model():
-    from ntk_course.experiments._common import descent
+    from ntk_course.replication.experiments._common import descent
 
     x = torch.randn(5, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     y = torch.tensor([1.0, -1.0, 1.0, 1.0, -1.0], dtype=torch.float64)
@@ -421,12 +421,12 @@ def test_descent_follows_the_linear_flow_of_a_linear_model():
     (after,) = descent(models, x, y, 0.001, (2000,), centred=True)
     gram = ntk.entk(models[0], x)[..., 0, 0]
     for model, start in zip(after, before, strict=True):
-        wanted = start + ntk.gradient_flow(gram, gram, y, 2.0)
+        wanted = start + ntk.analysis.gradient_flow(gram, gram, y, 2.0)
         torch.testing.assert_close(model(x)[:, 0].detach(), wanted, rtol=1e-2, atol=1e-2)
 
 
 def test_a_class_pair_has_one_norm_and_two_signs():
-    from ntk_course.experiments._common import class_pair
+    from ntk_course.replication.experiments._common import class_pair
 
     data = ntk.load("digits")
     x, y = class_pair(data, (3, 5), 40, seed=1)
@@ -442,9 +442,9 @@ def test_a_class_pair_has_one_norm_and_two_signs():
 
 def test_labels_of_several_classes():
     """Corners of a simplex, whose products are those of the labels; for two classes, signs."""
-    from ntk_course.experiments._common import some_classes
-    from ntk_course.experiments.label_products import corners, products
-    from ntk_course.label_aware import agreement
+    from ntk_course.kernels.label_aware import agreement
+    from ntk_course.replication.experiments._common import some_classes
+    from ntk_course.replication.experiments.label_products import corners, products
 
     data = ntk.load("digits")
     x, y = some_classes(data, (7, 2, 5), 50, seed=3)
@@ -459,7 +459,7 @@ def test_labels_of_several_classes():
 def test_the_table_of_kernels_knows_the_network_and_all_its_data():
     result = smoke("kernel_table")
     assert all(r["agreement"] == 1.0 for r in result.rows if r["kernel"] == "EPK")
-    from ntk_course.experiments._common import together
+    from ntk_course.replication.experiments._common import together
 
     sets = [ntk.load("digits"), ntk.load("gaussians")]
     joined = together(sets)
@@ -479,7 +479,7 @@ def test_perfect_label_products_classify_perfectly(name):
 
 def test_the_cnn_is_the_finite_network_of_its_cntk():
     """Outputs of many networks have the covariance that the infinitely wide one has, and no bias hides in them."""
-    from ntk_course.experiments.label_products_cntk import cnn
+    from ntk_course.replication.experiments.label_products_cntk import cnn
 
     torch.manual_seed(0)
     x = torch.randn(3, 2, 4, 4)

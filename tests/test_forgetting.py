@@ -21,18 +21,18 @@ def net(seed=0):
 @pytest.mark.parametrize("error", ["true", "kappa_tilde"])
 def test_first_order_change_is_the_kernel_times_the_error(error):
     model, x, new, y = net(), X[:7], X[7:20], Y[7:20]
-    z, change = ntk.first_order_change(model, x, ntk.sgd_step(model, new, y, 0.3, error))
+    z, change = ntk.analysis.first_order_change(model, x, ntk.analysis.sgd_step(model, new, y, 0.3, error))
     e = one_hot(y, 10).double() - (model(new).softmax(1) if error == "true" else 0.1)
     wanted = 0.3 / 13 * torch.einsum("nmij,mj->ni", ntk.entk(model, x, new), e)
     torch.testing.assert_close(change, wanted.detach(), rtol=1e-10, atol=1e-12)
     torch.testing.assert_close(z, model(x).detach())
-    step = ntk.sgd_step(model, new.float(), y, 0.3)
-    assert ntk.first_order_change(model, x.float(), step)[0].dtype == torch.float64  # inputs follow the model
+    step = ntk.analysis.sgd_step(model, new.float(), y, 0.3)
+    assert ntk.analysis.first_order_change(model, x.float(), step)[0].dtype == torch.float64  # inputs follow the model
 
 
 def test_the_step_is_the_one_sgd_makes():
     model, x, y = net(), X[:32], Y[:32]
-    step, after = ntk.sgd_step(model, x, y, 0.1), copy.deepcopy(model)
+    step, after = ntk.analysis.sgd_step(model, x, y, 0.1), copy.deepcopy(model)
     optimizer = torch.optim.SGD(after.parameters(), lr=0.1)
     cross_entropy(after(x), y).backward()
     optimizer.step()
@@ -45,7 +45,7 @@ def test_prediction_against_finite_differences(space):
     """A large step, so that events are predicted; its first order comes from a central difference along it."""
     model = net()
     ntk.train(model, X[:400], Y[:400], epochs=3, lr=0.1, progress=False)
-    x, y, step = X[:400], Y[:400], ntk.sgd_step(model, X[400:440], (Y[400:440] + 1) % 10, 2.0)
+    x, y, step = X[:400], Y[:400], ntk.analysis.sgd_step(model, X[400:440], (Y[400:440] + 1) % 10, 2.0)
 
     def outputs(t):
         moved = copy.deepcopy(model)
@@ -59,12 +59,14 @@ def test_prediction_against_finite_differences(space):
     after = outputs(0) + (outputs(h) - outputs(-h)) / (2 * h)
     wanted = (outputs(0).argmax(1) == y) & (after.argmax(1) != y)
     assert 5 < wanted.sum() < 395
-    assert torch.equal(ntk.predict_forgetting(model, x, y, step, space), wanted)
+    assert torch.equal(ntk.analysis.predict_forgetting(model, x, y, step, space), wanted)
 
 
 def test_a_run_replayed_step_by_step():
     model, settings = net(), {"lr": 0.5, "momentum": 0.9, "weight_decay": 1e-3}
-    run = ntk.forgetting_run(copy.deepcopy(model), X, Y, iterations=30, batch_size=16, seed=4, progress=False, **settings)
+    run = ntk.analysis.forgetting_run(
+        copy.deepcopy(model), X, Y, iterations=30, batch_size=16, seed=4, progress=False, **settings
+    )
     optimizer = torch.optim.SGD(model.parameters(), **settings)
     batches = torch.randperm(len(X), generator=torch.Generator().manual_seed(4)).split(16)
     previous = None
@@ -81,14 +83,14 @@ def test_a_run_replayed_step_by_step():
             assert torch.equal(run.forgotten[t - 1], lost)
             torch.testing.assert_close(run.loss[t - 1], loss.detach())
             made = {n: p.detach() - q for (n, p), q in zip(model.named_parameters(), before.parameters(), strict=True)}
-            gradient = ntk.sgd_step(before, X[now], Y[now], 0.5)
+            gradient = ntk.analysis.sgd_step(before, X[now], Y[now], 0.5)
             for name, step, space in (
                 ("logits, step", made, "logits"),
                 ("softmax, step", made, "softmax"),
                 ("logits, gradient", gradient, "logits"),
-                ("kappa tilde, softmax", ntk.sgd_step(before, X[now], Y[now], 0.5, "kappa_tilde"), "softmax"),
+                ("kappa tilde, softmax", ntk.analysis.sgd_step(before, X[now], Y[now], 0.5, "kappa_tilde"), "softmax"),
             ):
-                wanted = ntk.predict_forgetting(before, X[previous], Y[previous], step, space)
+                wanted = ntk.analysis.predict_forgetting(before, X[previous], Y[previous], step, space)
                 assert torch.equal(run.predicted[name][t - 1], wanted), name
         previous = now
     assert run.forgotten.sum() > 10
@@ -96,13 +98,13 @@ def test_a_run_replayed_step_by_step():
 
 
 def test_without_momentum_gradient_and_step_are_one():
-    run = ntk.forgetting_run(net(), X, Y, iterations=20, lr=0.5, batch_size=32, progress=False)
+    run = ntk.analysis.forgetting_run(net(), X, Y, iterations=20, lr=0.5, batch_size=32, progress=False)
     assert torch.equal(run.predicted["logits, step"], run.predicted["logits, gradient"])
     assert torch.equal(run.predicted["softmax, step"], run.predicted["softmax, gradient"])
 
 
 def test_batches_go_on_past_an_epoch():
-    run = ntk.forgetting_run(net(), X[:40], Y[:40], iterations=9, lr=0.1, batch_size=16, progress=False)
+    run = ntk.analysis.forgetting_run(net(), X[:40], Y[:40], iterations=9, lr=0.1, batch_size=16, progress=False)
     assert run.forgotten.shape == (9, 16)
 
 
@@ -112,41 +114,41 @@ def test_scores_against_scikit_learn():
     g = torch.Generator().manual_seed(0)
     truth, guess = torch.rand(6, 50, generator=g) < 0.2, torch.rand(6, 50, generator=g) < 0.3
     wanted = precision_recall_fscore_support(truth.flatten(), guess.flatten(), average="binary")[:3]
-    found = ntk.event_scores(truth, guess)
+    found = ntk.analysis.event_scores(truth, guess)
     assert found[:3] == pytest.approx(wanted)
     assert found.events == truth.sum()
-    for row, scores in enumerate(ntk.scores_per_iteration(truth, guess)):
+    for row, scores in enumerate(ntk.analysis.scores_per_iteration(truth, guess)):
         wanted = precision_recall_fscore_support(truth[row], guess[row], average="binary")[:3]
         assert scores[:3] == pytest.approx(wanted)
 
 
 def test_no_event_is_undefined_not_perfect():
     none = torch.zeros(4, 5, dtype=torch.bool)
-    scores = ntk.event_scores(none, none)
+    scores = ntk.analysis.event_scores(none, none)
     assert all(math.isnan(v) for v in scores[:3])
     assert str(scores) == "undefined: no forgetting event to predict (0 predicted)"
     truth = none.clone()
     truth[0, 0] = True
-    assert ntk.event_scores(truth, none)[:3] == (0, 0, 0)
-    assert "F1 0.000 (1 events)" in str(ntk.event_scores(truth, none))
+    assert ntk.analysis.event_scores(truth, none)[:3] == (0, 0, 0)
+    assert "F1 0.000 (1 events)" in str(ntk.analysis.event_scores(truth, none))
 
 
 def test_bad_input():
     model = net()
-    step = ntk.sgd_step(model, X[:4], Y[:4], 0.1)
+    step = ntk.analysis.sgd_step(model, X[:4], Y[:4], 0.1)
     with pytest.raises(ValueError, match="error: got 'sign'"):
-        ntk.sgd_step(model, X[:4], Y[:4], 0.1, "sign")
+        ntk.analysis.sgd_step(model, X[:4], Y[:4], 0.1, "sign")
     with pytest.raises(ValueError, match="space: got 'probabilities'"):
-        ntk.predict_forgetting(model, X[:4], Y[:4], step, "probabilities")
+        ntk.analysis.predict_forgetting(model, X[:4], Y[:4], step, "probabilities")
     with pytest.raises(ValueError, match="step: got '9.weight'"):
-        ntk.first_order_change(model, X[:4], {"9.weight": torch.zeros(2)})
+        ntk.analysis.first_order_change(model, X[:4], {"9.weight": torch.zeros(2)})
     with pytest.raises(ValueError, match="predictors: got 'oracle'"):
-        ntk.forgetting_run(model, X, Y, iterations=1, lr=0.1, predictors=["oracle"])
+        ntk.analysis.forgetting_run(model, X, Y, iterations=1, lr=0.1, predictors=["oracle"])
     with pytest.raises(ValueError, match="batch_size: got 10000"):
-        ntk.forgetting_run(model, X, Y, iterations=1, lr=0.1, batch_size=10_000)
+        ntk.analysis.forgetting_run(model, X, Y, iterations=1, lr=0.1, batch_size=10_000)
     with pytest.raises(ValueError, match="shape"):
-        ntk.event_scores(torch.zeros(3, dtype=torch.bool), torch.zeros(4, dtype=torch.bool))
+        ntk.analysis.event_scores(torch.zeros(3, dtype=torch.bool), torch.zeros(4, dtype=torch.bool))
     with pytest.raises(TypeError, match="predicted: got dtype"):
-        ntk.event_scores(torch.zeros(3, dtype=torch.bool), torch.zeros(3))
+        ntk.analysis.event_scores(torch.zeros(3, dtype=torch.bool), torch.zeros(3))
     with pytest.raises(ArithmeticError, match="lr: the loss became"):
-        ntk.forgetting_run(ntk.mlp((64, 12, 12, 10)), X, Y, iterations=80, lr=1e9, progress=False)
+        ntk.analysis.forgetting_run(ntk.mlp((64, 12, 12, 10)), X, Y, iterations=80, lr=1e9, progress=False)

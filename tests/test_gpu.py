@@ -12,7 +12,7 @@ from conftest import relative
 from torchrun import torchrun
 
 import ntk_course as ntk
-from ntk_course.reducers import TopPartners
+from ntk_course.gram.reducers import TopPartners
 
 WHERE = torch.device(os.environ.get("NTK_COURSE_TEST_DEVICE", "cuda"))
 pytestmark = [
@@ -83,7 +83,7 @@ def test_real_lack_of_memory_halves_the_work():
 
 @only_cuda
 def test_memory_stays_within_its_bound_there():
-    from ntk_course.experiments._common import peak_memory
+    from ntk_course.replication.experiments._common import peak_memory
 
     far, x, y = there(*setting("lenet5", n=20000))
     c = ntk.signs(y, 10)
@@ -107,12 +107,12 @@ def test_streams_stores_and_operators(tmp_path):
     array = ntk.write_gram(tmp_path / "g.zarr", far, x_far, c_far, block_size=32, progress=False)
     assert np.abs(array[:] - matrix.numpy()).max() < 1e-4 * matrix.abs().max()
     v = torch.randn(70, device=WHERE)
-    assert relative(ntk.gram_times(far, x_far, c_far, v).cpu(), matrix @ v.cpu()) < 1e-4
-    for features in (ntk.nystrom_features(far, x_far, c_far, 70), ntk.projected_features(far, x_far, c_far, 4096)):
+    assert relative(ntk.gram.gram_times(far, x_far, c_far, v).cpu(), matrix @ v.cpu()) < 1e-4
+    for features in (ntk.gram.nystrom_features(far, x_far, c_far, 70), ntk.gram.projected_features(far, x_far, c_far, 4096)):
         assert features.device.type == WHERE.type
         assert relative((features @ features.T).cpu(), matrix) < 0.3
-    assert ntk.last_layer_kernel(far, x_far, c_far).device.type == WHERE.type
-    rows = ntk.GramRows(far, x_far, c_far)
+    assert ntk.gram.last_layer_kernel(far, x_far, c_far).device.type == WHERE.type
+    rows = ntk.gram.GramRows(far, x_far, c_far)
     assert ntk.farthest_point_clustering(rows, 7).sizes.sum() == 70
 
 
@@ -120,15 +120,15 @@ def test_training_and_ensembles():
     model, x, y = setting("lenet5", torch.float64, n=64)
     far, x_far, y_far = there(model, x, y)
     subsets = torch.stack([torch.randperm(64)[:40] for _ in range(3)])
-    near = ntk.train_ensemble(model, x, y, subsets, epochs=2, lr=0.05, momentum=0.9, progress=False)
-    away = ntk.train_ensemble(far, x_far, y_far, subsets, epochs=2, lr=0.05, momentum=0.9, progress=False)
+    near = ntk.training.train_ensemble(model, x, y, subsets, epochs=2, lr=0.05, momentum=0.9, progress=False)
+    away = ntk.training.train_ensemble(far, x_far, y_far, subsets, epochs=2, lr=0.05, momentum=0.9, progress=False)
     for name, value in near.state.items():
         assert relative(away.state[name].cpu(), value) < 1e-8
     settings = {"epochs": 2, "lr": 0.05, "progress": False}
     assert relative(ntk.train(far, x_far, y_far, **settings).loss, ntk.train(model, x, y, **settings).loss) < 1e-8
-    assert ntk.el2n(far, x_far, y_far).device.type == WHERE.type
-    assert ntk.grand(far, x_far, y_far).shape == (64,)
-    run = ntk.forgetting_run(far, x_far, y_far, iterations=3, lr=0.05, batch_size=16, progress=False)
+    assert ntk.analysis.el2n(far, x_far, y_far).device.type == WHERE.type
+    assert ntk.analysis.grand(far, x_far, y_far).shape == (64,)
+    run = ntk.analysis.forgetting_run(far, x_far, y_far, iterations=3, lr=0.05, batch_size=16, progress=False)
     assert run.forgotten.shape[0] == 3
 
 
@@ -144,7 +144,7 @@ def test_path_kernels_are_exact_there_too(activation):
     assert ntk.dpk(path, x_far).gram.device.type == WHERE.type
     whole = ntk.train_path(far, x_far, y_far, steps=3, lr=0.5, progress=False)
     mask = torch.arange(12, device=WHERE) < 9
-    assert ntk.symmetric_gram(whole, x_far, mask).isfinite().all()
+    assert ntk.kernels.paths.symmetric_gram(whole, x_far, mask).isfinite().all()
 
 
 def test_infinite_width_and_label_aware():
@@ -159,9 +159,9 @@ def test_infinite_width_and_label_aware():
         assert away.device.type == WHERE.type
         assert relative(away.cpu(), near) < 1e-10
     gram = ntk.infinite.mlp(flat.to(WHERE), depth=1)[1]
-    fit = ntk.kernel_ridge(gram, y.to(WHERE), 1e-3)
+    fit = ntk.analysis.kernel_ridge(gram, y.to(WHERE), 1e-3)
     assert fit.coefficients.device.type == WHERE.type
-    assert ntk.leave_one_out(gram, y.to(WHERE), 1e-3).device.type == WHERE.type
+    assert ntk.analysis.leave_one_out(gram, y.to(WHERE), 1e-3).device.type == WHERE.type
 
 
 @only_cuda

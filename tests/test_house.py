@@ -1,6 +1,6 @@
 """The house: layout, direction of imports, docstrings, the command line, artifacts, and nothing that should not be said."""
 
-import ast
+import importlib
 import json
 import re
 import subprocess
@@ -11,81 +11,47 @@ import pytest
 import torch
 
 import ntk_course as ntk
-from ntk_course import cli, results
-from ntk_course.experiments import find
+from ntk_course.replication import cli, results
+from ntk_course.replication.experiments import find
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "ntk_course"
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
-# An import may only lead from a later layer to an earlier one.
-LAYERS = [
-    ["validate", "comparisons"],
-    ["data", "models", "layers", "transport", "orthants", "precision", "plan", "fingerprints", "processes"],
-    ["training", "functional", "infinite", "survey"],
-    ["tangents", "ensemble", "infinite_conv"],
-    ["gram"],
-    ["gram_rows", "kernels", "implicit", "approximate", "reducers"],
-    ["reduce"],
-    ["store"],
-    ["one_step"],
-    ["interactions", "difficulty", "forgetting"],
-    ["pruning", "training_path", "quadrature", "regression", "label_aware", "tangent_hierarchy"],
-    ["path_features"],
-    ["path"],
-    ["path_machines"],
-    ["results", "plots", "widgets", "checks"],
-    ["experiments"],
-    ["replication"],
-    ["cli"],
-]
-LEVEL = {name: i for i, layer in enumerate(LAYERS) for name in layer}
-DRAWING = {"matplotlib", "seaborn", "ipywidgets", "IPython"}
+ROOMS = sorted(path.parent for path in MODULES if path.name == "__init__.py")
 
 
-def name_of(path):
-    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+@pytest.mark.parametrize("room", ROOMS, ids=lambda p: str(p.relative_to(ROOT)))
+def test_every_room_says_what_it_is_for(room):
+    module = importlib.import_module(".".join(room.relative_to(ROOT).parts))
+    assert module.__doc__ and module.__doc__.splitlines()[0].endswith((".", ","))
+    for name in getattr(module, "__all__", []):
+        assert hasattr(module, name), name
 
 
-def imports(path):
-    """Yield (is_own, top-level name) for every import of a module."""
-    depth = len(path.relative_to(PACKAGE).parts)
-    for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.Import):
-            for alias in node.names:
-                yield alias.name.startswith("ntk_course"), alias.name.removeprefix("ntk_course.").split(".")[0]
-        elif isinstance(node, ast.ImportFrom):
-            own = node.level == depth or (node.module or "").startswith("ntk_course")
-            if node.level and not own:
-                continue  # inside experiments/
-            module = (node.module or "").removeprefix("ntk_course").lstrip(".")
-            for top in [module.split(".")[0]] if module else [alias.name for alias in node.names]:
-                yield own, top
+def public():
+    """Yield (name, thing) for everything that the front page and the rooms offer."""
+    seen = set()
+    for room in ROOMS:
+        module = importlib.import_module(".".join(room.relative_to(ROOT).parts))
+        for name in getattr(module, "__all__", []):
+            thing = getattr(module, name)
+            if callable(thing) and id(thing) not in seen and thing.__module__.startswith("ntk_course"):
+                seen.add(id(thing))
+                yield pytest.param(thing, id=f"{module.__name__}.{name}".removeprefix("ntk_course."))
 
 
-@pytest.mark.parametrize("path", [p for p in MODULES if p != PACKAGE / "__init__.py"], ids=lambda p: str(p.relative_to(PACKAGE)))
-def test_imports_run_one_way(path):
-    me = name_of(path)
-    assert me in LEVEL, f"{me} has no layer: add it to LAYERS"
-    for own, other in imports(path):
-        if own:
-            assert LEVEL[other] < LEVEL[me], f"{me} imports {other}, which is not below it"
-        elif me not in ("plots", "widgets"):
-            assert other not in DRAWING, f"{me} imports {other}; only plots and widgets may"
+def test_the_front_page_is_short():
+    assert len([name for name in ntk.__all__ if not isinstance(getattr(ntk, name), type(ntk))]) <= 32
 
 
-@pytest.mark.parametrize("path", MODULES, ids=lambda p: str(p.relative_to(PACKAGE)))
-def test_modules_stay_readable(path):
-    assert path.read_text().count("\n") <= 310
-
-
-@pytest.mark.parametrize("name", [n for n in ntk.__all__ if callable(getattr(ntk, n))])
-def test_public_docstrings(name):
-    doc = getattr(ntk, name).__doc__
+@pytest.mark.parametrize("thing", list(public()))
+def test_public_docstrings(thing):
+    doc = thing.__doc__
     assert doc
     first = doc.splitlines()[0]
     assert first.endswith((".", ").", "):"))
-    if not isinstance(getattr(ntk, name), type):
+    if not isinstance(thing, type):
         assert "Example:" in doc
         assert ">>>" in doc
 
@@ -184,7 +150,7 @@ def test_explorer_is_alive_and_static(monkeypatch):
     import matplotlib.pyplot as plt
 
     shown = []
-    monkeypatch.setattr("ntk_course.widgets.display", shown.append)
+    monkeypatch.setattr("ntk_course.course.widgets.display", shown.append)
     drawn = []
 
     def draw(value):

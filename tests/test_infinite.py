@@ -8,8 +8,8 @@ import torch
 from conftest import relative
 
 import ntk_course as ntk
-from ntk_course.infinite import SMOOTH, expectations, mlp, network
-from ntk_course.infinite_conv import cntk
+from ntk_course.kernels.infinite.convolutional import cntk
+from ntk_course.kernels.infinite.dense import SMOOTH, expectations, mlp, network
 
 STORED = json.loads((Path(__file__).parent / "reference/infinite.json").read_text())
 ABOUT = ("activation", "depth", "w_std", "b_std")

@@ -4,8 +4,8 @@ import pytest
 import torch
 
 import ntk_course as ntk
-from ntk_course import Relation
-from ntk_course.gram_rows import GramRows
+from ntk_course.analysis import Relation
+from ntk_course.gram.rows import GramRows
 
 
 def psd(n, seed=0, d=5, spread=1.0):
@@ -91,7 +91,7 @@ def test_rows_on_demand_are_rows_of_the_gram_matrix(memory):
 @pytest.mark.parametrize("by", ["projections", "angle"])
 def test_relations_follow_the_definitions_pair_by_pair(by):
     gram, t, tolerance = psd(60, d=2), 0.6, 0.2
-    kinds = ntk.relations(gram, t, tolerance, by)
+    kinds = ntk.analysis.relations(gram, t, tolerance, by)
     seen = set()
     for u in range(60):
         for o in range(60):
@@ -113,13 +113,13 @@ def test_relations_follow_the_definitions_pair_by_pair(by):
 def test_cosines():
     gram = psd(12)
     wanted = [[float(gram[i, j] / (gram[i, i] * gram[j, j]) ** 0.5) for j in range(12)] for i in range(12)]
-    torch.testing.assert_close(ntk.cosines(gram), torch.tensor(wanted, dtype=torch.float64))
-    assert ntk.cosines(torch.zeros(2, 2)).tolist() == [[0, 0], [0, 0]]
+    torch.testing.assert_close(ntk.analysis.cosines(gram), torch.tensor(wanted, dtype=torch.float64))
+    assert ntk.analysis.cosines(torch.zeros(2, 2)).tolist() == [[0, 0], [0, 0]]
 
 
 def test_a_threshold_of_one_still_holds_on_the_diagonal():
     gram = psd(30).float()
-    assert (ntk.relations(gram, 1.0).diagonal() == Relation.INTERCHANGEABLE).all()
+    assert (ntk.analysis.relations(gram, 1.0).diagonal() == Relation.INTERCHANGEABLE).all()
 
 
 def test_extreme_examples_of_two_classes():
@@ -127,15 +127,15 @@ def test_extreme_examples_of_two_classes():
     torch.manual_seed(0)
     model = ntk.mlp((64, 32, 2)).double()
     x = ntk.load("digits", limit=1).x.repeat(2, 1, 1, 1)
-    same = ntk.relations(ntk.lpntk(model, x, torch.tensor([0, 0])), 1.0)
-    opposite = ntk.relations(ntk.lpntk(model, x, torch.tensor([0, 1])), 1.0)
+    same = ntk.analysis.relations(ntk.lpntk(model, x, torch.tensor([0, 0])), 1.0)
+    opposite = ntk.analysis.relations(ntk.lpntk(model, x, torch.tensor([0, 1])), 1.0)
     assert same[0, 1] == Relation.INTERCHANGEABLE
     assert opposite[0, 1] == Relation.CONTRADICTORY
 
 
 def test_closest_partners_and_redundancy_by_loops():
     gram = psd(50)
-    value, index, own = ntk.closest_partners(gram)
+    value, index, own = ntk.analysis.closest_partners(gram)
     marked = ntk.redundant(gram)
     for i in range(50):
         others = [(float(gram[i, j]), -j) for j in range(50) if j != i]
@@ -152,8 +152,8 @@ def test_streamed_blocks_give_the_same_as_the_whole_matrix(block_size):
     data = ntk.load("digits", limit=50)
     gram = ntk.lpntk(model, data.x, data.y)
     c = ntk.signs(data.y, 10) / 10**0.5
-    streamed = ntk.closest_partners(ntk.gram_blocks(model, data.x, c, block_size=block_size, memory=60_000))
-    whole = ntk.closest_partners(gram)
+    streamed = ntk.analysis.closest_partners(ntk.gram_blocks(model, data.x, c, block_size=block_size, memory=60_000))
+    whole = ntk.analysis.closest_partners(gram)
     assert torch.equal(streamed.index, whole.index)
     torch.testing.assert_close(streamed.value, whole.value)
     assert torch.equal(
@@ -166,14 +166,14 @@ def test_ties_between_partners_go_to_the_lowest_index():
     ones = torch.ones(9, 9)
     slices = [slice(0, 4), slice(4, 8), slice(8, 9)]
     blocks = [(r, c, ones[r, c]) for c in reversed(slices) for r in slices]
-    assert ntk.closest_partners(blocks).index.tolist() == [1] + [0] * 8
+    assert ntk.analysis.closest_partners(blocks).index.tolist() == [1] + [0] * 8
     assert not ntk.redundant(blocks).any()  # as similar as itself is not more
 
 
 def test_only_a_longer_vector_makes_redundant():
     gram = psd(80)
     own = gram.diagonal()
-    partners = ntk.closest_partners(gram)
+    partners = ntk.analysis.closest_partners(gram)
     marked = ntk.redundant(gram)
     assert (own[partners.index[marked]] > own[marked]).all()
     assert not ntk.redundant(gram / own.sqrt()[:, None] / own.sqrt()[None, :]).any()  # unit vectors: none can be
@@ -186,15 +186,15 @@ def test_interchangeable_partners():
     row, inside = gram[centroid], set(clusters.members(clusters.head).tolist()) - {centroid}
     outside = set(range(60)) - inside - {centroid}
     by_row = lambda group, flip: sorted(group, key=lambda i: (flip * float(row[i]), i))[:3]  # noqa: E731
-    assert ntk.interchangeable(row, clusters, 3).tolist() == by_row(inside, -1)
-    assert ntk.interchangeable(row, clusters, 3, "medium").tolist() == by_row(inside, 1)
-    assert ntk.interchangeable(row, clusters, 3, "least").tolist() == by_row(outside, 1)
+    assert ntk.analysis.interchangeable(row, clusters, 3).tolist() == by_row(inside, -1)
+    assert ntk.analysis.interchangeable(row, clusters, 3, "medium").tolist() == by_row(inside, 1)
+    assert ntk.analysis.interchangeable(row, clusters, 3, "least").tolist() == by_row(outside, 1)
     with pytest.raises(ValueError, match="count: got 100; wanted at most"):
-        ntk.interchangeable(row, clusters, 100)
+        ntk.analysis.interchangeable(row, clusters, 100)
     with pytest.raises(ValueError, match="which: got 'best'"):
-        ntk.interchangeable(row, clusters, 1, "best")
+        ntk.analysis.interchangeable(row, clusters, 1, "best")
     with pytest.raises(ValueError, match="row: got shape"):
-        ntk.interchangeable(row[:5], clusters, 1)
+        ntk.analysis.interchangeable(row[:5], clusters, 1)
 
 
 BAD = [
@@ -206,7 +206,7 @@ BAD = [
 
 
 @pytest.mark.parametrize(("gram", "words"), BAD, ids=[words for _, words in BAD])
-@pytest.mark.parametrize("use", [ntk.relations, ntk.redundant, lambda g: ntk.farthest_point_clustering(g, 1)])
+@pytest.mark.parametrize("use", [ntk.analysis.relations, ntk.redundant, lambda g: ntk.farthest_point_clustering(g, 1)])
 def test_bad_gram_matrices_are_refused(gram, words, use):
     with pytest.raises(ValueError, match=f"gram: got .*{words}"):
         use(gram)
@@ -223,14 +223,14 @@ def test_other_bad_input():
     with pytest.raises(ValueError, match="row 0 has shape|row . has shape"):
         ntk.farthest_point_clustering(lambda i: gram[i, :2], 2, diagonal=gram.diagonal())
     with pytest.raises(ValueError, match="threshold: got 0.5"):
-        ntk.relations(gram, 0.5)
+        ntk.analysis.relations(gram, 0.5)
     with pytest.raises(ValueError, match="tolerance: got 0.7"):
-        ntk.relations(gram, 0.6, 0.7)
+        ntk.analysis.relations(gram, 0.6, 0.7)
     with pytest.raises(ValueError, match="by: got 'norm'"):
-        ntk.relations(gram, by="norm")
+        ntk.analysis.relations(gram, by="norm")
     with pytest.raises(TypeError, match=r"gram: got torch\.int64"):
-        ntk.relations(torch.eye(3).long())
+        ntk.analysis.relations(torch.eye(3).long())
     with pytest.raises(ValueError, match="at least two"):
         ntk.redundant(torch.ones(1, 1))
     with pytest.raises(ValueError, match="without the diagonal"):
-        ntk.closest_partners([(slice(0, 2), slice(2, 4), torch.ones(2, 2))])
+        ntk.analysis.closest_partners([(slice(0, 2), slice(2, 4), torch.ones(2, 2))])

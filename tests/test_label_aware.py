@@ -5,9 +5,9 @@ import torch
 from scipy.integrate import solve_ivp
 
 import ntk_course as ntk
-from ntk_course.infinite import network
-from ntk_course.label_aware import agreement, label_products, lantk_hr, regressed_products, with_label_part
-from ntk_course.tangent_hierarchy import hierarchy, lantk_nth, two_layer_hierarchy
+from ntk_course.kernels.infinite.dense import network
+from ntk_course.kernels.label_aware import agreement, label_products, lantk_hr, regressed_products, with_label_part
+from ntk_course.kernels.tangent_hierarchy import hierarchy, lantk_nth, two_layer_hierarchy
 
 
 def problem(n=9, m=4):
@@ -95,7 +95,7 @@ def test_regressed_products_by_scikit_learn(degree, ridge, monkeypatch):
     from sklearn.linear_model import Ridge
     from sklearn.preprocessing import PolynomialFeatures
 
-    monkeypatch.setattr("ntk_course.label_aware._TOGETHER", 20)  # several stripes
+    monkeypatch.setattr("ntk_course.kernels.label_aware._TOGETHER", 20)  # several stripes
     kernels, y, cross = several()
     i, j = torch.triu_indices(9, 9, 1)
     mean, deviation = (getattr(torch.stack([torch.cat([k[i, j], k[j, i]]) for k in kernels]), how)(1) for how in ("mean", "std"))

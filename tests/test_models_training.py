@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 import ntk_course as ntk
-from ntk_course.functional import call_with
+from ntk_course.models.functional import call_with
 
 
 @pytest.mark.parametrize(
@@ -34,7 +34,7 @@ def test_sizes(build, shape, count):
         (lambda: ntk.mlp((5, 3), "rleu"), "activation: got 'rleu'; wanted one of .*relu"),
         (lambda: ntk.small_cnn(1, 9), "image_size: got 9 .* multiple of 4"),
         (lambda: ntk.resnet18(width=0), "width: got 0; wanted"),
-        (lambda: ntk.zero_output_layer(nn.Conv2d(1, 1, 1)), "model: got Conv2d .* wanted a linear"),
+        (lambda: ntk.models.zero_output_layer(nn.Conv2d(1, 1, 1)), "model: got Conv2d .* wanted a linear"),
     ],
 )
 def test_bad_models_are_named(call, words):
@@ -67,7 +67,7 @@ def test_calling_with_other_weights():
 
 
 def test_zero_output_layer():
-    model = ntk.zero_output_layer(ntk.lenet5())
+    model = ntk.models.zero_output_layer(ntk.lenet5())
     assert model(torch.randn(3, 1, 28, 28)).abs().max() == 0
     assert model[0].weight.abs().max() > 0
 
@@ -130,7 +130,7 @@ def test_equals_a_hand_written_loop(points):
         batch_size=None,
         momentum=0.9,
         weight_decay=1e-2,
-        schedule=ntk.step_decay(0.5, 2),
+        schedule=ntk.training.step_decay(0.5, 2),
         progress=False,
     )
     for epoch in range(4):
@@ -166,8 +166,8 @@ def test_scoring_the_last_epoch_only_changes_nothing_else(points):
 
 
 def test_schedules():
-    assert [ntk.cosine(4)(e) for e in (0, 2, 4)] == pytest.approx([1, 0.5, 0])
-    assert [ntk.step_decay(0.7, 2)(e) for e in (0, 1, 2, 5)] == pytest.approx([1, 1, 0.7, 0.49])
+    assert [ntk.training.cosine(4)(e) for e in (0, 2, 4)] == pytest.approx([1, 0.5, 0])
+    assert [ntk.training.step_decay(0.7, 2)(e) for e in (0, 1, 2, 5)] == pytest.approx([1, 1, 0.7, 0.49])
 
 
 def test_bad_training_input_is_named(points):
@@ -204,17 +204,17 @@ def test_validation_and_the_best_epoch():
 
 def test_the_network_for_images():
     for shape, kind in (((1, 28, 28), ntk.lenet5()), ((3, 32, 32), ntk.resnet18()), ((1, 8, 8), ntk.small_cnn())):
-        sizes = [p.shape for p in ntk.network_for(torch.zeros(1, *shape)).parameters()]
+        sizes = [p.shape for p in ntk.models.network_for(torch.zeros(1, *shape)).parameters()]
         assert sizes == [p.shape for p in kind.parameters()]
     with pytest.raises(ValueError, match="x: got shape"):
-        ntk.network_for(torch.zeros(2, 64))
+        ntk.models.network_for(torch.zeros(2, 64))
 
 
 def test_crops_and_mirror_images_against_a_loop():
     """Every output image is one of the shifts of the padded image, plain or mirrored, and all kinds occur."""
     x = torch.randn(200, 2, 5, 5, generator=torch.Generator().manual_seed(0))
     torch.manual_seed(1)
-    out = ntk.crop_and_flip(x, 2)
+    out = ntk.training.crop_and_flip(x, 2)
     assert out.shape == x.shape
     padded = torch.zeros(200, 2, 9, 9)
     padded[:, :, 2:7, 2:7] = x
@@ -238,7 +238,7 @@ def test_crops_and_mirror_images_against_a_loop():
     assert 60 < sum(mirrored for *_, mirrored in seen) * 4 < 140
     for wrong, said in (((x[0],), "x: got shape"), ((x, 0), "padding: got 0")):
         with pytest.raises(ValueError, match=said):
-            ntk.crop_and_flip(*wrong)
+            ntk.training.crop_and_flip(*wrong)
 
 
 def test_augmentation_follows_the_seed_and_is_not_measured():
@@ -247,7 +247,7 @@ def test_augmentation_follows_the_seed_and_is_not_measured():
 
     def augment(batch):
         seen.append(batch)
-        return ntk.crop_and_flip(batch, 1)
+        return ntk.training.crop_and_flip(batch, 1)
 
     for other in (1, 2):
         torch.manual_seed(0)

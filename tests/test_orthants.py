@@ -6,7 +6,7 @@ import pytest
 import torch
 from scipy.stats import multivariate_normal
 
-from ntk_course.orthants import positive_moments
+from ntk_course.kernels.infinite.orthants import positive_moments
 
 
 def covariance(rows, columns, seed=0):

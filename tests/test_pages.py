@@ -43,7 +43,7 @@ def test_self_checks(path, monkeypatch):
     number = int(path.name[:2])
     assert f"ntk.widgets.self_check({number})" in path.read_text()
     shown = []
-    monkeypatch.setattr("ntk_course.widgets.display", shown.append)
+    monkeypatch.setattr("ntk_course.course.widgets.display", shown.append)
     ntk.widgets.self_check(number)
     page = Choices()
     page.feed(shown[0].data)
@@ -62,7 +62,7 @@ def test_self_checks(path, monkeypatch):
 
 def test_the_right_answer_has_no_place_of_its_own(monkeypatch):
     places = []
-    monkeypatch.setattr("ntk_course.widgets.display", lambda shown: places.extend(re.findall(r"<p>([✓✗])", shown.data)))
+    monkeypatch.setattr("ntk_course.course.widgets.display", lambda shown: places.extend(re.findall(r"<p>([✓✗])", shown.data)))
     for chapter in range(1, len(CHAPTERS) + 1):
         ntk.widgets.self_check(chapter)
     where = [i % 3 for i, mark in enumerate(places) if mark == "✓"]

@@ -8,12 +8,12 @@ from conftest import jacobian, relative
 from torch import nn
 
 import ntk_course as ntk
-from ntk_course.functional import assign
-from ntk_course.path import dpk, epk, factors_are_cheaper, mean_jacobian, step_breakpoints
-from ntk_course.path_features import Features
-from ntk_course.quadrature import Quadrature, _bisect, activation_pattern, breakpoints, pieces, quadrature
-from ntk_course.tangents import tangent_product
-from ntk_course.training_path import TrainingPath, load_path, train_path
+from ntk_course.kernels.paths.features import Features
+from ntk_course.kernels.paths.kernel import dpk, epk, factors_are_cheaper, mean_jacobian, step_breakpoints
+from ntk_course.kernels.paths.rules import Quadrature, _bisect, activation_pattern, breakpoints, pieces, quadrature
+from ntk_course.models.functional import assign
+from ntk_course.tangents.features import tangent_product
+from ntk_course.training.path import TrainingPath, load_path, train_path
 
 DATA, TEST = ntk.load("gaussians"), ntk.load("gaussians", "test")
 X, Y, XT = DATA.x.double()[:60], DATA.y[:60], TEST.x.double()[:8]
@@ -39,7 +39,7 @@ def error(path, kernel, x=XT):
 
 def test_the_weights_are_those_of_torch_sgd():
     path = trained(batch_size=20, momentum=0.9, schedule=lambda s: 1 / (1 + s))
-    model = ntk.zero_output_layer(net())
+    model = ntk.models.zero_output_layer(net())
     optimizer = torch.optim.SGD(model.parameters(), lr=0.2, momentum=0.9)
     order = torch.Generator().manual_seed(0)
     batches = [b for _ in range(4) for b in torch.randperm(60, generator=order).split(20)]
@@ -184,7 +184,7 @@ def test_the_two_ways_to_a_kernel_agree(monkeypatch):
     path = train_path(mixed_layers(), IMAGES[:20], LABELS[:20], steps=2, lr=0.3, zero_output=False, progress=False)
     grams = []
     for by_factors in (True, False):
-        monkeypatch.setattr("ntk_course.path.factors_are_cheaper", lambda *a, by_factors=by_factors: by_factors)
+        monkeypatch.setattr("ntk_course.kernels.paths.kernel.factors_are_cheaper", lambda *a, by_factors=by_factors: by_factors)
         grams.append(epk(path, IMAGES[20:24], "gauss", 3).gram)
         assert error(path, epk(path, IMAGES[20:24], "gauss", 8), IMAGES[20:24]) < 1e-10
     torch.testing.assert_close(*grams)
@@ -328,7 +328,7 @@ def test_a_file_cut_short_is_refused(tmp_path):
 
 
 def test_an_unfinished_run_is_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr("ntk_course.training_path.tqdm", lambda *a, **k: (_ for _ in ()).throw(KeyboardInterrupt))
+    monkeypatch.setattr("ntk_course.training.path.tqdm", lambda *a, **k: (_ for _ in ()).throw(KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):
         trained(folder=tmp_path)
     assert [p.name for p in tmp_path.iterdir()] == ["weights.npy.part"]

@@ -8,7 +8,7 @@ from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.gaussian_process.kernels import DotProduct
 
 import ntk_course as ntk
-from ntk_course.path_machines import logit_uncertainty, per_class, support_vectors, symmetric_gram, weighted_gram
+from ntk_course.kernels.paths.machines import logit_uncertainty, per_class, support_vectors, symmetric_gram, weighted_gram
 
 DATA, TEST = ntk.load("gaussians"), ntk.load("gaussians", "test")
 X, Y, XT = DATA.x.double()[:24], DATA.y[:24], TEST.x.double()[:6]
@@ -45,7 +45,7 @@ def test_symmetric_gram_entry_by_entry():
     run, total = path(), 0
     both = ntk.load("gaussians").x.double()[:4]
     role = torch.tensor([True, False, True, False])
-    t, w = ntk.quadrature.quadrature("midpoint", 3)
+    t, w = ntk.kernels.paths.quadrature("midpoint", 3)
     for s in range(5):
         start, end = run.weights[s], run.weights[s + 1]
         for tq, wq in zip(t, w, strict=True):

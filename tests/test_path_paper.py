@@ -4,7 +4,7 @@ import pytest
 import torch
 
 import ntk_course as ntk
-from ntk_course.path_machines import symmetric_gram, weighted_gram
+from ntk_course.kernels.paths.machines import symmetric_gram, weighted_gram
 
 DATA, TEST = ntk.load("gaussians"), ntk.load("gaussians", "test")
 X, Y, XT = DATA.x.double(), DATA.y, TEST.x.double()[:100]
@@ -73,7 +73,7 @@ def test_single_precision_and_where_its_error_comes_from(note_error):
     x, xt = X[:300].float(), XT.float()
     path = ntk.train_path(ntk.mlp((100, 64, 3), "tanh"), x, Y[:300], steps=30, lr=0.1, progress=False)
     whole = ntk.epk(path, xt, "gauss", 4).error
-    exact = ntk.TrainingPath(path.model.double(), x.double(), Y[:300], path.weights.double(), path.batches, path.lrs)
+    exact = ntk.training.TrainingPath(path.model.double(), x.double(), Y[:300], path.weights.double(), path.batches, path.lrs)
     from_path = ntk.epk(exact, xt.double(), "gauss", 4).error
     assert note_error("float32, path and kernel", whole, "1e-4") < 1e-4
     assert note_error("  float32 path, float64 kernel: rounding of the steps alone", from_path, "1e-4, above 1e-9") < 1e-4

@@ -9,9 +9,9 @@ import torch
 from torchrun import setting, torchrun
 
 import ntk_course as ntk
-from ntk_course import processes
-from ntk_course.experiments import theorem_1
-from ntk_course.reducers import TopPartners
+from ntk_course.basics import processes
+from ntk_course.gram.reducers import TopPartners
+from ntk_course.replication.experiments import theorem_1
 
 HEAD = """
 import os, sys, torch
@@ -19,7 +19,7 @@ sys.path.insert(0, os.environ["TESTS"])
 from torchrun import setting
 import ntk_course as ntk
 from ntk_course import processes
-from ntk_course.reducers import TopPartners
+from ntk_course.gram.reducers import TopPartners
 folder = os.environ["FOLDER"]
 rank = int(os.environ["RANK"])
 model, x, c = setting()
@@ -86,7 +86,7 @@ assert processes.world() == (0, 1)
 @pytest.mark.slow
 def test_one_rank_fails_all_say_so_and_the_run_resumes(helpers, tmp_path):
     body = """
-from ntk_course import store, reduce
+from ntk_course.gram import reduce
 reduce._EVERY = 0.0
 class Top(TopPartners):
     count_down = 10
@@ -125,7 +125,7 @@ with processes.joined():
 def test_a_killed_rank_stops_the_run_and_the_store_is_finished_by_the_next(helpers, tmp_path):
     body = """
 import signal
-from ntk_course import store
+from ntk_course.gram import store
 original, seen = store.with_mirror, []
 def dying(*args):
     seen.append(1)
@@ -182,12 +182,12 @@ json.dump(said, open(f"{folder}/said{rank}.json", "w"))
 def test_seeds_are_dealt_out(helpers, tmp_path):
     command = """
 import sys
-from ntk_course import cli
+from ntk_course.replication import cli
 sys.exit(cli.main(["run", "theorem_1", "--preset", "smoke", "--results", folder]))
 """
     seeds = """
 import dataclasses
-from ntk_course.experiments import theorem_1
+from ntk_course.replication.experiments import theorem_1
 preset = theorem_1.Config.preset("smoke")
 theorem_1.Config.preset = staticmethod(lambda name: dataclasses.replace(preset, seeds=(0, 1, 2)))
 """

@@ -10,9 +10,10 @@ import pytest
 from pybtex.database import parse_file
 
 import ntk_course as ntk
-from ntk_course import replication, results
-from ntk_course.experiments import PRESETS, find, names, presets
-from ntk_course.results import Figure, stored
+from ntk_course.replication import report as replication
+from ntk_course.replication import results
+from ntk_course.replication.experiments import PRESETS, find, names, presets
+from ntk_course.replication.results import Figure, stored
 
 ROOT = Path(__file__).resolve().parent.parent
 BOOK = ROOT / "book"
@@ -189,7 +190,9 @@ def test_seeds_of_table_3_contradict_one_another():
     assert sum(full[s] < min(pruned[s]) for s in full) == 2
 
     def compared(*methods):
-        return ntk.compare_means(*([100 * r["accuracy"] for r in run.rows if r["method"] == m] for m in methods), margin=0.1)
+        return ntk.analysis.compare_means(
+            *([100 * r["accuracy"] for r in run.rows if r["method"] == m] for m in methods), margin=0.1
+        )
 
     methods = {r["method"] for r in run.rows}
     for found in (compared(a, b) for a, b in itertools.product(methods, ("full", "random")) if a != b):
@@ -206,7 +209,7 @@ def test_rates_at_which_little_trains():
     assert all(r["accuracy"] < 0.5 for r in run.rows if r["lr"] == 0.001)
     few = [r for r in run.rows if (r["fraction"], r["lr"]) == (0.01, 0.01)]
     assert sum(r["accuracy"] < 0.5 for r in few) > len(few) / 2
-    found = ntk.compare_means(*([r["accuracy"] for r in few if r["draw"] == d] for d in ("head", "random, unbalanced")))
+    found = ntk.analysis.compare_means(*([r["accuracy"] for r in few if r["draw"] == d] for d in ("head", "random, unbalanced")))
     assert found.difference > 0 and found.low < 0 < found.high
 
 
@@ -255,7 +258,9 @@ def fig_18(fraction, draw):
 def head_behind(fraction, lr):
     rows = [r for r in stored("small_samples_rates", "paper").rows if (r["fraction"], r["lr"]) == (fraction, lr)]
     assert all(r["accuracy"] > 0.5 for r in rows)  # every run trains
-    found = ntk.compare_means(*([100 * r["accuracy"] for r in rows if r["draw"] == d] for d in ("random, unbalanced", "head")))
+    found = ntk.analysis.compare_means(
+        *([100 * r["accuracy"] for r in rows if r["draw"] == d] for d in ("random, unbalanced", "head"))
+    )
     return found.low, found.high
 
 

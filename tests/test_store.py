@@ -12,8 +12,9 @@ import torch
 from torchrun import setting, write
 
 import ntk_course as ntk
-from ntk_course import gram, store
-from ntk_course.tangents import tangent_features
+from ntk_course.gram import engine as gram
+from ntk_course.gram import store
+from ntk_course.tangents.features import tangent_features
 
 zarr = pytest.importorskip("zarr")
 

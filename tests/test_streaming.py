@@ -11,11 +11,12 @@ from torch import nn
 from torch.profiler import ProfilerActivity, profile
 
 import ntk_course as ntk
-from ntk_course import fingerprints, tangents
-from ntk_course import gram as engine
-from ntk_course import plan as plans
-from ntk_course.interactions import partners_of
-from ntk_course.reducers import TopPartners
+from ntk_course.analysis.interactions import partners_of
+from ntk_course.basics import fingerprints
+from ntk_course.gram import engine
+from ntk_course.gram import plan as plans
+from ntk_course.gram.reducers import TopPartners
+from ntk_course.tangents import features as tangents
 
 
 @pytest.fixture
@@ -54,7 +55,7 @@ def test_pairs_are_products_over_gradients_formed():
 
 
 def test_the_survey_counts_what_a_sample_keeps():
-    from ntk_course.survey import survey
+    from ntk_course.tangents.probe import survey
 
     # Linear keeps its input (6 numbers) and ReLU its output (8), which is the last layer's input
     model = nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 10))
@@ -288,7 +289,7 @@ def test_partners_of_two_sides_are_refused(digits):
 
 
 def test_alone_without_checkpoint_nothing_is_fingerprinted(digits, monkeypatch):
-    monkeypatch.setattr("ntk_course.fingerprints.of_tensor", lambda *a: 1 / 0)
+    monkeypatch.setattr("ntk_course.basics.fingerprints.of_tensor", lambda *a: 1 / 0)
     ntk.reduce_gram(TopPartners(2), *digits, progress=False)
 
 
@@ -351,7 +352,7 @@ class Stopping(TopPartners):
 @pytest.mark.parametrize("how", [KeyboardInterrupt(), RuntimeError("the consumer's own")], ids=["Ctrl-C", "error"])
 def test_a_stopped_reduction_goes_on_where_it_was(digits, how, tmp_path, monkeypatch):
     model, x, c = digits
-    monkeypatch.setattr("ntk_course.reduce._EVERY", 0.0)
+    monkeypatch.setattr("ntk_course.gram.reduce._EVERY", 0.0)
     settings = {"block_size": 20, "checkpoint": tmp_path / "kept", "progress": False}
     wanted = ntk.reduce_gram(TopPartners(3), model, x, c, block_size=20, progress=False)
     Stopping.how = how
@@ -369,7 +370,7 @@ def test_a_stopped_reduction_goes_on_where_it_was(digits, how, tmp_path, monkeyp
 
 def test_a_checkpoint_keeps_how_it_began(tmp_path, monkeypatch):
     """With more memory a stopped reduction would form other gradients, in other blocks: it goes on with its own."""
-    monkeypatch.setattr("ntk_course.reduce._EVERY", 0.0)
+    monkeypatch.setattr("ntk_course.gram.reduce._EVERY", 0.0)
     torch.manual_seed(0)
     model = nn.Sequential(nn.Conv2d(8, 16, 3, padding=1), nn.Flatten(), nn.Linear(64, 10))
     x, c, little = torch.randn(200, 8, 2, 2), torch.randn(200, 10), {"block_size": 10, "memory": 2**16, "progress": False}
@@ -386,7 +387,7 @@ def test_a_checkpoint_keeps_how_it_began(tmp_path, monkeypatch):
 
 def test_a_checkpoint_of_something_else_is_refused(digits, tmp_path, monkeypatch):
     model, x, c = digits
-    monkeypatch.setattr("ntk_course.reduce._EVERY", 0.0)
+    monkeypatch.setattr("ntk_course.gram.reduce._EVERY", 0.0)
     settings = {"block_size": 20, "checkpoint": tmp_path / "kept", "progress": False}
     Stopping.left, Stopping.how = 30, KeyboardInterrupt()
     with pytest.raises(KeyboardInterrupt):
@@ -452,7 +453,7 @@ class RowMaximum:
 
 def test_a_reducer_of_the_users_own_goes_on(digits, tmp_path, monkeypatch):
     model, x, c = digits
-    monkeypatch.setattr("ntk_course.reduce._EVERY", 0.0)
+    monkeypatch.setattr("ntk_course.gram.reduce._EVERY", 0.0)
     settings = {"block_size": 20, "checkpoint": tmp_path / "kept", "progress": False}
     with pytest.raises(KeyboardInterrupt):
         ntk.reduce_gram(RowMaximum({"rows": len(x), "stop": 30}), model, x, c, **settings)

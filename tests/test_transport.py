@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from ntk_course.transport import gaussian_bump_transport, hidden_kernel, rkhs_transport, shallow
+from ntk_course.analysis.transport import gaussian_bump_transport, hidden_kernel, rkhs_transport, shallow
 
 
 def points(n, d, seed=0):

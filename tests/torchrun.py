@@ -48,7 +48,7 @@ def write(path, pace=0.0, size_limit=None, errors=None):
     import torch
 
     import ntk_course as ntk
-    from ntk_course import gram
+    from ntk_course.gram import engine as gram
 
     torch.set_num_threads(1)
     if size_limit is not None:

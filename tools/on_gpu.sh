@@ -17,7 +17,7 @@ experiments)
         left=$((540 - SECONDS + began))
         [ "$left" -gt 0 ] || { status=130; break; }
         minutes=$(awk "BEGIN { print $left / 60 }")
-        "$python" -m ntk_course.cli run --all --preset cifar10 --where device --seeds "$seeds" --minutes "$minutes" || { status=$?; break; }
+        "$python" -m ntk_course run --all --preset cifar10 --where device --seeds "$seeds" --minutes "$minutes" || { status=$?; break; }
     done
     ;;
 tests) "$python" -m pytest -q -m gpu || status=$? ;;

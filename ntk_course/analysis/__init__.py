@@ -1,0 +1,78 @@
+"""What kernels and training runs say: interactions, difficulty, forgetting, pruning, regression, transport, comparisons."""
+
+from .comparisons import Comparison, compare_means
+from .difficulty import difficulty_correlation, learning_difficulty, nested_subsets, visits_by_size
+from .forgetting import (
+    PREDICTORS,
+    ForgettingRun,
+    Predictor,
+    Scores,
+    event_scores,
+    forgetting_run,
+    predict_forgetting,
+    scores_per_iteration,
+)
+from .interactions import (
+    Clusters,
+    Relation,
+    closest_partners,
+    cosines,
+    farthest_point_clustering,
+    interchangeable,
+    redundant,
+    relations,
+)
+from .one_step import first_order_change, predicted_change, prediction_error, sgd_step, softmax_jacobian, true_change
+from .pruning import class_support, el2n, flip_auc, flip_labels, forgetting_score, grand, influence_score, prune_head
+from .regression import Fit, alignment, gradient_flow, kernel_ridge, leave_one_out, local_elasticity, spectrum
+from .transport import gaussian_bump_transport, hidden_kernel, rkhs_transport, shallow
+
+__all__ = [
+    "Clusters",
+    "Comparison",
+    "Fit",
+    "ForgettingRun",
+    "PREDICTORS",
+    "Predictor",
+    "Relation",
+    "Scores",
+    "alignment",
+    "class_support",
+    "closest_partners",
+    "compare_means",
+    "cosines",
+    "difficulty_correlation",
+    "el2n",
+    "event_scores",
+    "farthest_point_clustering",
+    "first_order_change",
+    "flip_auc",
+    "flip_labels",
+    "forgetting_run",
+    "forgetting_score",
+    "gaussian_bump_transport",
+    "gradient_flow",
+    "grand",
+    "hidden_kernel",
+    "influence_score",
+    "interchangeable",
+    "kernel_ridge",
+    "learning_difficulty",
+    "leave_one_out",
+    "local_elasticity",
+    "nested_subsets",
+    "predict_forgetting",
+    "predicted_change",
+    "prediction_error",
+    "prune_head",
+    "redundant",
+    "relations",
+    "rkhs_transport",
+    "scores_per_iteration",
+    "sgd_step",
+    "shallow",
+    "softmax_jacobian",
+    "spectrum",
+    "true_change",
+    "visits_by_size",
+]

@@ -1,0 +1,261 @@
+"""Forgetting events between consecutive batches, and predicting them to first order (Guo et al., 2024, Algorithm 2)."""
+
+import copy
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+from tqdm.auto import tqdm
+
+from ..basics import validate
+from ..training.sgd import whole_batches
+from .one_step import Step, first_order_change, sgd_step, softmax_jacobian
+
+SPACES = ("softmax", "logits")
+
+
+class Predictor(NamedTuple):
+    """One way to predict who is forgotten.
+
+    Attributes:
+        space: "softmax" adds the first-order change to the probabilities, "logits" to the logits.
+        step: "true" or "kappa_tilde" for the SGD step of :func:`sgd_step` with that error, "made" for the step that the
+            optimiser really made.
+    """
+
+    space: str
+    step: str
+
+
+PREDICTORS = {
+    "kappa tilde, softmax": Predictor("softmax", "kappa_tilde"),
+    "kappa tilde, logits": Predictor("logits", "kappa_tilde"),
+    "softmax, gradient": Predictor("softmax", "true"),
+    "softmax, step": Predictor("softmax", "made"),
+    "logits, gradient": Predictor("logits", "true"),
+    "logits, step": Predictor("logits", "made"),
+}
+
+
+class Scores(NamedTuple):
+    """How well events were predicted; precision, recall and F1 are NaN where there was no event to predict.
+
+    Attributes:
+        precision: predicted events that happened, in [0, 1]; 0 where none was predicted.
+        recall: events that were predicted, in [0, 1].
+        f1: their harmonic mean.
+        events: how many events there were.
+        predicted: how many were predicted.
+    """
+
+    precision: float
+    recall: float
+    f1: float
+    events: int
+    predicted: int
+
+    def __str__(self) -> str:
+        if not self.events:
+            return f"undefined: no forgetting event to predict ({self.predicted} predicted)"
+        return f"precision {self.precision:.3f}, recall {self.recall:.3f}, F1 {self.f1:.3f} ({self.events} events)"
+
+
+class ForgettingRun(NamedTuple):
+    """What happened in T iterations to the batch before each.
+
+    Attributes:
+        known: sample i of the batch before was classified rightly before the step, (T, B) bool.
+        forgotten: and wrongly after it: the events, (T, B) bool.
+        predicted: for each predictor, the events foreseen, (T, B) bool.
+        loss: mean loss of the batch stepped on, before the step, (T,).
+    """
+
+    known: Tensor
+    forgotten: Tensor
+    predicted: dict[str, Tensor]
+    loss: Tensor
+
+
+def predict_forgetting(model: nn.Module, x: Tensor, y: Tensor, step: Step, space: str = "logits") -> Tensor:
+    r"""Predict which samples a step makes the model forget: right now, wrong after the change to first order.
+
+    In "logits" the prediction is :math:`\arg\max (z + J\Delta w)`; in "softmax", as in the paper and eq. (1),
+    :math:`\arg\max (q + A J \Delta w)`, whose entries may leave [0, 1].
+
+    Args:
+        model: with the weights before the step, in eval mode where it has BatchNorm or Dropout.
+        x: (N, ...).
+        y: integer labels (N,).
+        step: change of the weights, from :func:`sgd_step` or a difference of two states.
+        space: "logits" or "softmax".
+
+    Returns:
+        (N,) bool, on the model's device.
+
+    Raises:
+        TypeError, ValueError: bad inputs, labels, step or space.
+
+    Example:
+        >>> predict_forgetting(model, x_before, y_before, sgd_step(model, x, y, lr=0.1))
+    """
+    if space not in SPACES:
+        raise ValueError(f"space: got {space!r}; wanted one of {SPACES}")
+    validate.per_sample(model)
+    x = validate.inputs(x, validate.parameters(model)[0])
+    z, change = first_order_change(model, x, step)
+    return _foreseen(z, change, validate.labels(y, len(x), z.shape[1], z), space)
+
+
+def _foreseen(z: Tensor, change: Tensor, y: Tensor, space: str) -> Tensor:
+    after = z + change
+    if space == "softmax":
+        q = z.softmax(1)
+        after = q + torch.einsum("nij,nj->ni", softmax_jacobian(q), change)
+    return (z.argmax(1) == y) & (after.argmax(1) != y)
+
+
+def forgetting_run(
+    model: nn.Module,
+    x: Tensor,
+    y: Tensor,
+    *,
+    iterations: int,
+    lr: float,
+    batch_size: int = 128,
+    momentum: float = 0.0,
+    weight_decay: float = 0.0,
+    seed: int = 0,
+    predictors: dict[str, Predictor] | Sequence[str] = tuple(PREDICTORS),
+    progress: bool = True,
+) -> ForgettingRun:
+    """Train for some iterations and watch, at each, what the step does to the batch before (Guo et al., 2024, Algorithm 2).
+
+    A sample of the batch at t is forgotten at t + 1 where the model has it right before the step on the batch at t + 1
+    and wrong after it. The model is trained in place, in eval mode, or its tangents would be undefined: BatchNorm keeps
+    the running statistics that it has, Dropout is off.
+
+    Args:
+        model: gives logits (N, K).
+        x: (N, ...), on the model's device; batches are drawn without replacement, a fresh order each epoch.
+        y: integer labels (N,).
+        iterations: T; one step more is made first, so that there is a batch before.
+        lr: of SGD on the mean cross entropy.
+        batch_size: B, at most N.
+        momentum: as in :func:`ntk_course.train`.
+        weight_decay: as there.
+        seed: of the batch order.
+        predictors: names out of :data:`PREDICTORS`, or a dict of your own.
+        progress: show a bar.
+
+    Returns:
+        A :class:`ForgettingRun`, on the CPU.
+
+    Raises:
+        TypeError, ValueError: bad inputs, labels or names.
+
+    Example:
+        >>> run = forgetting_run(lenet5(), x, y, iterations=50, lr=0.1)
+        >>> print(event_scores(run.forgotten, run.predicted["logits, gradient"]))
+    """
+    if not isinstance(predictors, dict):
+        unknown = [name for name in predictors if name not in PREDICTORS]
+        if unknown:
+            raise ValueError(f"predictors: got {unknown[0]!r}; wanted names out of {list(PREDICTORS)}")
+        predictors = {name: PREDICTORS[name] for name in predictors}
+    if validate.positive(batch_size, "batch_size") > len(x):
+        raise ValueError(f"batch_size: got {batch_size} for {len(x)} samples; wanted at most as many")
+    x = validate.inputs(x, validate.parameters(model)[0])
+    validate.positive(iterations, "iterations")
+    y = validate.labels(y, len(x), validate.logits(model.eval()(x[:1]), 1).shape[1], x)
+    optimizer = torch.optim.SGD(validate.parameters(model), lr=lr, momentum=momentum, weight_decay=weight_decay)
+    batches = whole_batches(len(x), batch_size, seed)
+    previous, rows = next(batches), []
+    _step(model, optimizer, x, y, previous)
+    for _ in tqdm(range(iterations), desc="iterations", disable=not progress):
+        now, before = next(batches), copy.deepcopy(model)
+        known = _right(before, x[previous], y[previous])
+        loss = _step(model, optimizer, x, y, now)
+        steps = {
+            how: _difference(model, before) if how == "made" else sgd_step(before, x[now], y[now], lr, how)
+            for how in {p.step for p in predictors.values()}
+        }
+        changes = {how: first_order_change(before, x[previous], step) for how, step in steps.items()}
+        foreseen = [_foreseen(*changes[p.step], y[previous], p.space) for p in predictors.values()]
+        rows.append((known, known & ~_right(model, x[previous], y[previous]), torch.stack(foreseen), loss))
+        previous = now
+    known, forgotten, foreseen, loss = (torch.stack(column).cpu() for column in zip(*rows, strict=True))
+    return ForgettingRun(known, forgotten, dict(zip(predictors, foreseen.unbind(1), strict=True)), loss)
+
+
+def _step(model: nn.Module, optimizer: torch.optim.Optimizer, x: Tensor, y: Tensor, batch: Tensor) -> Tensor:
+    with torch.enable_grad():
+        loss = cross_entropy(model(x[batch]), y[batch])
+        if not torch.isfinite(loss):
+            raise ArithmeticError(f"lr: the loss became {loss.item()}; wanted a smaller learning rate")
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+    return loss.detach()
+
+
+@torch.no_grad()
+def _right(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+    return model(x).argmax(1) == y
+
+
+@torch.no_grad()
+def _difference(after: nn.Module, before: nn.Module) -> Step:
+    moved = zip(after.named_parameters(), before.parameters(), strict=True)
+    return {name: p - q for (name, p), q in moved if p.requires_grad}
+
+
+def event_scores(forgotten: Tensor, predicted: Tensor) -> Scores:
+    r"""Score predicted against true events, all pooled: precision, recall, F1, and how many there were.
+
+    Without a single event nothing can be recalled, and the scores are NaN rather than perfect.
+
+    Args:
+        forgotten: bool, any shape.
+        predicted: bool, the same shape.
+
+    Returns:
+        :class:`Scores`.
+
+    Raises:
+        TypeError, ValueError: not bool, or shapes that differ.
+
+    Example:
+        >>> event_scores(run.forgotten, run.predicted["logits, step"]).f1
+    """
+    for name, t in (("forgotten", forgotten), ("predicted", predicted)):
+        if t.dtype != torch.bool:
+            raise TypeError(f"{name}: got dtype {t.dtype}; wanted bool")
+    if forgotten.shape != predicted.shape:
+        raise ValueError(f"predicted: got shape {tuple(predicted.shape)}; wanted {tuple(forgotten.shape)}, as in forgotten")
+    events, foreseen, hits = int(forgotten.sum()), int(predicted.sum()), int((forgotten & predicted).sum())
+    if not events:
+        return Scores(math.nan, math.nan, math.nan, 0, foreseen)
+    return Scores(hits / foreseen if foreseen else 0.0, hits / events, 2 * hits / (events + foreseen), events, foreseen)
+
+
+def scores_per_iteration(forgotten: Tensor, predicted: Tensor) -> list[Scores]:
+    """Score each iteration by itself: the scores of (T, B) events, row by row, NaN where an iteration had none.
+
+    Averages over iterations depend on what an empty iteration counts as: the paper's public code counts it as precision 1.
+    Take ``numpy.nanmean``, or pool with :func:`event_scores`.
+
+    Args:
+        forgotten: (T, B) bool.
+        predicted: (T, B) bool.
+
+    Returns:
+        T :class:`Scores`.
+
+    Example:
+        >>> np.nanmean([s.f1 for s in scores_per_iteration(run.forgotten, run.predicted["logits, step"])])
+    """
+    return [event_scores(f, p) for f, p in zip(forgotten, predicted, strict=True)]

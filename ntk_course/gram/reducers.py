@@ -1,0 +1,164 @@
+"""Reducers: what to keep of a Gram matrix that streams past and is never held.
+
+A reducer is three pure steps over a state, a dict of tensors on the CPU or the kernel's device: ``fold`` a block in,
+``merge`` two states (of two processes, or of a run and its continuation), ``finish``. The empty dict is the beginning.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar, NamedTuple, Protocol
+
+import torch
+from torch import Tensor
+
+from ..basics import validate
+
+State = dict[str, Tensor]
+
+
+class Reducer(Protocol):
+    """What :func:`ntk_course.reduce_gram` asks of a reducer; anything with these three methods will do.
+
+    A checkpoint is only continued by a reducer of the same class and the same values; one whose values are not plain (numbers,
+    text, tensors, arrays and containers of them) has a method ``key()`` that returns a text in their place.
+    One that only makes sense for samples against themselves, one cotangent each, says ``symmetric_only = True``.
+    """
+
+    def fold(self, state: State, rows: slice, cols: slice, block: Tensor) -> None:
+        """Take a block (n, m) into the state, in place."""
+
+    def merge(self, one: State, other: State) -> State:
+        """Join the states of two disjoint sets of blocks."""
+
+    def finish(self, state: State):
+        """Turn the state of all blocks into the result."""
+
+
+class Partners(NamedTuple):
+    """Each sample's most similar other samples.
+
+    Attributes:
+        value: the kernel value with it, (N,); (N, k) for the k most similar, the largest first.
+        index: which sample it is, as ``value``.
+        own: the kernel value of each sample with itself, (N,); NaN where the blocks of the diagonal are missing.
+    """
+
+    value: Tensor
+    index: Tensor
+    own: Tensor
+
+
+@dataclass(frozen=True)
+class TopPartners:
+    r"""Keep each row's k largest entries :math:`\kappa_{ij},\ j \ne i`, and the diagonal, of a symmetric Gram matrix.
+
+    Ties go to the lowest index, in whatever order the blocks come.
+
+    Attributes:
+        count: k.
+    """
+
+    count: int = 1
+    symmetric_only: ClassVar[bool] = True
+
+    def __post_init__(self):
+        """Check k."""
+        validate.positive(self.count, "count")
+
+    def fold(self, state: State, rows: slice, cols: slice, block: Tensor) -> None:
+        """Look at the entries that reach a row's k-th largest so far: after the first few blocks there are next to none."""
+        self._grow(state, max(rows.stop, cols.stop), block)
+        if rows == cols:
+            state["own"][rows] = block.diagonal()
+            block = block.clone().fill_diagonal_(-torch.inf)
+        most, least = block.amax(1), state["value"][rows, -1]
+        if not bool((most < torch.inf).all()):  # NaN goes through a maximum
+            validate.finite(block, "gram")
+        touched = ((most >= least) & (most > -torch.inf)).nonzero()[:, 0]
+        if len(touched) == 0:
+            return
+        block, least = block[touched], least[touched]
+        if block.shape[1] > 4 * self.count and bool(least.isinf().any()):  # all entries of a new row would be hits
+            least = torch.maximum(least, block.topk(self.count).values[:, -1])
+        row, col = ((block >= least[:, None]) & (block > -torch.inf)).nonzero(as_tuple=True)
+        count = torch.bincount(row, minlength=len(touched))
+        # each row's hits side by side: the i-th hit of a row is its i-th after the first
+        nth = torch.arange(len(row), device=row.device) - (count.cumsum(0) - count)[row]
+        value = block.new_full((len(touched), int(count.max())), -torch.inf)
+        index = torch.full_like(value, torch.iinfo(torch.int64).max, dtype=torch.int64)
+        value[row, nth], index[row, nth] = block[row, col], col + cols.start
+        at = touched + rows.start
+        state["value"][at], state["index"][at] = self._best(
+            torch.cat([state["value"][at], value], 1), torch.cat([state["index"][at], index], 1)
+        )
+
+    def merge(self, one: State, other: State) -> State:
+        """Choose among both states' partners."""
+        if not one or not other:
+            return one or other
+        n = max(len(one["own"]), len(other["own"]))
+        for state in (one, other):
+            self._grow(state, n, state["own"])
+        both = (torch.cat([one[name], other[name]], 1) for name in ("value", "index"))
+        value, index = self._best(*both)
+        return {"value": value, "index": index, "own": torch.where(one["own"].isnan(), other["own"], one["own"])}
+
+    def finish(self, state: State) -> Partners:
+        """Return the partners, (N, k), k at most N - 1."""
+        k = min(self.count, len(state["own"]) - 1)
+        return Partners(state["value"][:, :k], state["index"][:, :k], state["own"])
+
+    def _best(self, value: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
+        best, order = value.sort(dim=1, descending=True)
+        following = best[:, 1 : self.count + 1]
+        if not bool(((following == best[:, : following.shape[1]]) & (following > -torch.inf)).any()):  # no ties
+            return best[:, : self.count], index.gather(1, order[:, : self.count])
+        by_index = index.argsort(1)
+        value, index = value.gather(1, by_index), index.gather(1, by_index)
+        value, order = value.sort(dim=1, descending=True, stable=True)
+        return value[:, : self.count], index.gather(1, order[:, : self.count])
+
+    def _grow(self, state: State, n: int, like: Tensor) -> None:
+        k, known = self.count, len(state["own"]) if state else 0
+        if known >= n:
+            return
+        new = n - known
+        more = {
+            "value": like.new_full((new, k), -torch.inf),
+            "index": torch.full((new, k), torch.iinfo(torch.int64).max, device=like.device),
+            "own": like.new_full((new,), torch.nan),
+        }
+        state.update({name: torch.cat([state[name], t]) if known else t for name, t in more.items()})
+
+
+@dataclass(frozen=True)
+class Histogram:
+    """Count a Gram matrix's entries, the diagonal's included, between edges; entries outside go to the two end bins.
+
+    Attributes:
+        edges: increasing numbers; e edges make e + 1 bins, of which bin b holds ``edges[b - 1] <= entry < edges[b]``.
+    """
+
+    edges: Sequence[float]
+
+    def __post_init__(self):
+        """Check the edges."""
+        edges = torch.as_tensor(self.edges, dtype=torch.float64)
+        if edges.dim() != 1 or len(edges) == 0 or not bool((edges.diff() > 0).all()) or not bool(edges.isfinite().all()):
+            raise ValueError(f"edges: got {self.edges}; wanted at least one finite number, in increasing order")
+
+    def fold(self, state: State, rows: slice, cols: slice, block: Tensor) -> None:
+        """Count a block's entries; in float64, so that an edge is where it was put."""
+        validate.finite(block, "gram")
+        edges = torch.as_tensor(self.edges, dtype=torch.float64, device=block.device)
+        bins = torch.bucketize(block.flatten().double(), edges, right=True)
+        counts = torch.bincount(bins, minlength=len(edges) + 1)
+        state["counts"] = state["counts"] + counts if state else counts
+
+    def merge(self, one: State, other: State) -> State:
+        """Add the counts."""
+        return {"counts": one["counts"] + other["counts"]} if one and other else one or other
+
+    def finish(self, state: State) -> Tensor:
+        """Return the counts, (e + 1,) int64."""
+        return state["counts"]

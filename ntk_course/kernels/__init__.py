@@ -1,0 +1,25 @@
+"""Kernels by name: of a network as it is, of infinitely wide ones, along a training path, and label-aware ones."""
+
+from . import infinite, paths
+from .empirical import entk, lpntk, pntk, signs, tangent_kernel
+from .label_aware import LabelAware, agreement, label_products, lantk_hr, regressed_products, with_label_part
+from .tangent_hierarchy import hierarchy, lantk_nth, two_layer_hierarchy
+
+__all__ = [
+    "LabelAware",
+    "agreement",
+    "entk",
+    "hierarchy",
+    "infinite",
+    "label_products",
+    "lantk_hr",
+    "lantk_nth",
+    "lpntk",
+    "paths",
+    "pntk",
+    "regressed_products",
+    "signs",
+    "tangent_kernel",
+    "two_layer_hierarchy",
+    "with_label_part",
+]

@@ -1,0 +1,24 @@
+"""Kernels along a training path, exact and discrete: quadrature over each step, and machines made of them."""
+
+from .kernel import PathKernel, dpk, epk, factors_are_cheaper, mean_jacobian, step_breakpoints
+from .machines import logit_uncertainty, per_class, support_vectors, symmetric_gram, weighted_gram
+from .rules import Quadrature, activation_pattern, breakpoints, pieces, quadrature
+
+__all__ = [
+    "PathKernel",
+    "Quadrature",
+    "activation_pattern",
+    "breakpoints",
+    "dpk",
+    "epk",
+    "factors_are_cheaper",
+    "logit_uncertainty",
+    "mean_jacobian",
+    "per_class",
+    "pieces",
+    "quadrature",
+    "step_breakpoints",
+    "support_vectors",
+    "symmetric_gram",
+    "weighted_gram",
+]

@@ -1,0 +1,276 @@
+r"""Path kernels: a network trained by steps is, exactly, a sum over its training points (Bell et al., 2023).
+
+Along a step from :math:`w_s` to :math:`w_{s+1}` a test output changes by
+:math:`f_{s+1}(x) - f_s(x) = \int_0^1 J_{w_s(t)}(x)\,dt \cdot (w_{s+1} - w_s)`, and the step is a sum of training
+gradients at :math:`w_s`. The integral on the test side is what makes the kernel exact; how it is evaluated is a
+:class:`ntk_course.kernels.paths.Quadrature`.
+"""
+
+import math
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+from torch.func import jacrev, jvp, vmap
+from torch.utils.flop_counter import FlopCounterMode
+from tqdm.auto import tqdm
+
+from ...basics import validate
+from ...tangents.features import tangent_product
+from ...training.path import TrainingPath
+from .features import Features
+from .rules import Quadrature, breakpoints, pieces
+from .rules import quadrature as rule_of
+
+# Bytes of one layer's activations in a forward-mode pass over several directions.
+_CACHE = 2**24
+
+
+@dataclass(frozen=True, eq=False)
+class PathKernel:
+    r"""A path kernel between test and training points, and what the network is made of.
+
+    Attributes:
+        gram: :math:`\sum_s \frac{\eta_s}{B} \int \langle J_{s,t}(x_n), J_s(x_m)\rangle dt`, step sizes inside and nowhere
+            else, (N_test, N_train, K, K).
+        initial: b, the output before training, (N_test, K).
+        points: each training point's contribution to each output, (N_test, N_train, K).
+        first: coefficients :math:`a_{m,0} = -\partial L/\partial f` before training, (N_train, K).
+        network: the network's own output after training, (N_test, K).
+        steps: each step's contribution, (S, N_test, K), or None where not asked for.
+    """
+
+    gram: Tensor = field(repr=False)
+    initial: Tensor = field(repr=False)
+    points: Tensor = field(repr=False)
+    first: Tensor = field(repr=False)
+    network: Tensor = field(repr=False)
+    steps: Tensor | None = field(default=None, repr=False)
+
+    @property
+    def error(self) -> float:
+        """Return the largest difference between the ensemble's output and the network's; more nodes make it rounding."""
+        return (self.predict() - self.network).abs().max().item()
+
+    def predict(self, initial: Tensor | None = None) -> Tensor:
+        r"""Return the kernel ensemble's output, :math:`b + \sum_s \sum_i K_s(x, x_i)\,a_{i,s}`, (N_test, K) (Thm 3.6).
+
+        Args:
+            initial: another b, (K,) or (N_test, K), for Remark 1; by default the network's own.
+        """
+        return (self.initial if initial is None else initial) + self.points.sum(1)
+
+    def machine(self) -> Tensor:
+        r"""Return the single kernel machine's output, :math:`b + \sum_i K(x, x_i)\,a_{i,0}`, (N_test, K) (Thm 3.7).
+
+        It equals :meth:`predict` where the coefficients are constant along the path, so for the loss "log_softmax".
+        """
+        return self.initial + torch.einsum("nmij,mj->ni", self.gram, self.first)
+
+
+def dpk(path: TrainingPath, x_test: Tensor, **options) -> PathKernel:
+    """Compute the discrete path kernel: test gradients at the start of each step (Domingos, 2020; Fig 2 of Bell et al.).
+
+    Args:
+        path: from :func:`ntk_course.train_path`.
+        x_test: (N_test, ...).
+        **options: per_step, memory and progress of :func:`epk`.
+
+    Returns:
+        A :class:`PathKernel`; its prediction misses the network by a term of first order in the step size.
+
+    Example:
+        >>> dpk(path, x_test).error
+    """
+    return epk(path, x_test, "left", 1, **options)
+
+
+def epk(
+    path: TrainingPath,
+    x_test: Tensor,
+    quadrature: str = "gauss",
+    nodes: int = 4,
+    *,
+    per_step: bool = False,
+    memory: int = 2**30,
+    progress: bool = False,
+) -> PathKernel:
+    r"""Compute the exact path kernel between test points and the training points of a path (Bell et al., 2023, Def. 3.4).
+
+    Step s moves the weights by :math:`-\eta_s \sum_{r \le s} \mu^{s-r} g_r`, so the gradient of step r meets the test
+    Jacobians of all later steps: :math:`T_r = \eta_r \bar J_r + \mu T_{r+1}`, found backwards; without momentum it is
+    :math:`\eta_r \bar J_r`. The kernel of step r is :math:`\frac1B T_r(x)\,J_r(x_i)^\top`. The training Jacobian is never
+    formed: either both sides stay in layer factors, where the average over the nodes is one feature with more positions, or
+    each row of :math:`T_r` takes one forward-mode pass; the cheaper is chosen by counting.
+
+    Args:
+        path: from :func:`ntk_course.train_path`.
+        x_test: (N_test, ...).
+        quadrature: "gauss" (smooth networks), "piecewise" (ReLU, max pooling), "left" or "midpoint".
+        nodes: of the rule, or of each smooth piece; steps that change an output by much more than 1 need more than four.
+        per_step: keep each step's contribution too.
+        memory: bytes for one block of test points: its rows of the kernel, and its Jacobians where they are formed.
+        progress: show a bar over the steps.
+
+    Returns:
+        A :class:`PathKernel` in the path's dtype, on the model's device.
+
+    Raises:
+        TypeError, ValueError: bad inputs, an unknown rule, nodes below 1; ArithmeticError: non-finite weights on the path,
+        with the step.
+
+    Example:
+        >>> epk(path, x_test, "piecewise", 4).error  # rounding, or take more nodes
+    """
+    rule = rule_of(quadrature, nodes, path.weights.dtype)
+    like = validate.parameters(path.model)[0]
+    x_test = validate.inputs(x_test, like, "x_test")
+    if x_test.shape[1:] != path.x.shape[1:]:
+        raise ValueError(f"x_test: got samples of shape {tuple(x_test.shape[1:])}; wanted {tuple(path.x.shape[1:])}")
+    for s, weights in enumerate(path.weights):
+        if not torch.isfinite(weights).all():
+            raise ArithmeticError(f"path: got non-finite weights at step {s} of {len(path) - 1}; wanted finite ones")
+    initial = path.outputs(x_test, 0)
+    k, each = path.num_outputs, path.weights.element_size()
+    by_factors = not path.momentum and factors_are_cheaper(path, x_test[:1], len(rule.nodes))
+    # the kernel of one test point, its Jacobians where they are formed, and as much again in flight
+    row = 4 * each * k * (k * len(path.x) + (0 if by_factors else path.weights.shape[1]))
+    size = max(1, validate.positive(memory, "memory") // row)
+    piecewise = quadrature == "piecewise"
+    parts = [
+        _block(path, part, piecewise, rule, by_factors, per_step, progress)
+        for part in tqdm(x_test.split(size), desc="test points", unit="block", disable=not progress or len(x_test) <= size)
+    ]
+    gram, points, steps = zip(*parts, strict=True)
+    first = path.coefficients(0, torch.arange(len(path.x), device=x_test.device))
+    kept = torch.cat(steps, dim=1) if per_step else None
+    return PathKernel(torch.cat(gram), initial, torch.cat(points), first, path.outputs(x_test), kept)
+
+
+def _block(path, x, piecewise, rule, by_factors, per_step, progress) -> tuple[Tensor, Tensor, Tensor | None]:
+    k, everything = path.num_outputs, torch.arange(len(path.x), device=x.device)
+    gram = x.new_zeros(len(x), k, k, len(path.x))  # training points innermost, as products come
+    points = x.new_zeros(len(x), k, len(path.x))
+    steps = x.new_zeros(len(path) - 1, len(x), k) if per_step else None
+    pairs = len(x) * len(path.x) / (len(x) + len(path.x))  # one plan for both sides of every product
+    test = Features(path, x, pairs) if by_factors else None
+    carried = None
+    for s in tqdm(reversed(range(len(path) - 1)), total=len(path) - 1, desc="steps", unit="step", disable=not progress):
+        batch = path.batches[s].to(x.device).sort().values
+        inside = step_breakpoints(path, s, x) if piecewise else [x.new_empty(0)] * len(x)
+        if by_factors:
+            kernel = _by_factors(path, s, batch, x, test, rule, inside)
+        else:
+            mean = path.lrs[s] * mean_jacobian(path, s, x, pieces(inside, rule))
+            carried = mean if carried is None else mean.add_(carried, alpha=path.momentum)
+            kernel = _against_training(path, s, batch, carried / len(batch))
+        a = path.coefficients(s, batch).T
+        shares = kernel[:, :, 0] * a[0]
+        for j in range(1, k):
+            shares.addcmul_(kernel[:, :, j], a[j])
+        if torch.equal(batch, everything):
+            gram, points = gram.add_(kernel), points.add_(shares)
+        else:  # a sample may be in a batch more than once
+            gram, points = gram.index_add_(3, batch, kernel), points.index_add_(2, batch, shares)
+        if per_step:
+            steps[s] = shares.sum(2)
+    return gram.permute(0, 3, 1, 2), points.transpose(1, 2), steps
+
+
+def factors_are_cheaper(path: TrainingPath, one: Tensor, nodes: int) -> bool:
+    r"""Decide by counting multiply-adds a pair of points whether to stay with layer factors at every node.
+
+    Factors cost :math:`\sum_\ell Q_\ell T_\ell^2 (p_\ell + K^2 q_\ell + K^2) + K^2 D`. The average over the nodes has Q times the
+    T positions of a layer; the first layer's inputs do not move, so there :math:`Q_\ell = 1`, and the D numbers of formed
+    gradients are averaged themselves. Averaging the test Jacobian first costs K forward-mode passes, each about one
+    forward pass.
+
+    Args:
+        path: as in :func:`epk`.
+        one: any sample, (1, ...).
+        nodes: Q.
+
+    Returns:
+        True when the factors take no more operations.
+
+    Example:
+        >>> factors_are_cheaper(path, x[:1], nodes=4)
+    """
+    features = Features(path, one)
+    if not features.structured:
+        return False
+    start, end = path.weights[0].to(one.device), path.weights[1].to(one.device)
+    fixed, ends = features(start), Quadrature(*torch.tensor([[[0.0, 1.0]], [[1.0, 1.0]]]).to(one))
+    k, each = path.num_outputs, 0
+    for (a, b), (a2, _) in zip(features.averaged(start, end - start, ends).factors, fixed.factors, strict=True):
+        states = nodes if a.shape[1] > a2.shape[1] else 1  # the inputs of the first layer do not move
+        each += states * a2.shape[1] ** 2 * (a.shape[2] + k * k * (b.shape[3] + 1))
+    with FlopCounterMode(display=False) as counter:
+        path.outputs(one, 0)
+    return each + k * k * fixed.dense.shape[2] <= k * counter.get_total_flops() / 2
+
+
+def _by_factors(path, step: int, batch: Tensor, x: Tensor, test: Features, rule: Quadrature, inside: list[Tensor]) -> Tensor:
+    """Multiply layer factors, samples with about as many smooth pieces at a time; (N, K, K, B)."""
+    start, change = (w.to(x.device) for w in (path.weights[step], path.weights[step + 1] - path.weights[step]))
+    training = test.of(path.x[batch])(start)
+    kernel = x.new_empty(len(x), path.num_outputs, path.num_outputs, len(batch))
+    # a group is padded to its largest number of pieces, a quarter more at most: few large passes instead of many small ones
+    level = (torch.tensor([len(b) + 1.0 for b in inside], device=x.device).log() / math.log(1.25)).floor()
+    for one in level.unique():
+        alike = (level == one).nonzero()[:, 0]
+        most = max(len(inside[n]) + 1 for n in alike) * len(rule.nodes)
+        for some in alike.split(max(1, test.room // most)):
+            t, w = pieces([inside[n] for n in some], rule)
+            moving = test.of(x[some]).averaged(start, change, Quadrature(t, w * (path.lrs[step] / len(batch))))
+            kernel[some] = tangent_product(moving, training).transpose(2, 3)
+    return kernel
+
+
+def step_breakpoints(path: TrainingPath, step: int, x: Tensor) -> list[Tensor]:
+    """Find the kinks of each sample along one step of a path, see :func:`ntk_course.kernels.paths.breakpoints`.
+
+    Example:
+        >>> [len(b) for b in step_breakpoints(path, 0, x)]
+    """
+    start, end = path.weights[step].to(x.device), path.weights[step + 1].to(x.device)
+    return breakpoints(path.model, path.unflatten(start), path.unflatten(end - start), x)
+
+
+def mean_jacobian(path: TrainingPath, step: int, x: Tensor, rule: Quadrature) -> Tensor:
+    r"""Average the Jacobian over a step, :math:`\int_0^1 J_{w_s(t)}(x)\,dt`, (N, K, d).
+
+    Args:
+        path: as in :func:`epk`.
+        step: s.
+        x: (N, ...).
+        rule: nodes and weights, (Q,) for all samples or (N, Q) for each its own, as from :func:`pieces`.
+
+    Example:
+        >>> mean_jacobian(path, 0, x, quadrature("gauss", 4)) @ (path.weights[1] - path.weights[0])
+    """
+    start = path.weights[step].to(x.device)
+    change = path.weights[step + 1].to(x.device) - start
+    times, weights = (t.to(x).expand(len(x), -1) for t in rule)
+    jacobian = vmap(jacrev(lambda flat, one: path.output(path.unflatten(flat), one[None])[0]))
+    total = x.new_zeros(len(x), path.num_outputs, len(start))
+    sample, node = weights.nonzero(as_tuple=True)  # a sample with fewer pieces has fewer nodes
+    together = max(1, 2 * _CACHE // (start.numel() * start.element_size()))
+    for some, at in zip(sample.split(together), node.split(together), strict=True):
+        part = jacobian(start + times[some, at, None] * change, x[some])
+        total.index_add_(0, some, part * weights[some, at, None, None])
+    return total
+
+
+def _against_training(path: TrainingPath, step: int, batch: Tensor, rows: Tensor) -> Tensor:
+    """Multiply rows (N, K, d) with the training Jacobians of a batch, (N, K, K, B), by forward-mode passes."""
+    params, x = path.unflatten(path.weights[step].to(rows.device)), path.x[batch]
+
+    def along(row: Tensor) -> Tensor:
+        return jvp(lambda p: path.output(p, x), (params,), (path.unflatten(row),))[1]
+
+    # as many directions at a time as leave a layer's activations in the cache
+    widest = max(x[0].numel(), *(p.shape[0] for p in params.values()))
+    together = max(1, _CACHE // (len(batch) * widest * rows.element_size()))
+    out = vmap(along, chunk_size=together)(rows.flatten(0, 1))
+    return out.view(*rows.shape[:2], *out.shape[1:]).transpose(2, 3)

@@ -1,0 +1,92 @@
+"""A model as a function of its weights."""
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+from torch.overrides import TorchFunctionMode
+
+
+class _Decomposed(TorchFunctionMode):
+    """Write out the operations whose derivative vmap gets wrong, in terms of others whose derivative it gets right.
+
+    ``prelu``: batched over samples, its backward pass returns the weight's gradient in another batch's layout (torch 2.13),
+    a wrong number where there are as many samples as outputs and an error elsewhere.
+    """
+
+    def __torch_function__(self, function, types, args=(), kwargs=None):
+        if function in _PRELU:
+            return _prelu(*args, **(kwargs or {}))
+        return function(*args, **(kwargs or {}))
+
+
+_PRELU = {torch.prelu, nn.functional.prelu, Tensor.prelu}
+
+
+def _prelu(input: Tensor, weight: Tensor) -> Tensor:
+    along_channels = (-1,) + (1,) * (input.dim() - 2) if input.dim() > 1 else (-1,)
+    return torch.where(input > 0, input, weight.view(along_channels) * input)
+
+
+def call_with(model: nn.Module, weights: dict[str, Tensor], x: Tensor) -> Tensor:
+    """Run a model with other parameters and buffers in place of its own, and leave it as it was.
+
+    As :func:`torch.func.functional_call`, which swaps a tensor once for every name; where one submodule goes by two names,
+    the second swap takes the first's replacement for the original, and the model is left with it (PyTorch issue 164759).
+    Here every slot is swapped once, and tied weights in several slots all get the same value. Operations whose derivative
+    vmap gets wrong are written out in others.
+
+    Args:
+        model: any module.
+        weights: by name; a tied tensor by any one of its names, those not named keep their values.
+        x: the model's input.
+
+    Returns:
+        The model's output.
+
+    Example:
+        >>> call_with(model, {"0.weight": w, "0.bias": b}, x)
+    """
+    own = [*model.named_parameters(remove_duplicate=False), *model.named_buffers(remove_duplicate=False)]
+    names = dict(own)
+    given = {id(names[name]): value for name, value in weights.items()}
+    slots = {}
+    for name, tensor in own:
+        module, _, attribute = name.rpartition(".")
+        if id(tensor) in given:
+            slots.setdefault((id(model.get_submodule(module)), attribute), (name, given[id(tensor)]))
+    with _Decomposed():
+        return functional_call(model, dict(slots.values()), (x,), tie_weights=False)
+
+
+@torch.no_grad()
+def assign(model: nn.Module, weights: dict[str, Tensor]) -> nn.Module:
+    """Copy values into a model's parameters, those not named keep theirs, and return the model.
+
+    Example:
+        >>> assign(copy.deepcopy(model), {"0.weight": w})
+    """
+    for name, value in weights.items():
+        model.get_parameter(name).copy_(value)
+    return model
+
+
+@contextmanager
+def only(model: nn.Module, parameters: Iterable[nn.Parameter]) -> Iterator[None]:
+    """Let only some of a model's trainable parameters count as trainable.
+
+    Example:
+        >>> with only(model, model[-1].parameters()):
+        ...     kernel = ntk_course.pntk(model, x)
+    """
+    kept = {id(p) for p in parameters}
+    others = [p for p in model.parameters() if p.requires_grad and id(p) not in kept]
+    for p in others:
+        p.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for p in others:
+            p.requires_grad_(True)

@@ -1,0 +1,83 @@
+"""Fig 15 of the lpNTK paper: how long-tailed the farthest point clusters of each class are."""
+
+from dataclasses import dataclass, replace
+
+from ...data.datasets import load
+from ...training.sgd import device
+from ..results import Figure, Result, over_seeds
+from ._common import Recipe, clusters_of_class, fit, on_device
+
+
+@dataclass(frozen=True)
+class Config:
+    """Settings of Fig 15.
+
+    Attributes:
+        data: name of the data set.
+        limit: training samples, or None for all.
+        recipe: how the network is trained before its kernel is taken.
+        share: clusters as a share of the class.
+        seeds: of the network.
+    """
+
+    data: str = "mnist"
+    limit: int | None = None
+    recipe: Recipe = Recipe()
+    share: float = 0.1
+    seeds: tuple[int, ...] = (0, 1, 2)
+
+    @classmethod
+    def preset(cls, name: str) -> "Config":
+        """Return the settings of "smoke", "class" (digits) or "paper" (MNIST)."""
+        return {
+            "smoke": cls("digits", 400, Recipe(epochs=2, lr=0.05), seeds=(0,)),
+            "class": cls("digits", None, Recipe(epochs=20, lr=0.05)),
+            "paper": cls(seeds=(0,)),
+        }[name]
+
+
+def run(config: Config, preset: str = "class", progress: bool = True, folder=None) -> Result:
+    """Cluster every class before and after training; one row for each seed, state and class."""
+    data = load(config.data, limit=config.limit)
+    x, y = on_device(data)
+
+    def one_seed(seed: int) -> list[dict]:
+        rows = []
+        for state, epochs in (("untrained", 0), ("trained", config.recipe.epochs)):
+            model, history = fit(x, y, replace(config.recipe, epochs=epochs), seed)
+            for label in range(data.num_classes):
+                where, _, clusters = clusters_of_class(model, x, y, label, config.share)
+                sizes = clusters.sizes.sort(descending=True).values
+                rows.append(
+                    {
+                        "state": state,
+                        "accuracy": history.accuracy[-1].item() if history else None,
+                        "class": label,
+                        "samples": len(where),
+                        "clusters": len(sizes),
+                        "head_share": sizes[0].item() / len(where),
+                        "more_than_one": int((sizes > 1).sum()),
+                        "top_30": sizes[:30].tolist(),
+                    }
+                )
+        return rows
+
+    return over_seeds("cluster_sizes", preset, config, data, one_seed, device=device(), folder=folder, progress=progress)
+
+
+def figures(result: Result) -> list[Figure]:
+    """Set Fig 15 beside the run: class 0 there, and the range over all classes."""
+    rows = [r for r in result.rows if r["state"] == "trained"]
+    zero = [r for r in rows if r["class"] == 0]
+    heads = [r["head_share"] for r in rows]
+    return [
+        Figure.of("Fig. 15", "head cluster's share of class 0", None, [r["head_share"] for r in zero]),
+        Figure.of("Fig. 15", "head cluster's share, smallest of ten classes", None, [min(heads)]),
+        Figure.of("Fig. 15", "head cluster's share, largest of ten classes", None, [max(heads)]),
+        Figure.of(
+            "Fig. 15",
+            "clusters of more than one sample, class 0 (paper: 5 to 20)",
+            None,
+            [float(r["more_than_one"]) for r in zero],
+        ),
+    ]

@@ -1,0 +1,90 @@
+"""A control for LANTK-HR: what a kernel gains from powers of itself, which know no labels, and from more layers."""
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from ...analysis.regression import kernel_ridge
+from ...kernels.infinite import dense as infinite
+from ...kernels.label_aware import label_products, with_label_part
+from ...training.sgd import device
+from ..results import Figure, Result, over_seeds
+from ._common import both_splits, some_classes
+from .label_products import CIFAR_PAIRS, MNIST_PAIRS, corners
+
+
+@dataclass(frozen=True)
+class Config:
+    """Settings as in label_products: float64, images scaled to one norm, the NTK of one hidden layer of ReLUs.
+
+    Attributes:
+        data: name of the data set.
+        pairs: of classes, or longer lists of them.
+        points: training samples of a pair.
+        test: test samples of a pair at most.
+        weights: lambda, in units of mean |K| / mean |Z|.
+        powers: of the kernel, entry by entry, in the place of Z.
+        depth: hidden layers of the deeper NTK.
+        seeds: which samples are drawn.
+    """
+
+    data: str = "mnist"
+    pairs: tuple[tuple[int, ...], ...] = MNIST_PAIRS
+    points: int = 2000
+    test: int = 2000
+    weights: tuple[float, ...] = (0.1, 1.0)
+    powers: tuple[int, ...] = (2, 3)
+    depth: int = 3
+    seeds: tuple[int, ...] = (0, 1, 2)
+
+    @classmethod
+    def preset(cls, name: str) -> "Config":
+        """Return the settings of "smoke" (digits), "class" (MNIST) or "paper" (CIFAR-10)."""
+        return {
+            "smoke": cls("digits", ((3, 5),), 40, 20, seeds=(0, 1)),
+            "class": cls(),
+            "paper": cls("cifar10", CIFAR_PAIRS),
+        }[name]
+
+
+def run(config: Config, preset: str = "class", progress: bool = True, folder=None, name: str = "label_free") -> Result:
+    """Regress with each kernel; a row for each seed, pair, addition and weight."""
+    train, test = both_splits(config.data)
+
+    def one_seed(seed: int, classes: tuple[int, ...]) -> list[dict]:
+        x, y = (t.to(device()) for t in some_classes(train, classes, config.points, seed))
+        x_test, y_test = (t.to(device()) for t in some_classes(test, classes, config.test))
+
+        def ntk(depth: int) -> tuple[Tensor, Tensor]:
+            return infinite.mlp(x, depth=depth, w_std=2**0.5).ntk, infinite.mlp(x_test, x, depth=depth, w_std=2**0.5).ntk
+
+        def row(added: str, weight: float, own: Tensor, other: Tensor) -> dict:
+            fit = kernel_ridge(own, corners(y, len(classes)), attempts=25)
+            right = (fit.predict(other).argmax(1) == y_test).double().mean().item()
+            return {"pair": list(classes), "added": added, "weight": weight, "accuracy": right, "ridge": fit.ridge}
+
+        own, other = ntk(1)
+        z, z_other = (label_products(own, y, h, own=h is own) for h in (own, other))
+        additions = {"HR 1": (z, z_other)} | {f"K^{p}": (own**p, other**p) for p in config.powers}
+        rows = [row("none", 0.0, own, other), row(f"{config.depth} hidden layers instead", 0.0, *ntk(config.depth))]
+        for added, (part, part_other) in additions.items():
+            for weight in config.weights:
+                scale = weight * float(own.abs().mean() / part.abs().mean())
+                mixed = with_label_part(own, part, other, part_other, scale)
+                rows.append(row(added, weight, mixed.train, mixed.cross))
+        return rows
+
+    parts = [(pair,) for pair in config.pairs]
+    return over_seeds(name, preset, config, train, one_seed, device=device(), parts=parts, folder=folder, progress=progress)
+
+
+def figures(result: Result, item: str = "LANTK-HR") -> list[Figure]:
+    """Set the control beside LANTK-HR: gains in points of kernels bent without labels."""
+    name = result.provenance["data"]["name"]
+    plain = {(r["seed"], *r["pair"]): r["accuracy"] for r in result.rows if r["added"] == "none"}
+    found = []
+    for added in dict.fromkeys(r["added"] for r in result.rows if r["added"] != "none"):
+        rows = [r for r in result.rows if r["added"] == added and r["weight"] in (0.0, 0.1)]
+        gains = [100 * (r["accuracy"] - plain[r["seed"], *r["pair"]]) for r in rows]
+        found.append(Figure.of(item, f"gain of {added}, points, {name}, control", None, gains))
+    return found

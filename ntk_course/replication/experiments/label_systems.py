@@ -1,0 +1,80 @@
+"""Claim 2.1 and R1.3 of the LANTK paper: one set of inputs, two systems of labels, and the kernels trained on either."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from ...analysis.regression import local_elasticity, spectrum
+from ...data.datasets import load
+from ...kernels.empirical import entk
+from ...models.networks import mlp
+from ...training.path import train_path
+from ...training.sgd import device
+from ..results import Figure, Result, over_seeds
+
+
+@dataclass(frozen=True)
+class Config:
+    """Settings; float64, digits, full-batch steps. The systems are odd or even, and small or large.
+
+    Attributes:
+        points: training images.
+        hidden: widths of the network.
+        steps: of training.
+        lr: step size for the mean loss.
+        seeds: of the initial weights and the points.
+    """
+
+    points: int = 200
+    hidden: tuple[int, ...] = (128, 128)
+    steps: int = 200
+    lr: float = 0.1
+    seeds: tuple[int, ...] = (0, 1, 2)
+
+    @classmethod
+    def preset(cls, name: str) -> "Config":
+        """Return the settings of "smoke", "class" or "paper" (ten seeds)."""
+        return {"smoke": cls(40, (16,), 10, seeds=(0, 1)), "class": cls(), "paper": cls(seeds=tuple(range(10)))}[name]
+
+
+def run(config: Config, preset: str = "class", progress: bool = True, folder=None) -> Result:
+    """Measure elasticity under both systems, before training and after training on either; and Claim 2.1 on four points."""
+    data = load("digits")
+    corners = torch.tensor([[1.0, 1], [1, -1], [-1, 1], [-1, -1]], dtype=torch.float64)
+
+    def one_seed(seed: int) -> list[dict]:
+        rows = []
+        for name, y in (("first sign", corners[:, 0]), ("product", corners.prod(dim=1))):
+            values, shares = spectrum(corners @ corners.T, y)
+            rows.append({"part": "four points", "labels": name, "share": shares[values > 1e-9].sum().item()})
+        some = torch.randperm(len(data), generator=torch.Generator().manual_seed(seed))[: config.points]
+        x, digit = data.x[some].to(device(), torch.float64), data.y[some].to(device())
+        systems = {"odd or even": digit % 2, "small or large": (digit >= 5).long()}
+        torch.manual_seed(seed)
+        start = mlp((x[0].numel(), *config.hidden, 2)).to(x)
+        models: dict[str, nn.Module] = {"nothing": start}
+        for name, y in systems.items():
+            how = {"steps": config.steps, "lr": config.lr, "zero_output": False, "progress": False}
+            models[name] = train_path(start, x, y, **how).model_at(-1)
+        for trained, model in models.items():
+            gram = entk(model, x).diagonal(dim1=2, dim2=3).sum(2)
+            for system, y in systems.items():
+                about = {"part": "elasticity", "trained_on": trained, "system": system}
+                rows.append(about | {"elasticity": local_elasticity(gram, y).item()})
+        return rows
+
+    return over_seeds("label_systems", preset, config, data, one_seed, device=device(), folder=folder, progress=progress)
+
+
+def figures(result: Result) -> list[Figure]:
+    """Set Claim 2.1 and R1.3 beside the run: shares of labels that a kernel reaches, and elasticity by what it was trained on."""
+    item, found = "R1.3, Claim 2.1", []
+    for row in (r for r in result.rows if r["part"] == "four points" and r["seed"] == result.rows[0]["seed"]):
+        words = f'share of the labels "{row["labels"]}" that a linear kernel of four points reaches'
+        found.append(Figure.of(item, words, None, [row["share"]]))
+    rows = [r for r in result.rows if r["part"] == "elasticity"]
+    for trained, system in dict.fromkeys((r["trained_on"], r["system"]) for r in rows):
+        mine = [r["elasticity"] for r in rows if (r["trained_on"], r["system"]) == (trained, system)]
+        found.append(Figure.of(item, f"elasticity under {system}, trained on {trained}", None, mine))
+    return found

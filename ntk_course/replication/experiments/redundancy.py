@@ -1,0 +1,169 @@
+"""Table 2 of the lpNTK paper: what "redundant" selects, by kernel and state of training, and training without it."""
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor, nn
+
+from ...analysis.interactions import Partners, closest_partners
+from ...analysis.pruning import el2n
+from ...gram.engine import gram_blocks
+from ...kernels.empirical import signs
+from ...training.sgd import device
+from ..results import Figure, Result, over_seeds
+from ._common import SHORT, Recipe, ResNetRecipe, both_splits, fit, on_device
+
+# Of the preset "cifar10", a seed on an H100; reckoned from operations, not measured.
+SECONDS_ON_A_GPU = 150
+
+
+@dataclass(frozen=True)
+class Config:
+    """Settings of Table 2.
+
+    Attributes:
+        data: name of the data set.
+        limit: training samples, or None for all.
+        recipe: of every training, of the kernel's network and of those that are compared.
+        validation: samples held out to choose the kernel's weights by, as the paper does (sec. 2.3).
+        states: epochs after which redundancy is counted besides, for the first seed only.
+        sizes: numbers of samples, drawn at random, among which it is counted besides, for the first seed only.
+        seeds: of the networks.
+    """
+
+    data: str = "mnist"
+    limit: int | None = None
+    recipe: Recipe = Recipe()
+    validation: int = 5000
+    states: tuple[int, ...] = (0, 1)
+    sizes: tuple[int, ...] = (500, 2000, 8000)
+    seeds: tuple[int, ...] = tuple(range(10))
+
+    @classmethod
+    def preset(cls, name: str) -> "Config":
+        """Return the settings of "smoke" (digits), "class" (MNIST, 6 epochs, 3 seeds), "paper" (30 epochs, 10 seeds) or "cifar10".
+
+        On CIFAR-10 with 10,000 images, so that a seed takes a GPU minutes.
+        """
+        return {
+            "smoke": cls("digits", 500, Recipe(3, 0.05), 100, (0,), (100, 200), (0,)),
+            "class": cls(recipe=SHORT, seeds=(0, 1, 2)),
+            "paper": cls(),
+            "cifar10": cls("cifar10", 10000, ResNetRecipe(), 1000, (), (), (0, 1)),
+        }[name]
+
+
+def partners(model: nn.Module, x: Tensor, y: Tensor, kernel: str, within_class: bool) -> Partners:
+    """Find each sample's closest partner, among all samples or among those of its label."""
+    k = int(y.max()) + 1
+    c = signs(y, k) if kernel == "lpNTK" else torch.ones(len(x), k, device=x.device)
+    c = c / k**0.5
+    if not within_class:
+        return closest_partners(gram_blocks(model, x, c))
+    parts = torch.empty(len(x)), torch.empty(len(x), dtype=torch.long), torch.empty(len(x))
+    for label in range(k):
+        where = (y == label).nonzero()[:, 0]
+        found = closest_partners(gram_blocks(model, x[where], c[where]))
+        for part, values in zip(parts, (found.value, where[found.index], found.own), strict=True):
+            part[where.cpu()] = values.cpu()
+    return Partners(*(part.to(x.device) for part in parts))
+
+
+def describe(found: Partners, y: Tensor, error: Tensor) -> dict:
+    """Say what the definition selects: how much, whose partners, how long the vectors are, how hard the samples."""
+    gone = found.value > found.own
+    counts = torch.bincount(found.index[gone], minlength=len(gone)).sort(descending=True).values
+    covered = counts.cumsum(0) / max(1, int(gone.sum()))
+    kept = ~gone
+    quantiles = torch.quantile(found.own[: 2**24].double(), torch.tensor([0.05, 0.5, 0.95, 1.0], dtype=torch.float64))
+    return {
+        "redundant": gone.float().mean().item(),
+        "partners_for_90_percent": int((covered < 0.9).sum()) + 1 if gone.any() else 0,
+        "partner_same_label": (y[found.index[gone]] == y[gone]).float().mean().item() if gone.any() else None,
+        "own_5_50_95_100": quantiles.tolist(),
+        "own_kept_median": found.own[kept].median().item() if kept.any() else None,
+        "own_removed_median": found.own[gone].median().item() if gone.any() else None,
+        "el2n_kept": error[kept].mean().item() if kept.any() else None,
+        "el2n_removed": error[gone].mean().item() if gone.any() else None,
+    }
+
+
+def run(config: Config, preset: str = "class", progress: bool = True, folder=None) -> Result:
+    """Count redundant samples, then train without them; rows of part "fraction" and of part "accuracy".
+
+    Beside each pruned set stands a random one of the same size. As the rule as written leaves far fewer samples than the
+    paper's text implies, the tenth of the samples with the largest ratio of closest partner to own value is removed too.
+    """
+    data, test = both_splits(config.data, config.limit)
+    (x, y), (x_test, y_test) = on_device(data), on_device(test)
+
+    def one_seed(seed: int) -> list[dict]:
+        held = torch.randperm(len(x), generator=torch.Generator().manual_seed(seed)).to(x.device)
+        val, rest = held[: config.validation], held[config.validation :]
+        model, history = fit(x[rest], y[rest], config.recipe, seed, validation=(x[val], y[val]), keep_best=True)
+        rows, keeps = [], {"full": torch.ones(len(x), dtype=torch.bool, device=x.device)}
+        states = {f"best of {config.recipe.epochs} epochs": model}
+        for epochs in config.states if seed == config.seeds[0] else ():
+            states[f"after {epochs}"] = fit(x[rest], y[rest], replace(config.recipe, epochs=epochs), seed)[0]
+        for state, net in states.items():
+            error = el2n(net, x, y)
+            for kernel in ("lpNTK", "pNTK"):
+                for within in (False, True):
+                    found = partners(net, x, y, kernel, within)
+                    compared = "same label" if within else "all"
+                    head = {"part": "fraction", "state": state, "kernel": kernel, "compared": compared}
+                    rows.append(head | describe(found, y, error))
+                    if net is model and not within:
+                        keeps[f"de-redundant by {kernel}"] = found.value <= found.own
+                        tenth = (found.value / found.own).argsort(descending=True)[: len(x) // 10]
+                        keeps[f"most redundant tenth by {kernel}"] = torch.ones_like(y, dtype=torch.bool)
+                        keeps[f"most redundant tenth by {kernel}"][tenth] = False
+        for size in config.sizes if seed == config.seeds[0] else ():
+            some = held[:size]
+            for kernel in ("lpNTK", "pNTK"):
+                found = partners(model, x[some], y[some], kernel, False)
+                cosine = found.value / (found.own * found.own[found.index]).sqrt()
+                row = {"part": "size", "kernel": kernel, "samples": len(some), "closest_cosine": cosine.median().item()}
+                rows.append(row | {"redundant": (found.value > found.own).float().mean().item()})
+        for name in [n for n in keeps if n.startswith("de-") or n.endswith("by lpNTK")]:
+            keeps[f"random, as many as {name}"] = _random_like(keeps[name], seed)
+        for name, keep in keeps.items():
+            if not keep.any():
+                continue
+            trained = fit(x[keep], y[keep], config.recipe, seed + 100, validation=(x_test, y_test))[1]
+            row = {"part": "accuracy", "set": name, "samples": int(keep.sum()), "classes": len(y[keep].unique())}
+            rows.append(row | {"accuracy": trained.validation[-1].item()})
+        return rows + [{"part": "kernel network", "validation": history.validation.tolist()}]
+
+    return over_seeds("redundancy", preset, config, data, one_seed, device=device(), folder=folder, progress=progress)
+
+
+def _random_like(keep: Tensor, seed: int) -> Tensor:
+    order = torch.randperm(len(keep), generator=torch.Generator().manual_seed(seed)).to(keep.device)
+    out = torch.zeros_like(keep)
+    out[order[: int(keep.sum())]] = True
+    return out
+
+
+PAPER = {
+    "mnist": {"full": 99.31, "de-redundant by pNTK": 99.27, "de-redundant by lpNTK": 99.30},
+    "cifar10": {"full": 93.28, "de-redundant by pNTK": 90.93, "de-redundant by lpNTK": 93.17},
+}
+
+
+def figures(result: Result) -> list[Figure]:
+    """Set Table 2 beside the run, and the shares that the rule removes."""
+    found, config = [], result.provenance["config"]
+    item = "Table 2" + ", CIFAR-10" * (config["data"] == "cifar10")
+    trained = f"best of {config['recipe']['epochs']} epochs"
+    for kernel in ("lpNTK", "pNTK"):
+        rows = [
+            r
+            for r in result.rows
+            if r["part"] == "fraction" and (r["kernel"], r["compared"], r["state"]) == (kernel, "all", trained)
+        ]
+        found.append(Figure.of(item, f"per cent redundant by {kernel}", None, [100 * r["redundant"] for r in rows]))
+    for name in dict.fromkeys(r["set"] for r in result.rows if r["part"] == "accuracy"):
+        ends = [100 * r["accuracy"] for r in result.rows if r["part"] == "accuracy" and r["set"] == name]
+        found.append(Figure.of(item, f"test accuracy, {name}", PAPER.get(config["data"], {}).get(name), ends))
+    return found

@@ -1,0 +1,108 @@
+"""Fig 18 of the lpNTK paper: when only 1 % or 5 % can be kept, at random or from the head clusters."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from ...training.sgd import device
+from ..results import Figure, Result, over_seeds
+from ._common import Recipe, both_splits, clusters_of_class, fit, on_device
+
+
+@dataclass(frozen=True)
+class Config:
+    """Settings of Fig 18.
+
+    Attributes:
+        data: name of the data set.
+        limit: training samples, or None for all.
+        recipe: of the kernel's network.
+        share: clusters as a share of a class.
+        fractions: of the data that are kept.
+        training: on what is kept.
+        seeds: of the draws and the networks trained on them.
+    """
+
+    data: str = "mnist"
+    limit: int | None = None
+    recipe: Recipe = Recipe(epochs=6)
+    share: float = 0.1
+    fractions: tuple[float, ...] = (0.01, 0.05)
+    training: Recipe = Recipe()
+    seeds: tuple[int, ...] = tuple(range(10))
+
+    @classmethod
+    def preset(cls, name: str) -> "Config":
+        """Return the settings of "smoke", "class" (digits, larger fractions) or "paper" (MNIST, ten runs)."""
+        return {
+            "smoke": cls("digits", 600, Recipe(3, 0.05), fractions=(0.1,), training=Recipe(5, 0.05), seeds=(0,)),
+            "class": cls("digits", None, Recipe(20, 0.05), fractions=(0.05, 0.2), training=Recipe(30, 0.05)),
+            "paper": cls(),
+        }[name]
+
+
+def run(config: Config, preset: str = "class", progress: bool = True, folder=None) -> Result:
+    """Train on small sets drawn in four ways; a row for each seed, fraction and draw, with test accuracy by epoch.
+
+    "head" draws each class's share from its head cluster, "tail" from all its other clusters, "random" from the whole
+    class; so all three are balanced alike, and "random, unbalanced" draws from all samples as the paper does.
+    """
+    data, test = both_splits(config.data, config.limit)
+    (x, y), held_out = on_device(data), on_device(test)
+    model, _ = fit(x, y, config.recipe, 0)
+    pools = pools_of(model, x, y, config.share)
+    return over_seeds(
+        "small_samples",
+        preset,
+        config,
+        data,
+        lambda seed: trained_on(pools, x, y, held_out, config, seed),
+        device=device(),
+        folder=folder,
+        progress=progress,
+    )
+
+
+def pools_of(model: nn.Module, x: Tensor, y: Tensor, share: float) -> dict[str, list[Tensor]]:
+    """Cluster every class, and list its samples by place: in the head cluster, in the tail, or anywhere."""
+    pools: dict[str, list[Tensor]] = {"head": [], "tail": [], "random": []}
+    for label in y.unique().tolist():
+        where, _, clusters = clusters_of_class(model, x, y, label, share)
+        head = clusters.assignment == clusters.head
+        for name, pool in (("head", where[head]), ("tail", where[~head]), ("random", where)):
+            pools[name].append(pool)
+    return pools
+
+
+def draws(pools: dict[str, list[Tensor]], x: Tensor, fraction: float, seed: int) -> dict[str, Tensor]:
+    """Draw a fraction of all samples from each pool, the same number of every class, and once from all samples."""
+    generator = torch.Generator().manual_seed(seed)
+    size = max(1, round(fraction * len(x) / len(pools["random"])))
+    found = {
+        name: torch.cat([p[torch.randperm(len(p), generator=generator).to(p.device)[:size]] for p in parts])
+        for name, parts in pools.items()
+    }
+    total = size * len(pools["random"])
+    return found | {"random, unbalanced": torch.randperm(len(x), generator=generator)[:total].to(x.device)}
+
+
+def trained_on(pools: dict[str, list[Tensor]], x: Tensor, y: Tensor, held_out, config: Config, seed: int) -> list[dict]:
+    """Draw each fraction from each pool, and from all samples, and train."""
+    rows = []
+    for fraction in config.fractions:
+        for name, chosen in draws(pools, x, fraction, seed).items():
+            _, history = fit(x[chosen], y[chosen], config.training, seed, validation=held_out)
+            curve = history.validation.tolist()
+            rows.append({"fraction": fraction, "draw": name, "samples": len(chosen), "accuracy": curve[-1], "curve": curve})
+    return rows
+
+
+def figures(result: Result) -> list[Figure]:
+    """Set Fig 18 beside the run: median test accuracies in per cent, by what is kept and how it was drawn."""
+    found = []
+    for fraction, draw in dict.fromkeys((r["fraction"], r["draw"]) for r in result.rows):
+        ends = sorted(100 * r["accuracy"] for r in result.rows if (r["fraction"], r["draw"]) == (fraction, draw))
+        median = (ends[(len(ends) - 1) // 2] + ends[len(ends) // 2]) / 2
+        found.append(Figure.of("Fig. 18", f"median accuracy, {fraction:.0%} kept, {draw}", None, [median]))
+    return found

@@ -1,0 +1,58 @@
+"""Fig 18 once more, as the paper words it: head clusters of what is left when redundant samples are gone."""
+
+from dataclasses import dataclass
+
+import torch
+
+from ...training.sgd import device
+from ..results import Figure, Result, over_seeds
+from . import small_samples
+from ._common import both_splits, fit, on_device
+from .redundancy import partners
+from .small_samples import pools_of, trained_on
+
+
+@dataclass(frozen=True)
+class Config(small_samples.Config):
+    """Settings of :mod:`small_samples`, whose run this one is to be compared with.
+
+    Attributes:
+        data: name of the data set.
+        limit: training samples, or None for all.
+        recipe: of the kernel's network.
+        share: clusters as a share of what is left of a class.
+        fractions: of all the data that are kept.
+        training: on what is kept.
+        seeds: of the draws and the networks trained on them.
+    """
+
+
+def run(config: Config, preset: str = "class", progress: bool = True, folder=None) -> Result:
+    """Remove what is redundant under lpNTK, cluster the rest, and train on draws of it; rows as in small_samples.
+
+    "random" draws from each class's samples that are left, "random, unbalanced" from all samples, redundant ones too. A
+    pool smaller than its share is taken whole; ``samples`` says so.
+    """
+    data, test = both_splits(config.data, config.limit)
+    (x, y), held_out = on_device(data), on_device(test)
+    model, _ = fit(x, y, config.recipe, 0)
+    found = partners(model, x, y, "lpNTK", False)
+    left = (found.value <= found.own).nonzero()[:, 0]
+    pools = {name: [left[p] for p in parts] for name, parts in pools_of(model, x[left], y[left], config.share).items()}
+
+    def one_seed(seed: int) -> list[dict]:
+        return [{"left": len(left)} | row for row in trained_on(pools, x, y, held_out, config, seed)]
+
+    how = {"device": device(), "folder": folder, "progress": progress}
+    return over_seeds("small_samples_left", preset, config, data, one_seed, **how)
+
+
+def figures(result: Result) -> list[Figure]:
+    """Set Fig 18 beside the run: median test accuracies in per cent, by what is kept and how it was drawn."""
+    shares = [100 * row["left"] / result.provenance["data"]["samples"] for row in result.rows[:1]]
+    found = [Figure.of("Fig. 18", "per cent of the samples left", None, shares)]
+    for fraction, draw in dict.fromkeys((r["fraction"], r["draw"]) for r in result.rows):
+        ends = torch.tensor([100 * r["accuracy"] for r in result.rows if (r["fraction"], r["draw"]) == (fraction, draw)])
+        words = f"median accuracy, {fraction:.0%} kept, {draw}, of what is left"
+        found.append(Figure.of("Fig. 18", words, None, [ends.double().quantile(0.5).item()]))
+    return found

@@ -1,0 +1,75 @@
+"""Fig 18 of the lpNTK paper once more: does the rate decide who wins? Its code's rate, a tenth of it, and its text's."""
+
+from dataclasses import dataclass, replace
+
+from ...training.sgd import device, evaluate
+from ..results import Figure, Result, mean_and_sd, over_seeds
+from . import small_samples
+from ._common import both_splits, fit, on_device
+from .small_samples import draws, pools_of
+
+
+@dataclass(frozen=True)
+class Config(small_samples.Config):
+    """Settings of :mod:`small_samples`, and rates.
+
+    Attributes:
+        data: name of the data set.
+        limit: training samples, or None for all.
+        recipe: of the kernel's network.
+        share: clusters as a share of a class.
+        fractions: of the data that are kept.
+        training: on what is kept, but for the rate.
+        seeds: of the draws and the networks trained on them.
+        rates: learning rates; the paper's code has 0.1, and its text 0.001 for other experiments on MNIST.
+        kinds: the draws to compare; the paper's two.
+        failed: test accuracy below which a run counts as failed.
+    """
+
+    rates: tuple[float, ...] = (0.001, 0.01, 0.1)
+    kinds: tuple[str, ...] = ("head", "random, unbalanced")
+    failed: float = 0.5
+
+
+def run(config: Config, preset: str = "class", progress: bool = True, folder=None) -> Result:
+    """Train on small sets drawn in the paper's two ways at every rate; a row for each seed, fraction, draw and rate."""
+    data, test = both_splits(config.data, config.limit)
+    (x, y), held_out = on_device(data), on_device(test)
+    pools = pools_of(fit(x, y, config.recipe, 0)[0], x, y, config.share)
+
+    def one_seed(seed: int, rate: float) -> list[dict]:
+        rows, recipe = [], replace(config.training, lr=rate)
+        for fraction in config.fractions:
+            found = draws(pools, x, fraction, seed)
+            for kind in config.kinds:
+                model, _ = fit(x[found[kind]], y[found[kind]], recipe, seed)
+                right = (evaluate(model, *held_out)[1] == held_out[1]).double().mean().item()
+                rows.append({"fraction": fraction, "draw": kind, "lr": rate, "accuracy": right})
+        return rows
+
+    how = {"device": device(), "parts": [(rate,) for rate in config.rates], "folder": folder, "progress": progress}
+    return over_seeds("small_samples_rates", preset, config, data, one_seed, **how)
+
+
+def summary(result: Result) -> list[dict]:
+    """Give, for every fraction, rate and draw, the runs, how many failed, and mean and median test accuracy in per cent."""
+    lines = []
+    for fraction, rate, kind in dict.fromkeys((r["fraction"], r["lr"], r["draw"]) for r in result.rows):
+        ends = sorted(100 * r["accuracy"] for r in result.rows if (r["fraction"], r["lr"], r["draw"]) == (fraction, rate, kind))
+        failed = sum(end < 100 * result.provenance["config"]["failed"] for end in ends)
+        median = (ends[(len(ends) - 1) // 2] + ends[len(ends) // 2]) / 2
+        head = {"kept": f"{fraction:.0%}", "rate": rate, "draw": kind, "runs": len(ends), "failed": failed}
+        lines.append(head | {"mean": mean_and_sd(ends)[0], "median": median})
+    return sorted(lines, key=lambda line: (line["kept"], line["rate"], line["draw"]))
+
+
+def figures(result: Result) -> list[Figure]:
+    """Set Fig 18 beside the run: mean and median test accuracies in per cent, and the share of failed runs."""
+    found = []
+    for line in summary(result):
+        words = f"{line['kept']} kept, {line['draw']}, rate {line['rate']}"
+        found.append(
+            Figure.of("Fig. 18", f"per cent of {line['runs']} runs failed, {words}", None, [100 * line["failed"] / line["runs"]])
+        )
+        found += [Figure.of("Fig. 18", f"{key} accuracy of all runs, {words}", None, [line[key]]) for key in ("mean", "median")]
+    return found

@@ -1,0 +1,73 @@
+"""What the full training set reaches, Tables 2 and 3 of the lpNTK paper: by learning rate, at the last and the best epoch."""
+
+from dataclasses import dataclass, replace
+
+from ...training.sgd import device
+from ..results import Figure, Result, over_seeds
+from ._common import Recipe, ResNetRecipe, both_splits, fit, on_device
+from .pruned_training import PAPER
+
+# Of the preset "cifar10", a seed on an H100; reckoned from operations, not measured.
+SECONDS_ON_A_GPU = 200
+
+# A run that is never right more often than this has not trained.
+FAILED = 0.5
+
+
+@dataclass(frozen=True)
+class Config:
+    """Settings; but for the rate, training is that of the paper's own code.
+
+    Attributes:
+        data: name of the data set.
+        limit: training samples, or None for all.
+        recipe: of the training.
+        rates: learning rates to put into it.
+        seeds: of the initial weights and the batches.
+    """
+
+    data: str = "mnist"
+    limit: int | None = None
+    recipe: Recipe = Recipe()
+    rates: tuple[float, ...] = (0.01, 0.03, 0.1)
+    seeds: tuple[int, ...] = (0, 1, 2, 3, 4)
+
+    @classmethod
+    def preset(cls, name: str) -> "Config":
+        """Return the settings of "smoke" (digits), "class" (10,000 samples, 6 epochs), "paper" (all, 30 epochs) or "cifar10"."""
+        short = Recipe(epochs=6, decay=0.35)
+        return {
+            "smoke": cls("digits", 300, Recipe(epochs=2), (0.01, 0.1), (0,)),
+            "class": cls(limit=10000, recipe=short, seeds=(0, 1, 2)),
+            "paper": cls(),
+            "cifar10": cls("cifar10", None, ResNetRecipe(), (0.1,), (0, 1)),
+        }[name]
+
+
+def run(config: Config, preset: str = "class", progress: bool = True, folder=None) -> Result:
+    """Train on all samples at every rate; a row has the test accuracy after the last epoch, the best, and that of each."""
+    data, test = both_splits(config.data, config.limit)
+    (x, y), held_out = on_device(data), on_device(test)
+
+    def one_seed(seed: int, rate: float) -> list[dict]:
+        curve = fit(x, y, replace(config.recipe, lr=rate), seed, validation=held_out)[1].validation.tolist()
+        return [{"lr": rate, "accuracy": curve[-1], "best": max(curve), "curve": curve}]
+
+    how = {"device": device(), "parts": [(rate,) for rate in config.rates], "folder": folder, "progress": progress}
+    return over_seeds("training_rates", preset, config, data, one_seed, **how)
+
+
+def figures(result: Result) -> list[Figure]:
+    """Set the full set's row of Table 3 beside the run: accuracies in per cent of what trained, and how many runs did not."""
+    found, data = [], result.provenance["config"]["data"]
+    item, paper = "Tables 2 and 3, full" + ", CIFAR-10" * (data == "cifar10"), PAPER.get(data, {}).get("full")
+    for rate in dict.fromkeys(r["lr"] for r in result.rows):
+        runs = [r for r in result.rows if r["lr"] == rate]
+        trained = [r for r in runs if r["best"] > FAILED]
+        words = f"runs of {len(runs)} that never left chance, rate {rate}"
+        found.append(Figure.of(item, words, None, [float(len(runs) - len(trained))]))
+        for key, words in (("accuracy", "after the last epoch"), ("best", "at the epoch best on the test set")):
+            if trained:
+                ends = [100 * r[key] for r in trained]
+                found.append(Figure.of(item, f"test accuracy {words}, rate {rate}, of the others", paper, ends))
+    return found

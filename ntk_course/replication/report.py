@@ -1,0 +1,170 @@
+"""The replication report: every claim of the sources with our figures for it, read from the stored results."""
+
+import html
+import tomllib
+from dataclasses import dataclass
+from functools import cache
+from importlib import resources
+
+from scipy import stats
+
+from ..analysis.comparisons import compare_means
+from . import experiments
+from .experiments.pruned_training import METHODS
+from .results import Figure, Result, stored
+
+VERDICTS = ("holds", "holds in part", "does not hold", "not tested", "not a claim to test")
+
+# Table 2's t-tests as the paper prints them: (data, accuracies without, accuracies with what is redundant, t), ten seeds each.
+PRINTED = (
+    ("MNIST, full against lpNTK", (99.31, 0.03), (99.30, 0.03), 0.293),
+    ("MNIST, full against pNTK", (99.31, 0.03), (99.27, 0.05), 13.718),
+    ("CIFAR-10, full against lpNTK", (93.28, 0.06), (93.17, 0.23), 1.562),
+    ("CIFAR-10, full against pNTK", (93.28, 0.06), (90.93, 0.29), 26.252),
+    ("MNIST, full against lpNTK, Table 3", (99.31, 0.03), (99.37, 0.04), -3.205),
+    ("CIFAR-10, full against lpNTK, Table 3", (93.28, 0.06), (93.55, 0.12), -3.996),
+)
+
+
+@dataclass(frozen=True)
+class Claim:
+    """One claim of a source and what became of it.
+
+    Attributes:
+        source: key of the source in references.bib.
+        item: where it stands there.
+        claim: in our words.
+        verdict: one of :data:`VERDICTS`.
+        chapter: the page that shows it.
+        why: what makes the difference, or what to add; without numbers, which stand in the figures.
+        experiments: whose figures are the evidence.
+        not_run: why there is no run, where there is none.
+    """
+
+    source: str
+    item: str
+    claim: str
+    verdict: str
+    chapter: str
+    why: str = ""
+    experiments: tuple[str, ...] = ()
+    not_run: str = ""
+
+
+@cache
+def claims() -> tuple[Claim, ...]:
+    """Read the claims of all sources, in the order of the sources.
+
+    Example:
+        >>> claims()[0].item
+        'Eq. (1)'
+    """
+    text = resources.files(__package__).joinpath("claims.toml").read_text(encoding="utf-8")
+    return tuple(Claim(**{**row, "experiments": tuple(row.get("experiments", ()))}) for row in tomllib.loads(text)["claim"])
+
+
+def runs(name: str) -> list[Result]:
+    """Return the stored runs of an experiment that count: of each data set the one nearest to the paper's setting."""
+    found: dict[str, Result] = {}
+    for preset in ("cifar10", "paper", "class"):
+        if run := stored(name, preset):
+            found.setdefault(run.provenance["data"]["name"], run)
+    return list(found.values())
+
+
+def evidence(claim: Claim) -> list[tuple[Figure, str, str]]:
+    """Return a claim's figures, each with the experiment and the preset whose artifact it was read from."""
+    found = [(f, "cost", "class") for f in _cost()] if "cost" in claim.experiments else []
+    for name in claim.experiments:
+        for run in runs(name) if name in experiments.names() else ():
+            found += [(f, name, run.preset) for f in experiments.find(name).figures(run) if f.item == claim.item]
+    return found
+
+
+def _cost() -> list[Figure]:
+    rows = [row for row in stored("cost", "class").rows if row["part"] == "mnist"]
+    return [Figure.of("Sec. 4.3", f"{key} for all {rows[0]['samples']:,} x {rows[0]['samples']:,} values, two cores", None,
+                      [row[key] for row in rows]) for key in ("seconds", "gib")]  # fmt: skip
+
+
+def printed_tests() -> list[dict]:
+    """Take the paper's t-tests again from its own means and spreads, which it prints with two digits.
+
+    ``nearest`` is the t nearest to the printed one that any numbers rounding to those can give.
+    """
+    rows = []
+    for words, (a, sd_a), (b, sd_b), t in PRINTED:
+
+        def statistic(shift: float, tighter: float, a=a, b=b, sd_a=sd_a, sd_b=sd_b) -> float:
+            return float(stats.ttest_ind_from_stats(a + shift, sd_a - tighter, 10, b - shift, sd_b - tighter, 10).statistic)
+
+        reach = [statistic(shift, tighter) for shift in (-0.005, 0.005) for tighter in (-0.005, 0.005)]
+        nearest = min(max(t, min(reach)), max(reach))
+        rows.append(
+            {"of": words, "t printed": t, "t from its means": statistic(0.0, 0.0), "nearest": nearest, "possible": nearest == t}
+        )
+    return rows
+
+
+def our_tests(margin: float = 0.1) -> list[dict]:
+    """Compare our runs for Tables 2 and 3: Welch's test, interval, effect size and equivalence within a margin, in points."""
+    rows = []
+    for table, name, key, pairs in (
+        ("Table 2", "redundancy", "set", (("full", "de-redundant by lpNTK"), ("full", "most redundant tenth by lpNTK"),
+                                          ("de-redundant by lpNTK", "random, as many as de-redundant by lpNTK"),
+                                          ("most redundant tenth by lpNTK", "random, as many as most redundant tenth by lpNTK"))),
+        ("Table 3", "pruned_training", "method", (("full", "lpNTK"), *(("lpNTK", other) for other in METHODS[2:]), ("EL2N", "random"))),
+    ):  # fmt: skip
+        for run in runs(name):
+            ends: dict[str, list[float]] = {}
+            for row in run.rows:
+                if "accuracy" in row:
+                    ends.setdefault(row[key], []).append(100 * row["accuracy"])
+            for a, b in pairs:
+                found = compare_means(ends[a], ends[b], margin)
+                about = {"table": table, "a": a, "b": b, "seeds": len(ends[a]), "preset": run.preset}
+                numbers = {"a - b": found.difference, "95 %": f"{found.low:+.2f} to {found.high:+.2f}", "p": found.p}
+                rows.append({**about, **numbers, "g": found.g, "p of TOST": found.p_equivalent})
+    return rows
+
+
+def report_html(source: str) -> str:
+    """Lay a source's claims out as HTML: verdict, claim, why, links to chapter and artifacts, and a table of its figures.
+
+    Figures that the paper has too stand open; the others open with a click.
+    """
+    parts = []
+    for claim in (c for c in claims() if c.source == source):
+        found = evidence(claim)
+        links = [f'<a href="{claim.chapter}.html">{_page(claim.chapter)}</a>']
+        for name, preset in dict.fromkeys((name, preset) for _, name, preset in found):
+            links.append(f'<a href="../_static/{name}/{preset}.json">{name}, {preset}</a>')
+        missing = f" <i>Not run:</i> {html.escape(claim.not_run)}." * bool(claim.not_run)
+        parts.append(
+            f'<section class="claim"><p><b>{html.escape(claim.item)}</b> <span class="verdict">{claim.verdict}</span> '
+            f"{html.escape(claim.claim)}</p><p>{html.escape(claim.why)}{missing} ({', '.join(links)})</p>"
+            f"{_figures([f for f, _, _ in found])}</section>"
+        )
+    return "\n".join(parts)
+
+
+def _figures(found: list[Figure]) -> str:
+    if not found:
+        return ""
+    lines = []
+    for f in found:
+        ours = f"{f.ours:.4g}" + ("" if f.sd is None else f" ± {f.sd:.2g} ({f.count})")
+        paper, difference = ("", "") if f.paper is None else (f"{f.paper:.4g}", f"{f.ours - f.paper:+.3g}")
+        cells = "".join(f"<td>{cell}</td>" for cell in (html.escape(f.quantity), paper, ours, difference))
+        lines.append(f"<tr>{cells}</tr>")
+    both = sum(f.paper is not None for f in found)
+    words = f"{len(found)} number{'s' * (len(found) > 1)}, " + (f"{both} beside the paper's" if both else "none in the paper")
+    names = "".join(f'<th scope="col">{name}</th>' for name in ("quantity", "paper", "ours", "difference"))
+    return (
+        f"<details{' open' * bool(both)}><summary>{words}</summary>"
+        f'<table class="table"><thead><tr>{names}</tr></thead><tbody>{"".join(lines)}</tbody></table></details>'
+    )
+
+
+def _page(chapter: str) -> str:
+    return f"chapter {int(chapter[:2])}" if chapter[:2].isdigit() else chapter

@@ -1,0 +1,21 @@
+"""Training by steps of SGD: one network, many at once, or with its path through weight space recorded."""
+
+from .ensemble import Ensemble, train_ensemble
+from .path import TrainingPath, load_path, train_path
+from .sgd import History, cosine, crop_and_flip, device, evaluate, step_decay, train, whole_batches
+
+__all__ = [
+    "Ensemble",
+    "History",
+    "TrainingPath",
+    "cosine",
+    "crop_and_flip",
+    "device",
+    "evaluate",
+    "load_path",
+    "step_decay",
+    "train",
+    "train_ensemble",
+    "train_path",
+    "whole_batches",
+]
