@@ -26,7 +26,8 @@ from routes import EXACT, ROUTES, installed
 import ntk_course as ntk
 from ntk_course.gram.plan import free_memory
 from ntk_course.replication import results
-from ntk_course.tangents.features import tangent_features
+from ntk_course.tangents import Layout, tangent_features
+from ntk_course.tangents.probe import probe
 
 ROOT = Path(__file__).resolve().parent.parent
 LIBRARIES = ("ntk_course", "torch", "numpy", "nngeometry", "neural-tangents", "jax", "traker")
@@ -76,7 +77,7 @@ def problem(model_name, n, width=None):
     build, shape, _ = MODELS[model_name] if width is None else (lambda: ntk.mlp((width,) * 4 + (10,)), (width,), ())
     model = build().eval()
     y = torch.randint(0, 10, (n,))
-    return model, torch.randn(n, *shape), ntk.signs(y, 10) / 10**0.5
+    return model, torch.randn(n, *shape), ntk.labelled(y)
 
 
 def one_route(model_name, n, route, width=None):
@@ -115,8 +116,7 @@ def beside(model_name, n, route, rounds=25, patience=60.0):
 
 def multiply_adds(model, x):
     """Count what the kernel of one pair takes, from the features of one sample in a large matrix."""
-    f = tangent_features(model, x, torch.ones(1, 1, 10, device=x.device), pairs=2e4)
-    return f.multiply_adds
+    return tangent_features(model, x, ntk.ones, Layout.choose(probe(model, x), pairs=2e4)).multiply_adds
 
 
 def mnist():
@@ -125,10 +125,10 @@ def mnist():
     torch.manual_seed(0)
     model = ntk.lenet5()
     ntk.train(model, data.x, data.y, epochs=1, lr=0.05, momentum=0.9, progress=False)
-    c = ntk.signs(data.y, 10) / 10**0.5
+    c = ntk.labelled(data.y)
     peak = peak_of_products()
     start = time.perf_counter()
-    found = ntk.reduce_gram(ntk.TopPartners(10), model, data.x, c)
+    found = ntk.Gram(model, data.x, c).reduce(ntk.TopPartners(10))
     seconds = time.perf_counter() - start
     # multiply-adds, two operations, of the pairs that are computed: half of all, and the rest of the smallest blocks on the diagonal
     operations = len(data) * (len(data) + 128) * multiply_adds(model, data.x[:1])
@@ -143,10 +143,10 @@ def share_of_work(n):
     torch.set_num_threads(1)
     model, x, c = problem("LeNet-5", n)
     with ntk.processes.joined() as here:
-        ntk.reduce_gram(ntk.TopPartners(10), model, x[:512], c[:512], progress=False)
+        ntk.Gram(model, x[:512], c[:512]).reduce(ntk.TopPartners(10), progress=False)
         ntk.processes.agreed({}, "warm-up")
         start = time.perf_counter()
-        ntk.reduce_gram(ntk.TopPartners(10), model, x, c, progress=False)
+        ntk.Gram(model, x, c).reduce(ntk.TopPartners(10), progress=False)
         if here.rank == 0:
             print(json.dumps({"processes": here.size, "samples": n, "seconds": time.perf_counter() - start}))
 
@@ -157,7 +157,7 @@ def approximations(n=4096):
     torch.manual_seed(0)
     model = ntk.lenet5()
     ntk.train(model, data.x, data.y, epochs=10, lr=0.05, momentum=0.9, progress=False)
-    x, c = data.x, ntk.signs(data.y, 10) / 10**0.5
+    x, c = data.x, ntk.labelled(data.y)
     seconds, exact = best(lambda: ntk.tangent_kernel(model, x, c), 3)
     rows = [{"method": "exact", "size": 0, "seconds": seconds, "error": 0.0, "partners": 1.0}]
     closest = ntk.analysis.closest_partners(exact).index
@@ -173,13 +173,13 @@ def approximations(n=4096):
         return f @ f.T
 
     for k in (64, 256, 1024, 4096):
-        note("random projection", k, lambda k=k: squared(ntk.gram.projected_features(model, x, c, k)))
+        note("random projection", k, lambda k=k: squared(ntk.Gram(model, x, c).projected(k)))
     for m in (32, 128, 512, 2048):
-        note("Nystrom", m, lambda m=m: squared(ntk.gram.nystrom_features(model, x, c, m)))
-    note("last layer", 0, lambda: ntk.gram.last_layer_kernel(model, x, c))
+        note("Nystrom", m, lambda m=m: squared(ntk.Gram(model, x, c).nystrom(m)))
+    note("last layer", 0, lambda: list(ntk.Gram(model, x, c).per_layer().values())[-1].dense())
     note("bf16", 0, lambda: ntk.tangent_kernel(model, x, c, precision="bf16"))
     v = torch.randn(n)
-    taken, product = best(lambda: ntk.gram.gram_times(model, x, c, v), 3)
+    taken, product = best(lambda: ntk.Gram(model, x, c) @ v, 3)
     off = float((product - exact @ v).norm() / (exact @ v).norm())
     rows.append({"method": "product with a vector", "size": 0, "seconds": taken, "error": off, "partners": None})
     return rows

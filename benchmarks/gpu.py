@@ -15,7 +15,8 @@ import torch
 
 import ntk_course as ntk
 from ntk_course.replication import results
-from ntk_course.tangents.features import tangent_features
+from ntk_course.tangents import Layout, tangent_features
+from ntk_course.tangents.probe import probe
 
 
 def seconds_of(call):
@@ -44,10 +45,10 @@ def whole(name, model, x, c, precision):
     model.float()
     found = ntk.tangent_kernel(model, x[corner], c[corner], precision=precision).double()
     error = float((found - wanted).norm() / wanted.norm())
-    work = tangent_features(model, x[:1], c[:1, None], len(x) / 3).multiply_adds
-    ntk.reduce_gram(ntk.TopPartners(10), model, x[:4096], c[:4096], precision=precision, progress=False)
+    work = tangent_features(model, x[:1], ntk.ones, Layout.choose(probe(model, x), len(x) / 3)).multiply_adds
+    ntk.Gram(model, x[:4096], c[:4096], precision=precision).reduce(ntk.TopPartners(10), progress=False)
     torch.cuda.reset_peak_memory_stats()
-    seconds, _ = seconds_of(lambda: ntk.reduce_gram(ntk.TopPartners(10), model, x, c, precision=precision))
+    seconds, _ = seconds_of(lambda: ntk.Gram(model, x, c, precision=precision).reduce(ntk.TopPartners(10)))
     speed, own = len(x) ** 2 * work / seconds / 1e12, peak(precision)
     row = {"part": name, "precision": precision, "samples": len(x), "seconds": seconds, "error": error}
     return row | {"tflops": speed, "of_peak": speed / own, "gib": torch.cuda.max_memory_allocated() / 2**30}
@@ -64,7 +65,7 @@ def mnist(precision):
     data = on_gpu("mnist")
     torch.manual_seed(0)
     model = trained(ntk.lenet5().cuda(), data, 3, 0.05)
-    return whole("MNIST, LeNet-5", model, data.x, ntk.signs(data.y, 10) / 10**0.5, precision)
+    return whole("MNIST, LeNet-5", model, data.x, ntk.labelled(data.y), precision)
 
 
 def cifar10(precision):
@@ -72,7 +73,7 @@ def cifar10(precision):
     data = on_gpu("cifar10")
     torch.manual_seed(0)
     model = trained(ntk.resnet18().cuda(), data, 5, 0.05, weight_decay=5e-4)
-    return whole(f"{data.name}, ResNet-18", model, data.x, ntk.signs(data.y, 10) / 10**0.5, precision)
+    return whole(f"{data.name}, ResNet-18", model, data.x, ntk.labelled(data.y), precision)
 
 
 def ensemble(_):

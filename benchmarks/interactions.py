@@ -31,10 +31,10 @@ def trained(data):
 def clusters(data):
     """Farthest point clustering of one class, from images to clusters, as many clusters as a tenth of the class."""
     model, where = trained(data), data.y == 0
-    x, c = data.x[where], ntk.signs(data.y[where], 10) / 10**0.5
+    x, c = data.x[where], ntk.labelled(data.y[where])
 
     def run():
-        found = ntk.farthest_point_clustering(ntk.gram.GramRows(model, x, c), len(x) // 10)
+        found = ntk.farthest_point_clustering(ntk.Gram(model, x, c), len(x) // 10)
         return f"{len(x)} samples, {len(found.centroids)} centroids, head {found.sizes.max() / len(x):.0%}"
 
     return run
@@ -42,10 +42,10 @@ def clusters(data):
 
 def redundancy(data):
     """Redundant samples under lpNTK, all training images against all."""
-    model, c = trained(data), ntk.signs(data.y, 10) / 10**0.5
+    model, c = trained(data), ntk.labelled(data.y)
 
     def run():
-        marked = ntk.redundant(ntk.gram_blocks(model, data.x, c))
+        marked = ntk.redundant(ntk.Gram(model, data.x, c))
         return f"{len(marked)} samples, {marked.float().mean():.1%} redundant"
 
     return run

@@ -22,12 +22,13 @@ from .analysis import farthest_point_clustering, redundant
 from .basics import processes
 from .course import checks, plots, widgets
 from .data import Dataset, load
-from .gram import Histogram, TopPartners, gram_blocks, open_gram, reduce_gram, write_gram
-from .kernels import entk, infinite, lantk_hr, lantk_nth, lpntk, pntk, signs, tangent_kernel
+from .gram import Gram, Histogram, TopPartners, open_gram
+from .kernels import entk, infinite, lantk_hr, lantk_nth, lpntk, pntk, tangent_kernel
 from .kernels.infinite import cntk
 from .kernels.paths import dpk, epk
 from .models import lenet5, mlp, resnet18, small_cnn
 from .replication import results
+from .tangents import basis, centred, labelled, logit, loss_gradient, ones, signs
 from .training import device, evaluate, train, train_path
 
 __version__ = "0.1.0"
@@ -45,15 +46,20 @@ __all__ = [
     "evaluate",
     "device",
     "train_path",
+    # cotangents, which choose the kernel
+    "basis",
+    "ones",
+    "labelled",
+    "centred",
+    "logit",
+    "loss_gradient",
+    "signs",
     # Gram matrices
-    "gram_blocks",
-    "reduce_gram",
-    "write_gram",
-    "open_gram",
+    "Gram",
     "TopPartners",
     "Histogram",
+    "open_gram",
     # kernels
-    "signs",
     "tangent_kernel",
     "entk",
     "pntk",

@@ -1,9 +1,10 @@
 """Products without entries, and approximations: against the exact matrix, and with the errors that theory gives."""
 
+import numpy as np
 import pytest
 import torch
 from conftest import relative
-from scipy.sparse.linalg import LinearOperator, cg
+from scipy.sparse.linalg import aslinearoperator, cg
 from torch import nn
 
 import ntk_course as ntk
@@ -45,18 +46,19 @@ def setting(request):
     return model, x, torch.randn(40, k, dtype=torch.float64)
 
 
-@pytest.mark.parametrize("batch_size", [None, 7])
-def test_products_with_vectors(setting, batch_size):
+@pytest.mark.parametrize("batch_size", [256, 7])
+def test_products_with_vectors(setting, batch_size, monkeypatch):
+    monkeypatch.setattr("ntk_course.gram.implicit._BATCH", {"cpu": batch_size})
     model, x, c = setting
     matrix = ntk.tangent_kernel(model, x, c)
     v = torch.randn(40, 3, dtype=torch.float64)
-    assert relative(ntk.gram.gram_times(model, x, c, v, batch_size=batch_size), matrix @ v) < 1e-12
-    assert relative(ntk.gram.gram_times(model, x, c, v[:, 0], batch_size=batch_size), matrix @ v[:, 0]) < 1e-12
-    some = ntk.gram.gram_times(model, x[:9], c[:9], v[9:], x[9:], c[9:], batch_size=batch_size)
+    assert relative((ntk.Gram(model, x, c) @ v), matrix @ v) < 1e-12
+    assert relative((ntk.Gram(model, x, c) @ v[:, 0]), matrix @ v[:, 0]) < 1e-12
+    some = ntk.Gram(model, x[:9], c[:9], x[9:], c[9:]) @ v[9:]
     assert relative(some, matrix[:9, 9:] @ v[9:]) < 1e-12
-    forms = ntk.gram.gram_quadratic(model, x, c, v, batch_size=batch_size)
+    forms = ntk.Gram(model, x, c).quadratic(v)
     assert relative(forms, (v * (matrix @ v)).sum(0)) < 1e-12
-    assert relative(ntk.gram.gram_quadratic(model, x, c, v[:, 1]), forms[1]) < 1e-12
+    assert relative(ntk.Gram(model, x, c).quadratic(v[:, 1]), forms[1]) < 1e-12
     assert all(p.grad is None for p in model.parameters())
 
 
@@ -64,10 +66,8 @@ def test_conjugate_gradients_need_no_matrix(setting):
     model, x, c = setting
     b = torch.randn(40, dtype=torch.float64).numpy()
 
-    def regularised(v):
-        return ntk.gram.gram_times(model, x, c, torch.from_numpy(v).view(-1)).numpy() + v.ravel()
-
-    solution, info = cg(LinearOperator((40, 40), regularised, dtype=float), b, rtol=1e-12, maxiter=400)
+    operator = ntk.Gram(model, x, c).scipy() + aslinearoperator(np.eye(40))
+    solution, info = cg(operator, b, rtol=1e-12, maxiter=400)
     wanted = torch.linalg.solve(ntk.tangent_kernel(model, x, c) + torch.eye(40), torch.from_numpy(b))
     assert info == 0
     assert relative(torch.from_numpy(solution), wanted) < 1e-8
@@ -80,11 +80,11 @@ def test_bad_vectors_are_named(setting):
         (torch.ones(40, 1, 1, dtype=torch.float64), "v: got shape"),
         (torch.ones(40), "v: got torch.float32 .*wanted torch.float64"),
     ):
-        for call in (ntk.gram.gram_times, ntk.gram.gram_quadratic):
+        for call in (ntk.Gram.__matmul__, ntk.Gram.quadratic):
             with pytest.raises(ValueError, match=words):
-                call(model, x, c, v)
-    with pytest.raises(ValueError, match="one cotangent a sample"):
-        ntk.gram.gram_times(model, x, torch.stack([c, c], 1), torch.ones(40, dtype=torch.float64))
+                call(ntk.Gram(model, x, c), v)
+    with pytest.raises(ValueError, match=r"v: got shape \(40,\); wanted \(40, 2\)"):
+        ntk.Gram(model, x, torch.stack([c, c], 1)) @ torch.ones(40, dtype=torch.float64)
 
 
 def test_projections_have_the_error_of_johnson_and_lindenstrauss():
@@ -96,7 +96,7 @@ def test_projections_have_the_error_of_johnson_and_lindenstrauss():
     for dim in (64, 1024):
         errors = []
         for seed in range(30):
-            f = ntk.gram.projected_features(model, x, c, dim, seed=seed)
+            f = ntk.Gram(model, x, c).projected(dim, seed=seed)
             assert f.shape == (20, dim)
             errors.append((f @ f.T - matrix) / bound * dim**0.5)
         errors = torch.stack(errors)
@@ -107,27 +107,27 @@ def test_projections_have_the_error_of_johnson_and_lindenstrauss():
 def test_projections_do_not_depend_on_memory_or_on_the_other_samples():
     model, x = ntk.lenet5(), torch.randn(12, 1, 28, 28)
     c = torch.randn(12, 10)
-    whole = ntk.gram.projected_features(model, x, c, 150, seed=3)
-    parts = ntk.gram.projected_features(model, x, c, 150, seed=3, memory=2**25)  # one drawing of columns at a time
+    whole = ntk.Gram(model, x, c).projected(150, seed=3)
+    parts = ntk.Gram(model, x, c, memory=2**25).projected(150, seed=3)  # one drawing of columns at a time
     assert relative(parts, whole) < 1e-5
-    assert relative(ntk.gram.projected_features(model, x[5:8], c[5:8], 150, seed=3), whole[5:8]) < 1e-5
-    assert relative(ntk.gram.projected_features(model, x, c, 150, seed=4), whole) > 1
+    assert relative(ntk.Gram(model, x[5:8], c[5:8]).projected(150, seed=3), whole[5:8]) < 1e-5
+    assert relative(ntk.Gram(model, x, c).projected(150, seed=4), whole) > 1
     with pytest.raises(ValueError, match="dim: got 0"):
-        ntk.gram.projected_features(model, x, c, 0)
+        ntk.Gram(model, x, c).projected(0)
 
 
 def test_nystrom_is_exact_for_the_landmarks_and_below_everywhere(setting):
     model, x, c = setting
     matrix = ntk.tangent_kernel(model, x, c)
     chosen = torch.tensor([3, 17, 5, 30, 1])
-    f = ntk.gram.nystrom_features(model, x, c, chosen)
+    f = ntk.Gram(model, x, c).nystrom(chosen)
     assert relative((f @ f.T)[chosen], matrix[chosen]) < 1e-8
     assert torch.linalg.eigvalsh(matrix - f @ f.T)[0] > -1e-9 * matrix.diagonal().max()
     columns, within = matrix[:, chosen], matrix[chosen][:, chosen]
     assert relative(f @ f.T, columns @ torch.linalg.solve(within, columns.T)) < 1e-8
-    everything = ntk.gram.nystrom_features(model, x, c, 40)
+    everything = ntk.Gram(model, x, c).nystrom(40)
     assert relative(everything @ everything.T, matrix) < 1e-7
-    errors = [relative(f @ f.T, matrix) for f in (ntk.gram.nystrom_features(model, x, c, m, seed=1) for m in (2, 10, 30))]
+    errors = [relative(f @ f.T, matrix) for f in (ntk.Gram(model, x, c).nystrom(m, seed=1) for m in (2, 10, 30))]
     assert errors[0] > errors[1] > errors[2]
 
 
@@ -135,7 +135,7 @@ def test_equal_landmarks_count_once():
     """Samples twice over: half of the landmarks' directions are rounding, and are left out."""
     model, x = ntk.mlp((8, 12, 10)), torch.randn(10, 8).repeat(2, 1)
     c = torch.randn(10, 10).repeat(2, 1)
-    f = ntk.gram.nystrom_features(model, x, c, 20)
+    f = ntk.Gram(model, x, c).nystrom(20)
     assert f.shape[1] <= 10
     assert relative(f @ f.T, ntk.tangent_kernel(model, x, c)) < 1e-3
 
@@ -153,9 +153,29 @@ def test_equal_landmarks_count_once():
 def test_bad_landmarks_are_named(landmarks, words):
     model, x, c = ntk.mlp((8, 10)), torch.randn(40, 8), torch.randn(40, 10)
     with pytest.raises(ValueError, match=words):
-        ntk.gram.nystrom_features(model, x, c, landmarks)
+        ntk.Gram(model, x, c).nystrom(landmarks)
     with pytest.raises(ValueError, match="none whose tangent features"):
-        ntk.gram.nystrom_features(model, x, torch.zeros(40, 10), 3)
+        ntk.Gram(model, x, torch.zeros(40, 10)).nystrom(3)
+
+
+def last(gram):
+    """Compute the share of the last layer."""
+    return list(gram.per_layer().values())[-1].dense()
+
+
+@pytest.mark.filterwarnings("ignore:tangents of")
+def test_the_shares_of_the_layers_add_up(setting):
+    model, x, c = setting
+    gram = ntk.Gram(model, x, c)
+    shares = gram.per_layer()
+    assert relative(sum(share.dense() for share in shares.values()), gram.dense()) < 1e-12
+    v = torch.randn(40, dtype=torch.float64)
+    for name, share in shares.items():
+        with only(model, model.get_submodule(name).parameters(recurse=False)):
+            assert relative(share.dense(), ntk.tangent_kernel(model, x, c)) < 1e-12
+        assert relative(share @ v, share.dense() @ v) < 1e-10
+    with pytest.raises(ValueError, match="names: got .*no_such"):
+        gram.only(["no_such"])
 
 
 def test_last_layer_in_closed_form():
@@ -163,12 +183,11 @@ def test_last_layer_in_closed_form():
     x, c = torch.randn(9, 8, dtype=torch.float64), torch.randn(9, 10, dtype=torch.float64)
     h = model[:-1](x).detach()
     wanted = (c @ c.T) * (h @ h.T + 1)
-    assert relative(ntk.gram.last_layer_kernel(model, x, c), wanted) < 1e-12
-    assert relative(ntk.gram.last_layer_kernel(model, x[:4], c[:4], x[4:], c[4:]), wanted[:4, 4:]) < 1e-12
+    assert relative(last(ntk.Gram(model, x, c)), wanted) < 1e-12
+    assert relative(last(ntk.Gram(model, x[:4], c[:4], x[4:], c[4:])), wanted[:4, 4:]) < 1e-12
     assert all(p.requires_grad for p in model.parameters())
-    assert bool((ntk.gram.last_layer_kernel(model, x, c).diagonal() < ntk.tangent_kernel(model, x, c).diagonal()).all())
-    with pytest.raises(ValueError, match="wanted one at its end"):
-        ntk.gram.last_layer_kernel(_Bare().double(), x, c[:, :8])
+    assert bool((last(ntk.Gram(model, x, c)).diagonal() < ntk.tangent_kernel(model, x, c).diagonal()).all())
+    assert list(ntk.Gram(_Bare().double(), x, c[:, :8]).per_layer()) == [""]  # its own parameters, no layer's
 
 
 class _Bare(nn.Module):

@@ -4,7 +4,6 @@ import pytest
 import torch
 from conftest import relative
 from torch import nn
-from torch.nn.functional import one_hot
 
 import ntk_course as ntk
 
@@ -24,7 +23,7 @@ def test_blocks_cover_every_pair_once(setting, block_size, memory):
     for other in (None, 7):
         x2, c2 = (None, None) if other is None else (x[:other], c[:other])
         count = torch.zeros(23, other or 23)
-        for rows, cols, block in ntk.gram_blocks(model, x, c, x2, c2, block_size=block_size, memory=memory):
+        for rows, cols, block in ntk.Gram(model, x, c, x2, c2, block_size=block_size, memory=memory).blocks():
             count[rows, cols] += 1
             assert max(block.shape) <= block_size
             assert relative(block, whole[rows, cols]) < 1e-12
@@ -53,7 +52,7 @@ def test_identities(setting):
     full, s = ntk.entk(model, x), ntk.signs(y, 10).double()
     assert relative(ntk.lpntk(model, x, y), torch.einsum("nmij,ni,mj->nm", full, s, s) / 10) < 1e-12
     assert relative(ntk.pntk(model, x), full.sum((2, 3)) / 10) < 1e-12
-    e_y = one_hot(y, 10).double()
+    e_y = ntk.logit(y)
     assert relative(ntk.tangent_kernel(model, x, e_y), full[torch.arange(23)[:, None], torch.arange(23), y[:, None], y]) < 1e-12
     # cotangents are linear: the kernel of a sum is the sum of the kernels
     one, two = torch.randn(23, 10, dtype=torch.float64), torch.randn(23, 10, dtype=torch.float64)
@@ -61,7 +60,7 @@ def test_identities(setting):
     summed = ntk.tangent_kernel(model, x, one, *fixed) + ntk.tangent_kernel(model, x, two, *fixed)
     assert relative(ntk.tangent_kernel(model, x, one + two, *fixed), summed) < 1e-12
     # the loss-gradient kernel has the squared gradient norms of GraNd on its diagonal
-    error = ntk.analysis.prediction_error(model, x, y)
+    error = ntk.loss_gradient(y)
     params = list(model.parameters())
     for n in (0, 5):
         loss = nn.functional.cross_entropy(model(x[n : n + 1]), y[n : n + 1])
@@ -92,7 +91,7 @@ def test_plan_counts_operations():
 def test_workspace_of_a_product_is_bounded(monkeypatch):
     """Products over positions go through a few rows at a time when they must, with the same result."""
     model, x = ntk.small_cnn().double(), torch.randn(6, 1, 8, 8, dtype=torch.float64)
-    monkeypatch.setattr("ntk_course.tangents.features.explicit_is_cheaper", lambda *a: False)
+    monkeypatch.setattr("ntk_course.tangents.layout.explicit_is_cheaper", lambda *a: False)
     whole = ntk.entk(model, x)
     monkeypatch.setattr("ntk_course.tangents.features._WORKSPACE", {"cpu": 1})
     assert relative(ntk.entk(model, x), whole) < 1e-13
@@ -103,7 +102,7 @@ def test_features_stay_small():
     from ntk_course.tangents.features import tangent_features
 
     model = ntk.mlp((2000, 2000, 2))
-    features = tangent_features(model, torch.randn(64, 2000), torch.randn(64, 1, 2), 32)
+    features = tangent_features(model, torch.randn(64, 2000), torch.randn(64, 1, 2))
     assert features.numel() < 64 * 20_000 < 64 * sum(p.numel() for p in model.parameters())
 
 
@@ -165,7 +164,7 @@ def test_numbers_whose_sum_overflows_are_finite():
     assert not torch.isfinite(x.sum())
     with pytest.raises(ValueError, match="x1: got 1 non-finite"):
         ntk.pntk(model, x.index_put((torch.tensor(1), torch.tensor(2)), torch.tensor(-torch.inf)))
-    ntk.gram_blocks(model, x, torch.ones(5, 10))  # the input is taken
+    ntk.Gram(model, x, torch.ones(5, 10)).blocks()  # the input is taken
 
 
 @pytest.mark.parametrize("c", [torch.zeros(5, 9), torch.zeros(4, 10), torch.zeros(10), torch.zeros(5, 0, 10)])

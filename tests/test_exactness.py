@@ -9,8 +9,9 @@ from torch import nn
 from torch.nn import functional as F
 
 import ntk_course as ntk
-from ntk_course.tangents.features import numbers_of, tangent_features, tangent_product
-from ntk_course.tangents.probe import survey
+from ntk_course.tangents.features import tangent_features, tangent_product
+from ntk_course.tangents.layout import Layout
+from ntk_course.tangents.probe import probe
 
 BOUND = {torch.float64: 1e-10, torch.float32: 1e-5}
 
@@ -333,15 +334,12 @@ def test_both_plans_agree(name, pairs, monkeypatch):
     """The same features whether gradients are formed or kept in factors, also for stacked cotangents."""
     build, shape, _ = CASES[name]
     model = build().double()
-    if pairs < 1:
-        monkeypatch.setattr("ntk_course.tangents.features.explicit_is_cheaper", lambda *a: False)
-    else:
-        monkeypatch.setattr("ntk_course.tangents.features.explicit_is_cheaper", lambda *a: True)
+    monkeypatch.setattr("ntk_course.tangents.layout.explicit_is_cheaper", lambda *a: pairs > 1)
     if name == "lenet5":
         shape = (1, 28, 28)
     x = torch.randn(2, *shape, dtype=torch.float64)
     c = torch.randn(2, 2, model(x).shape[1], dtype=torch.float64)
-    features = tangent_features(model, x, c, pairs)
+    features = tangent_features(model, x, c)
     phi = jacobian(model, x, c)
     assert relative(tangent_product(features, features), torch.einsum("nrd,msd->nrms", phi, phi)) < 1e-10
     formed = features.dense.shape[2] == phi.shape[2]
@@ -353,11 +351,12 @@ def test_both_plans_agree(name, pairs, monkeypatch):
 def test_numbers_are_known_before_any_feature_is(name):
     build, shape, _ = CASES[name]
     model, x = build(), torch.randn(4, *shape)
-    known = survey(model, x)
+    known = probe(model, x)
     for pairs in (0.5, 20.0, 1e12):
         for cotangents in (1, 3):
-            features = tangent_features(model, x, torch.randn(4, cotangents, known.num_outputs), pairs, known)
-            assert 4 * numbers_of(known, model, pairs, cotangents) == features.numel()
+            layout = Layout.choose(known, pairs, cotangents)
+            features = tangent_features(model, x, torch.randn(4, cotangents, known.num_outputs), layout)
+            assert 4 * layout.numbers(cotangents) == features.numel()
 
 
 def test_overwritten_layer_input_is_not_trusted():

@@ -89,30 +89,30 @@ def test_memory_stays_within_its_bound_there():
     c = ntk.signs(y, 10)
     for mebibytes in (256, 1024):
         with peak_memory(WHERE) as peak:
-            for _ in ntk.gram_blocks(far, x, c, memory=mebibytes * 2**20):
+            for _ in ntk.Gram(far, x, c, memory=mebibytes * 2**20).blocks():
                 pass
         assert peak() < mebibytes
 
 
 def test_streams_stores_and_operators(tmp_path):
     model, x, y = setting("lenet5", n=70)
-    c = ntk.signs(y, 10) / 10**0.5
+    c = ntk.labelled(y)
     far, x_far, c_far = there(model, x, c)
     matrix = ntk.tangent_kernel(model, x, c)
-    top = ntk.reduce_gram(TopPartners(3), far, x_far, c_far, block_size=16, progress=False, checkpoint=tmp_path / "kept")
+    top = ntk.Gram(far, x_far, c_far, block_size=16).reduce(TopPartners(3), progress=False, checkpoint=tmp_path / "kept")
     assert relative(top.value.cpu(), matrix.clone().fill_diagonal_(-torch.inf).topk(3).values) < 1e-4
-    counts = ntk.reduce_gram(ntk.Histogram((0.0, 1.0)), far, x_far, c_far, progress=False)
+    counts = ntk.Gram(far, x_far, c_far).reduce(ntk.Histogram((0.0, 1.0)), progress=False)
     assert counts.sum() == 70 * 70
     pytest.importorskip("zarr")
-    array = ntk.write_gram(tmp_path / "g.zarr", far, x_far, c_far, block_size=32, progress=False)
+    array = ntk.Gram(far, x_far, c_far, block_size=32).save(tmp_path / "g.zarr", progress=False)
     assert np.abs(array[:] - matrix.numpy()).max() < 1e-4 * matrix.abs().max()
     v = torch.randn(70, device=WHERE)
-    assert relative(ntk.gram.gram_times(far, x_far, c_far, v).cpu(), matrix @ v.cpu()) < 1e-4
-    for features in (ntk.gram.nystrom_features(far, x_far, c_far, 70), ntk.gram.projected_features(far, x_far, c_far, 4096)):
+    assert relative((ntk.Gram(far, x_far, c_far) @ v).cpu(), matrix @ v.cpu()) < 1e-4
+    for features in (ntk.Gram(far, x_far, c_far).nystrom(70), ntk.Gram(far, x_far, c_far).projected(4096)):
         assert features.device.type == WHERE.type
         assert relative((features @ features.T).cpu(), matrix) < 0.3
-    assert ntk.gram.last_layer_kernel(far, x_far, c_far).device.type == WHERE.type
-    rows = ntk.gram.GramRows(far, x_far, c_far)
+    assert list(ntk.Gram(far, x_far, c_far).per_layer().values())[-1].dense().device.type == WHERE.type
+    rows = ntk.Gram(far, x_far, c_far)
     assert ntk.farthest_point_clustering(rows, 7).sizes.sum() == 70
 
 
@@ -173,7 +173,7 @@ from ntk_course import processes
 with processes.joined() as here:
     assert torch.cuda.current_device() == here.rank
     model, x = ntk.lenet5().cuda(), torch.randn(40, 1, 28, 28).cuda()
-    ntk.reduce_gram(ntk.TopPartners(3), model, x, torch.ones(40, 10).cuda(), progress=False)
+    ntk.Gram(model, x, ntk.ones).reduce(ntk.TopPartners(3), progress=False)
 """,
         min(2, torch.cuda.device_count()),
         tmp_path,

@@ -5,7 +5,6 @@ import torch
 
 import ntk_course as ntk
 from ntk_course.analysis import Relation
-from ntk_course.gram.rows import GramRows
 
 
 def psd(n, seed=0, d=5, spread=1.0):
@@ -75,17 +74,17 @@ def test_rows_on_demand_are_rows_of_the_gram_matrix(memory):
     model = ntk.small_cnn().double()
     data = ntk.load("digits", limit=70)
     gram = ntk.lpntk(model, data.x, data.y)
-    c = ntk.signs(data.y, 10) / 10**0.5
-    rows = GramRows(model, data.x, c, memory=memory)
-    assert (rows._held is None) == (memory < 2**31)
+    c = ntk.labelled(data.y)
+    rows = ntk.Gram(model, data.x, c, memory=memory)
     assert len(rows) == 70
+    assert rows.keep() == (memory == 2**31)
     for i in (0, 33, 69):
-        torch.testing.assert_close(rows(i), gram[i], rtol=1e-5, atol=0)
-    torch.testing.assert_close(rows.diagonal, gram.diagonal(), rtol=1e-5, atol=0)
+        torch.testing.assert_close(rows[i], gram[i], rtol=1e-5, atol=0)
+    torch.testing.assert_close(rows.diagonal(), gram.diagonal(), rtol=1e-5, atol=0)
     same = ntk.farthest_point_clustering(rows, 7), ntk.farthest_point_clustering(gram, 7)
     assert torch.equal(same[0].assignment, same[1].assignment)
-    with pytest.raises(ValueError, match="i: got 70"):
-        rows(70)
+    with pytest.raises(IndexError, match="row: got 70; wanted -70 to 69"):
+        rows[70]
 
 
 @pytest.mark.parametrize("by", ["projections", "angle"])
@@ -151,23 +150,21 @@ def test_streamed_blocks_give_the_same_as_the_whole_matrix(block_size):
     model = ntk.mlp((64, 16, 10)).double()
     data = ntk.load("digits", limit=50)
     gram = ntk.lpntk(model, data.x, data.y)
-    c = ntk.signs(data.y, 10) / 10**0.5
-    streamed = ntk.analysis.closest_partners(ntk.gram_blocks(model, data.x, c, block_size=block_size, memory=60_000))
+    c = ntk.labelled(data.y)
+    streamed = ntk.analysis.closest_partners(ntk.Gram(model, data.x, c, block_size=block_size, memory=60_000))
     whole = ntk.analysis.closest_partners(gram)
     assert torch.equal(streamed.index, whole.index)
     torch.testing.assert_close(streamed.value, whole.value)
     assert torch.equal(
-        ntk.redundant(ntk.gram_blocks(model, data.x, c, block_size=block_size)),
+        ntk.redundant(ntk.Gram(model, data.x, c, block_size=block_size)),
         ntk.redundant(gram),
     )
 
 
 def test_ties_between_partners_go_to_the_lowest_index():
     ones = torch.ones(9, 9)
-    slices = [slice(0, 4), slice(4, 8), slice(8, 9)]
-    blocks = [(r, c, ones[r, c]) for c in reversed(slices) for r in slices]
-    assert ntk.analysis.closest_partners(blocks).index.tolist() == [1] + [0] * 8
-    assert not ntk.redundant(blocks).any()  # as similar as itself is not more
+    assert ntk.analysis.closest_partners(ones).index.tolist() == [1] + [0] * 8
+    assert not ntk.redundant(ones).any()  # as similar as itself is not more
 
 
 def test_only_a_longer_vector_makes_redundant():

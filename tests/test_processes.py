@@ -66,16 +66,16 @@ def test_processes_find_what_one_finds(helpers, tmp_path, count):
         """
 with processes.joined() as here:
     assert here.rank == rank and here.size == int(os.environ["WORLD_SIZE"])
-    top = ntk.reduce_gram(TopPartners(4), model, x, c, block_size=25, progress=False)
-    two = ntk.reduce_gram(ntk.Histogram((0.0, 1.0)), model, x[:90], c[:90], x[90:], c[90:], block_size=25, progress=False)
-    ntk.write_gram(folder + "/g.zarr", model, x, c, block_size=25, progress=False)
+    top = ntk.Gram(model, x, c, block_size=25).reduce(TopPartners(4), progress=False)
+    two = ntk.Gram(model, x[:90], c[:90], x[90:], c[90:], block_size=25).reduce(ntk.Histogram((0.0, 1.0)), progress=False)
+    ntk.Gram(model, x, c, block_size=25).save(folder + "/g.zarr", progress=False)
     torch.save([*top, two], f"{folder}/found{rank}.pt")
 assert processes.world() == (0, 1)
 """,
         count,
     )
-    top = ntk.reduce_gram(TopPartners(4), model, x, c, block_size=25, progress=False)
-    two = ntk.reduce_gram(ntk.Histogram((0.0, 1.0)), model, x[:90], c[:90], x[90:], c[90:], block_size=25, progress=False)
+    top = ntk.Gram(model, x, c, block_size=25).reduce(TopPartners(4), progress=False)
+    two = ntk.Gram(model, x[:90], c[:90], x[90:], c[90:], block_size=25).reduce(ntk.Histogram((0.0, 1.0)), progress=False)
     for rank in range(count):
         found = torch.load(tmp_path / f"found{rank}.pt", weights_only=True)
         assert all(torch.equal(a, b) for a, b in zip(found, [*top, two], strict=True))
@@ -98,7 +98,7 @@ class Top(TopPartners):
 fails = os.environ.get("FAILS") == "1"
 with processes.joined():
     try:
-        top = ntk.reduce_gram(Top(4), model, x, c, block_size=25, progress=False, checkpoint=folder + "/kept")
+        top = ntk.Gram(model, x, c, block_size=25).reduce(Top(4), progress=False, checkpoint=folder + "/kept")
         torch.save([*top, Top.count_down], f"{folder}/found{rank}.pt")
     except (RuntimeError, ValueError) as error:
         print(f"RANK {rank} SAYS {error!r}", flush=True)
@@ -111,7 +111,7 @@ with processes.joined():
     assert "RANK 0 SAYS RuntimeError" in done.stdout and "process 1 failed with ValueError" in done.stdout
     launch(helpers, tmp_path, body, 4)  # resumed by another number of processes
     model, x, c = setting()
-    wanted = ntk.reduce_gram(TopPartners(4), model, x, c, block_size=25, progress=False)
+    wanted = ntk.Gram(model, x, c, block_size=25).reduce(TopPartners(4), progress=False)
     folds = 0
     for rank in range(4):
         *found, left = torch.load(tmp_path / f"found{rank}.pt", weights_only=True)
@@ -134,7 +134,7 @@ def dying(*args):
     return original(*args)
 store.with_mirror = dying
 with processes.joined():
-    ntk.write_gram(folder + "/g.zarr", model, x, c, block_size=25, progress=False)
+    ntk.Gram(model, x, c, block_size=25).save(folder + "/g.zarr", progress=False)
 """
     done = launch(helpers, tmp_path, body, 2, check=False, DIES="1")
     assert done.returncode != 0 and "Signal 9" in done.stdout
@@ -157,8 +157,8 @@ with processes.joined():
         m2 = setting(seed=1)[0] if change == "model" and rank == 1 else model
         size = 20 + rank if change == "block_size" else 25
         for call in (
-            lambda: ntk.reduce_gram(TopPartners(4), m2, x2, c, block_size=size, progress=False),
-            lambda: ntk.write_gram(folder + "/g.zarr", m2, x2, c, block_size=25, progress=False),
+            lambda: ntk.Gram(m2, x2, c, block_size=size).reduce(TopPartners(4), progress=False),
+            lambda: ntk.Gram(m2, x2, c, block_size=25).save(folder + "/g.zarr", progress=False),
         ):
             try:
                 call()

@@ -12,9 +12,7 @@ import torch
 from torchrun import setting, write
 
 import ntk_course as ntk
-from ntk_course.gram import engine as gram
 from ntk_course.gram import store
-from ntk_course.tangents.features import tangent_features
 
 zarr = pytest.importorskip("zarr")
 
@@ -41,12 +39,12 @@ def whole(tmp_path_factory, children):
 def test_what_is_written_is_the_matrix(tmp_path):
     model, x, c = setting()
     matrix = ntk.tangent_kernel(model, x, c, block_size=64)
-    array = ntk.write_gram(tmp_path / "g.zarr", model, x, c, block_size=64, progress=False)
+    array = ntk.Gram(model, x, c, block_size=64).save(tmp_path / "g.zarr", progress=False)
     assert array.shape == (300, 300) and array.chunks == (64, 64) and array.dtype == np.float32
     assert np.array_equal(array[:], matrix.numpy())
     assert np.array_equal(ntk.open_gram(tmp_path / "g.zarr")[7], matrix[7].numpy())
     assert array.read_only
-    again = ntk.write_gram(tmp_path / "g.zarr", model, x, c, progress=False)  # whole already: keeps its own blocks
+    again = ntk.Gram(model, x, c).save(tmp_path / "g.zarr", progress=False)  # whole already: keeps its own blocks
     assert again.chunks == (64, 64)
     with pytest.raises(ValueError, match="read"):
         again[0, 0] = 1.0
@@ -55,7 +53,7 @@ def test_what_is_written_is_the_matrix(tmp_path):
 def test_two_sides_and_float64(tmp_path):
     model, x, c = setting()
     model = model.double()
-    array = ntk.write_gram(tmp_path / "g.zarr", model, x[:50], c[:50], x[50:], c[50:], block_size=64, progress=False)
+    array = ntk.Gram(model, x[:50], c[:50], x[50:], c[50:], block_size=64).save(tmp_path / "g.zarr", progress=False)
     wanted = ntk.tangent_kernel(model, x[:50], c[:50], x[50:], c[50:], block_size=64)
     assert array.dtype == np.float64
     assert np.array_equal(array[:], wanted.numpy())
@@ -63,7 +61,7 @@ def test_two_sides_and_float64(tmp_path):
 
 def test_an_all_zero_block_is_a_block(tmp_path):
     model, x, c = setting()
-    array = ntk.write_gram(tmp_path / "g.zarr", model, x, torch.zeros_like(c), block_size=100, progress=False)
+    array = ntk.Gram(model, x, torch.zeros_like(c), block_size=100).save(tmp_path / "g.zarr", progress=False)
     assert (array[:] == 0).all()
 
 
@@ -111,17 +109,17 @@ def undecided():
 def test_other_memory_finishes_with_the_same_bits(tmp_path, memory, monkeypatch):
     """Which gradients are formed depends on memory, so an array keeps the choice it began with."""
     model, x, c = undecided()
-    sides = gram.check(model, x, c)
-    formed = {m: len(tangent_features(model, x[:2], sides.c1[:2], gram.plan(sides, 10, m).pairs).factors) for m in (2**16, 2**30)}
+    layouts = {m: ntk.Gram(model, x, c, block_size=10, memory=m)._plan.layout for m in (2**16, 2**30)}
+    formed = {m: len(layout.factored) for m, layout in layouts.items()}
     assert formed == {2**16: 2, 2**30: 1}
-    ntk.write_gram(tmp_path / "a.zarr", model, x, c, block_size=10, memory=2**16, progress=False)
+    ntk.Gram(model, x, c, block_size=10, memory=2**16).save(tmp_path / "a.zarr", progress=False)
     stop_after(monkeypatch, 20)
     with pytest.raises(KeyboardInterrupt):
-        ntk.write_gram(tmp_path / "b.zarr", model, x, c, block_size=10, memory=2**16, progress=False)
+        ntk.Gram(model, x, c, block_size=10, memory=2**16).save(tmp_path / "b.zarr", progress=False)
     monkeypatch.undo()
     with pytest.raises(ValueError, match=r"holds \d+ of 400 blocks"):
         ntk.open_gram(tmp_path / "b.zarr")
-    b = ntk.write_gram(tmp_path / "b.zarr", model, x, c, block_size=77, memory=memory, progress=False)
+    b = ntk.Gram(model, x, c, block_size=77, memory=memory).save(tmp_path / "b.zarr", progress=False)
     assert np.array_equal(b[:], ntk.open_gram(tmp_path / "a.zarr")[:])
     assert dict(b.attrs) == dict(ntk.open_gram(tmp_path / "a.zarr").attrs)
 
@@ -142,18 +140,18 @@ def test_what_is_there_is_not_computed_again(tmp_path, monkeypatch):
     model, x, c = setting()
     stop_after(monkeypatch, 50)
     with pytest.raises(KeyboardInterrupt):
-        ntk.write_gram(tmp_path / "g.zarr", model, x, c, block_size=25, progress=False)
+        ntk.Gram(model, x, c, block_size=25).save(tmp_path / "g.zarr", progress=False)
     monkeypatch.undo()
     seen, original = [], store.with_mirror
     monkeypatch.setattr(store, "with_mirror", lambda *args: seen.append(1) or original(*args))
-    ntk.write_gram(tmp_path / "g.zarr", model, x, c, block_size=25, progress=False)
+    ntk.Gram(model, x, c, block_size=25).save(tmp_path / "g.zarr", progress=False)
     assert len(seen) == 12 * 13 // 2 - 50
 
 
 def test_a_store_of_something_else_is_refused(tmp_path):
     model, x, c = setting()
     path = tmp_path / "g.zarr"
-    before = ntk.write_gram(path, model, x, c, progress=False)[:]
+    before = ntk.Gram(model, x, c).save(path, progress=False)[:]
     other = setting(seed=1)[0]
     with torch.no_grad():
         changed = setting()[0]
@@ -169,17 +167,17 @@ def test_a_store_of_something_else_is_refused(tmp_path):
         arguments = {"model": model, "x": x, "c": c, "precision": "exact"} | change
         precise = arguments.pop("precision")
         with pytest.raises(ValueError, match=f"path: .* another {word}; wanted"):
-            ntk.write_gram(path, *arguments.values(), precision=precise, progress=False)
+            ntk.Gram(*arguments.values(), precision=precise).save(path, progress=False)
     with pytest.raises(ValueError, match="another data"):
-        ntk.write_gram(path, model, x, c, x, c, progress=False)
+        ntk.Gram(model, x, c, x, c).save(path, progress=False)
     assert np.array_equal(ntk.open_gram(path)[:], before)
 
 
 def test_a_store_of_another_version_is_refused(tmp_path):
     model, x, c = setting()
-    array = ntk.write_gram(tmp_path / "g.zarr", model, x, c, progress=False)
+    array = ntk.Gram(model, x, c).save(tmp_path / "g.zarr", progress=False)
     zarr.open_array(tmp_path / "g.zarr", mode="r+").attrs["ntk_course_gram"] = 99
-    for call in (lambda: ntk.open_gram(tmp_path / "g.zarr"), lambda: ntk.write_gram(tmp_path / "g.zarr", model, x, c)):
+    for call in (lambda: ntk.open_gram(tmp_path / "g.zarr"), lambda: ntk.Gram(model, x, c).save(tmp_path / "g.zarr")):
         with pytest.raises(ValueError, match="version 99 .*wanted version 1"):
             call()
     zarr.create_array(tmp_path / "h.zarr", shape=(3,), dtype="float32")
@@ -212,10 +210,10 @@ def test_a_full_disk_is_named_and_what_was_written_stays(tmp_path, monkeypatch):
     full = OSError(28, "No space left on device")
     stop_after(monkeypatch, 30, how=full)
     with pytest.raises(OSError, match=r"could not write block 31 of 78.*No space left.*make room and call again") as caught:
-        ntk.write_gram(tmp_path / "g.zarr", model, x, c, block_size=25, progress=False)
+        ntk.Gram(model, x, c, block_size=25).save(tmp_path / "g.zarr", progress=False)
     assert caught.value.errno == 28
     monkeypatch.undo()
-    array = ntk.write_gram(tmp_path / "g.zarr", model, x, c, block_size=25, progress=False)
+    array = ntk.Gram(model, x, c, block_size=25).save(tmp_path / "g.zarr", progress=False)
     assert np.array_equal(array[:], ntk.tangent_kernel(model, x, c, block_size=25).numpy())
 
 
@@ -224,21 +222,21 @@ def test_a_matrix_larger_than_its_disk_is_not_begun(tmp_path, monkeypatch):
     usage = type("usage", (), {"free": 1000})
     monkeypatch.setattr(store.shutil, "disk_usage", lambda path: usage)
     with pytest.raises(OSError, match=r"needs 0.00 GiB more and its disk has 0.00 GiB free"):
-        ntk.write_gram(tmp_path / "g.zarr", model, x, c, progress=False)
+        ntk.Gram(model, x, c).save(tmp_path / "g.zarr", progress=False)
 
 
 def test_stacked_cotangents_and_missing_zarr_are_named(tmp_path, monkeypatch):
     model, x, c = setting()
     with pytest.raises(ValueError, match=r"c1: got shape \(300, 2, 10\); wanted \(300, 10\), one cotangent a sample"):
-        ntk.write_gram(tmp_path / "g.zarr", model, x, torch.stack([c, c], 1))
+        ntk.Gram(model, x, torch.stack([c, c], 1)).save(tmp_path / "g.zarr")
     monkeypatch.setitem(__import__("sys").modules, "zarr", None)
     with pytest.raises(ImportError, match=r'pip install "ntk_course\[store\]"'):
-        ntk.write_gram(tmp_path / "g.zarr", model, x, c)
+        ntk.Gram(model, x, c).save(tmp_path / "g.zarr")
 
 
 def test_what_a_killed_process_left_half_written_is_cleared(tmp_path):
     model, x, c = setting()
-    ntk.write_gram(tmp_path / "a.zarr", model, x, c, block_size=100, progress=False)
+    ntk.Gram(model, x, c, block_size=100).save(tmp_path / "a.zarr", progress=False)
     (tmp_path / "a.zarr/c/0/0.abc.partial").write_bytes(b"half")
-    ntk.write_gram(tmp_path / "a.zarr", model, x, c, progress=False)
+    ntk.Gram(model, x, c).save(tmp_path / "a.zarr", progress=False)
     assert not list((tmp_path / "a.zarr").glob("c/**/*.partial"))

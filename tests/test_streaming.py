@@ -3,6 +3,7 @@
 import copy
 import itertools
 import weakref
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -11,18 +12,22 @@ from torch import nn
 from torch.profiler import ProfilerActivity, profile
 
 import ntk_course as ntk
-from ntk_course.analysis.interactions import partners_of
 from ntk_course.basics import fingerprints
-from ntk_course.gram import engine
+from ntk_course.gram import blocks as engine
 from ntk_course.gram import plan as plans
 from ntk_course.gram.reducers import TopPartners
 from ntk_course.tangents import features as tangents
 
 
+def like(n, m, symmetric=True):
+    """Stand in for a Gram matrix, of which a reducer asks no more."""
+    return SimpleNamespace(shape=(n, m), dtype=torch.float32, device=torch.device("cpu"), symmetric=symmetric)
+
+
 @pytest.fixture
 def digits():
     data = ntk.load("digits", limit=210)
-    return ntk.mlp((64, 24, 10)), data.x, ntk.signs(data.y, 10) / 10**0.5
+    return ntk.mlp((64, 24, 10)), data.x, ntk.labelled(data.y)
 
 
 @pytest.mark.parametrize("n", [1, 2, 3, 4, 5, 6, 9, 10])
@@ -54,29 +59,27 @@ def test_pairs_are_products_over_gradients_formed():
         assert plans.pairs_of(n, 60, held, symmetric=False) == pytest.approx(n * 60 / (n + 60 * n / held))
 
 
-def test_the_survey_counts_what_a_sample_keeps():
-    from ntk_course.tangents.probe import survey
+def test_the_probe_counts_what_a_sample_keeps():
+    from ntk_course.tangents.probe import probe
 
     # Linear keeps its input (6 numbers) and ReLU its output (8), which is the last layer's input
     model = nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 10))
-    assert survey(model, torch.randn(3, 6)).saved == 4 * (6 + 8)
-    assert survey(model.double(), torch.randn(3, 6).double()).saved == 8 * (6 + 8)
+    assert probe(model, torch.randn(3, 6)).saved == 4 * (6 + 8)
+    assert probe(model.double(), torch.randn(3, 6).double()).saved == 8 * (6 + 8)
 
 
 def test_a_plan_follows_from_memory():
-    model, x, c = ntk.lenet5(), torch.randn(3000, 1, 28, 28), torch.ones(3000, 10)
-    sides = engine.check(model, x, c)
-    plenty, some, least = (engine.plan(sides, memory=m) for m in (2**33, 2**25, 1))
-    assert plenty.block_size == 512 and plenty.stripe * 512 >= 3000 and plenty.pairs == 1500
-    assert some.block_size < 256 and some.stripe * some.block_size < 3000 and some.pairs < 1500
+    model, x = ntk.lenet5(), torch.randn(3000, 1, 28, 28)
+    plenty, some, least = (ntk.Gram(model, x, ntk.ones, memory=m)._plan for m in (2**33, 2**25, 1))
+    assert plenty.block_size == 512 and plenty.stripe * 512 >= 3000
+    assert some.block_size < 256 and some.stripe * some.block_size < 3000
     assert least[:2] == (1, 1)
-    assert engine.plan(sides, block_size=100, memory=2**33)[:2] == (100, 30)
+    assert ntk.Gram(model, x, ntk.ones, block_size=100, memory=2**33)._plan[:2] == (100, 30)
 
 
 def test_a_network_of_large_activations_gets_small_blocks():
-    model = ntk.resnet18().eval()
-    sides = engine.check(model, torch.randn(300, 3, 32, 32), torch.randn(300, 10))
-    assert engine.plan(sides, memory=2**35).block_size in (16, 32)
+    gram = ntk.Gram(ntk.resnet18().eval(), torch.randn(300, 3, 32, 32), ntk.ones, memory=2**35)
+    assert gram.block_size in (16, 32)
 
 
 def test_a_smaller_block_where_it_saves_stripes():
@@ -112,13 +115,11 @@ def test_little_memory_keeps_gradients_in_factors():
     """A convolution over 2 x 2 pixels: formed for many pairs, kept where each would be used for few."""
     model = nn.Sequential(nn.Conv2d(8, 16, 3, padding=1), nn.Flatten(), nn.Linear(64, 10))
     x, c = torch.randn(4000, 8, 2, 2), torch.randn(4000, 10)
-    sides = engine.check(model, x, c)
     sizes = {}
     for memory in (2**33, 2**15):
-        the_plan = engine.plan(sides, memory=memory)
-        features = engine.tangent_features(model, x[:1], sides.c1[:1], the_plan.pairs, sides.known)
-        sizes[memory] = len(features.factors)
-        rows, cols, block = next(iter(ntk.gram_blocks(model, x, c, memory=memory)))
+        gram = ntk.Gram(model, x, c, memory=memory)
+        sizes[memory] = len(engine.tangent_features(model, x[:1], c[:1], gram._plan.layout).factors)
+        rows, cols, block = next(iter(gram.blocks()))
         wanted = ntk.tangent_kernel(model, x[rows], c[rows], x[cols], c[cols])
         assert relative(block, wanted) < 1e-5
     assert sizes == {2**33: 1, 2**15: 2}
@@ -129,7 +130,7 @@ def test_little_memory_keeps_gradients_in_factors():
 def test_memory_stays_within_its_bound(mebibytes):
     model, x, c = ntk.lenet5(), torch.randn(3000, 1, 28, 28), torch.ones(3000, 10)  # 41 MiB of features
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as seen:  # every allocation and every release
-        for _ in ntk.gram_blocks(model, x, c, memory=mebibytes * 2**20):
+        for _ in ntk.Gram(model, x, c, memory=mebibytes * 2**20).blocks():
             pass
     events = [event for event in seen.profiler.kineto_results.events() if event.name() == "[memory]"]
     sizes = [event.nbytes() for event in sorted(events, key=lambda event: event.start_ns())]
@@ -168,11 +169,11 @@ def test_running_out_of_gpu_memory_halves_the_block_and_goes_on(digits, monkeypa
 @pytest.mark.parametrize("stacked", [False, True])
 def test_a_block_with_itself_is_symmetric_to_the_bit(digits, stacked):
     model, x, c = digits
-    x, c = x.repeat(2, 1, 1, 1), c.repeat(2, 1)
+    x, c = x.repeat(2, 1, 1, 1), ntk.signs(c.values.repeat(2), 10)
     c = torch.stack([c, torch.rand_like(c)], 1) if stacked else c
-    sides = engine.check(model, x, c)
-    features = engine.tangent_features(model, x, sides.c1, 100.0, sides.known)
-    found = engine._Worker(sides, 100.0).own_product(features)
+    gram = ntk.Gram(model, x, c)
+    features = engine.tangent_features(model, x, c, gram._plan.layout)
+    found = engine.Worker(gram._sides, gram._plan.layout).own_product(features)
     assert relative(found, engine.tangent_product(features, features).transpose(1, 2)) < 1e-6
     half = 210
     assert torch.equal(found[:half, half:], found[half:, :half].transpose(0, 1).transpose(2, 3))
@@ -221,7 +222,7 @@ def test_precision_is_named_and_bf16_rounds(digits):
 
 def test_bf16_products_are_those_of_rounded_features(digits):
     model, x, c = digits
-    features = engine.tangent_features(model, x, c[:, None], 100.0)
+    features = engine.tangent_features(model, x, c)
     rounded = features.rounded()
     back = type(features)(rounded.dense.float(), tuple((a.float(), b.float()) for a, b in rounded.factors))
     torch.testing.assert_close(engine.tangent_product(rounded, rounded), engine.tangent_product(back, back))
@@ -232,7 +233,7 @@ def test_exactness_is_asked_for_and_undone(digits, monkeypatch):
     before = torch.backends.cudnn.conv.fp32_precision
     seen = []
     # inside both: where features are made, where they are multiplied, and where neither is
-    for name in ("_pieces", "_product", "tangent_features"):
+    for name in ("_shares", "_product", "tangent_features"):
         original = getattr(tangents if name != "tangent_features" else engine, name)
 
         def look(*args, name=name, original=original):
@@ -245,7 +246,7 @@ def test_exactness_is_asked_for_and_undone(digits, monkeypatch):
     for asked, value in (("exact", "ieee"), ("tf32", "tf32"), ("bf16", "tf32")):
         seen.clear()
         ntk.tangent_kernel(model, x, c, precision=asked)
-        assert set(seen) == {outside, ("_pieces", value, value), ("_product", value, value)}
+        assert set(seen) == {outside, ("_shares", value, value), ("_product", value, value)}
     assert torch.backends.cudnn.conv.fp32_precision == before
     torch.backends.cudnn.allow_tf32  # the older interface still answers
 
@@ -255,7 +256,7 @@ def test_exactness_is_asked_for_and_undone(digits, monkeypatch):
 def test_top_partners_by_sorting(digits, count, block_size):
     model, x, c = digits
     matrix = ntk.tangent_kernel(model, x, c, block_size=block_size)
-    found = ntk.reduce_gram(TopPartners(count), model, x, c, block_size=block_size, progress=False)
+    found = ntk.Gram(model, x, c, block_size=block_size).reduce(TopPartners(count), progress=False)
     others = matrix.clone().fill_diagonal_(-torch.inf)
     value, index = others.sort(dim=1, descending=True, stable=True)
     assert torch.equal(found.value, value[:, :count])
@@ -271,7 +272,8 @@ def test_ties_go_to_the_lowest_index_in_any_order_of_blocks():
     blocks = [(r, c, matrix[r, c]) for r in parts for c in parts]
     for seed in range(5):
         order = torch.randperm(16, generator=torch.Generator().manual_seed(seed)).tolist()
-        top, states = TopPartners(6), [{}, {}]
+        top = TopPartners(6)
+        states = [top.begin(like(40, 40)) for _ in range(2)]
         for n, b in enumerate(order):
             top.fold(states[n % 2], *blocks[b])
         found = top.finish(top.merge(*states))
@@ -279,23 +281,59 @@ def test_ties_go_to_the_lowest_index_in_any_order_of_blocks():
         assert torch.equal(found.value, wanted.values[:, :6])
 
 
-def test_partners_of_two_sides_are_refused(digits):
-    """The first rows of one side are not the first of the other: there is no sample with itself."""
+@pytest.mark.parametrize("block_size", [7, 64])
+def test_partners_of_two_sides_by_sorting(digits, block_size):
+    """Which training samples speak for a test sample; equal numbers of blocks on either side are no diagonal."""
     model, x, c = digits
-    with pytest.raises(ValueError, match="reducer: got TopPartners.* with x2; wanted x1 against itself"):
-        ntk.reduce_gram(TopPartners(2), model, x, c, x, c, progress=False)
-    with pytest.raises(ValueError, match=r"with stacked cotangents \(210, 2, 10\); wanted .* one cotangent a sample"):
-        ntk.reduce_gram(TopPartners(2), model, x, torch.stack([c, c], 1), progress=False)
+    gram = ntk.Gram(model, x[:70], c[:70], x[70:], c[70:], block_size=block_size)
+    value, index = gram.dense().sort(dim=1, descending=True, stable=True)
+    found = gram.reduce(TopPartners(3), progress=False)
+    assert torch.equal(found.value, value[:, :3]) and torch.equal(found.index, index[:, :3])
+    assert bool(found.own.isnan().all())
+    assert gram[:, :2].shape == (70, 2)
+    few = ntk.Gram(model, x[:70], c[:70], x[70:72], c[70:72]).reduce(TopPartners(9), progress=False)
+    assert few.index.shape == (70, 2)
+
+
+def test_features_of_the_training_side_are_kept_for_new_test_samples(digits, monkeypatch):
+    model, x, c = digits
+    train = ntk.Gram(model, x[:150], c[:150], block_size=64)
+    assert train.keep()
+    seen, original = [], engine.tangent_features
+
+    def counting(model, x, *rest):
+        seen.append(len(x))
+        return original(model, x, *rest)
+
+    monkeypatch.setattr(engine, "tangent_features", counting)
+    for test in (slice(150, 180), slice(180, 210)):
+        found = train.against(x[test], c[test])
+        wanted = ntk.tangent_kernel(model, x[test], c[test], x[:150], c[:150])
+        seen.clear()
+        partners = found.reduce(TopPartners(5), progress=False)
+        assert seen == [30]  # the training side is not touched
+        assert torch.equal(partners.index, wanted.topk(5).indices)
+        assert relative(found[3], wanted[3]) < 1e-6 and relative(found.dense(), wanted) < 1e-6
+    train.release()
+    little = ntk.Gram(model, x[:150], c[:150], memory=10_000)
+    assert not little.keep()
+    assert relative(little.against(x[test], c[test]).dense(), wanted) < 1e-6
+
+
+def test_stacked_cotangents_have_no_partners(digits):
+    model, x, _ = digits
+    with pytest.raises(ValueError, match=r"reducer TopPartners: .*\(210, 210, 10, 10\); wanted one cotangent a sample"):
+        ntk.Gram(model, x, ntk.basis).reduce(TopPartners(2), progress=False)
 
 
 def test_alone_without_checkpoint_nothing_is_fingerprinted(digits, monkeypatch):
     monkeypatch.setattr("ntk_course.basics.fingerprints.of_tensor", lambda *a: 1 / 0)
-    ntk.reduce_gram(TopPartners(2), *digits, progress=False)
+    ntk.Gram(*digits).reduce(TopPartners(2), progress=False)
 
 
 def test_more_partners_than_there_are():
     found = TopPartners(9)
-    state = {}
+    state = found.begin(like(4, 4))
     found.fold(state, slice(0, 4), slice(0, 4), torch.eye(4))
     assert found.finish(state).index.tolist() == [[1, 2, 3], [0, 2, 3], [0, 1, 3], [0, 1, 2]]
 
@@ -305,21 +343,14 @@ def test_a_bad_entry_is_seen(bad):
     block = torch.zeros(4, 4)
     block[1, 2] = bad
     with pytest.raises(ValueError, match="gram: got 1 non-finite"):
-        TopPartners().fold({}, slice(0, 4), slice(4, 8), block)
-
-
-def test_a_missing_diagonal_is_seen():
-    state = {}
-    TopPartners().fold(state, slice(0, 4), slice(4, 8), torch.zeros(4, 4))
-    with pytest.raises(ValueError, match="without the diagonal"):
-        partners_of(state)
+        TopPartners().fold(TopPartners().begin(like(8, 8)), slice(0, 4), slice(4, 8), block)
 
 
 def test_histogram_counts_the_whole_matrix(digits):
     model, x, c = digits
     matrix = ntk.tangent_kernel(model, x, c, block_size=50)
     edges = tuple(matrix.quantile(torch.tensor([0.1, 0.5, 0.9])).tolist())
-    counts = ntk.reduce_gram(ntk.Histogram(edges), model, x, c, block_size=50, progress=False)
+    counts = ntk.Gram(model, x, c, block_size=50).reduce(ntk.Histogram(edges), progress=False)
     bins = [sum(bool(v >= e) for e in torch.tensor(edges)) for v in matrix.flatten()]
     assert counts.tolist() == torch.bincount(torch.tensor(bins), minlength=4).tolist()
     for wrong in ((), (1.0, 1.0), (2.0, 1.0), (float("nan"),)):
@@ -332,7 +363,7 @@ def test_histogram_counts_the_whole_matrix(digits):
 def test_two_sides_reduce_too(digits):
     model, x, c = digits
     matrix = ntk.tangent_kernel(model, x[:30], c[:30], x[30:], c[30:])
-    counts = ntk.reduce_gram(ntk.Histogram((0.0,)), model, x[:30], c[:30], x[30:], c[30:], block_size=16, progress=False)
+    counts = ntk.Gram(model, x[:30], c[:30], x[30:], c[30:], block_size=16).reduce(ntk.Histogram((0.0,)), progress=False)
     assert counts.tolist() == [int((matrix < 0).sum()), int((matrix >= 0).sum())]
 
 
@@ -353,16 +384,16 @@ class Stopping(TopPartners):
 def test_a_stopped_reduction_goes_on_where_it_was(digits, how, tmp_path, monkeypatch):
     model, x, c = digits
     monkeypatch.setattr("ntk_course.gram.reduce._EVERY", 0.0)
-    settings = {"block_size": 20, "checkpoint": tmp_path / "kept", "progress": False}
-    wanted = ntk.reduce_gram(TopPartners(3), model, x, c, block_size=20, progress=False)
+    settings = {"checkpoint": tmp_path / "kept", "progress": False}
+    wanted = ntk.Gram(model, x, c, block_size=20).reduce(TopPartners(3), progress=False)
     Stopping.how = how
     for left in (30, 20):  # of 66 tiles, 121 blocks
         Stopping.left = left
         with pytest.raises(type(how)):
-            ntk.reduce_gram(Stopping(3), model, x, c, **settings)
+            ntk.Gram(model, x, c, block_size=20).reduce(Stopping(3), **settings)
     assert len(list((tmp_path / "kept").glob("*.part"))) == 2
     Stopping.left = 10**9
-    found = ntk.reduce_gram(Stopping(3), model, x, c, **settings)
+    found = ntk.Gram(model, x, c, block_size=20).reduce(Stopping(3), **settings)
     assert 10**9 - Stopping.left < 121 - 40  # what was kept was not computed again
     assert all(torch.equal(a, b) for a, b in zip(found, wanted, strict=True))
     assert not (tmp_path / "kept").exists()
@@ -373,40 +404,41 @@ def test_a_checkpoint_keeps_how_it_began(tmp_path, monkeypatch):
     monkeypatch.setattr("ntk_course.gram.reduce._EVERY", 0.0)
     torch.manual_seed(0)
     model = nn.Sequential(nn.Conv2d(8, 16, 3, padding=1), nn.Flatten(), nn.Linear(64, 10))
-    x, c, little = torch.randn(200, 8, 2, 2), torch.randn(200, 10), {"block_size": 10, "memory": 2**16, "progress": False}
-    wanted = ntk.reduce_gram(TopPartners(3), model, x, c, **little)
-    other = ntk.reduce_gram(TopPartners(3), model, x, c, progress=False)
+    x, c, little = torch.randn(200, 8, 2, 2), torch.randn(200, 10), {"block_size": 10, "memory": 2**16}
+    wanted = ntk.Gram(model, x, c, **little).reduce(TopPartners(3), progress=False)
+    other = ntk.Gram(model, x, c).reduce(TopPartners(3), progress=False)
     assert not torch.equal(wanted.value, other.value)
     Stopping.left, Stopping.how = 60, KeyboardInterrupt()
     with pytest.raises(KeyboardInterrupt):
-        ntk.reduce_gram(Stopping(3), model, x, c, checkpoint=tmp_path / "kept", **little)
+        ntk.Gram(model, x, c, **little).reduce(Stopping(3), checkpoint=tmp_path / "kept", progress=False)
     Stopping.left = 10**9
-    found = ntk.reduce_gram(Stopping(3), model, x, c, checkpoint=tmp_path / "kept", progress=False)
+    found = ntk.Gram(model, x, c).reduce(Stopping(3), checkpoint=tmp_path / "kept", progress=False)
     assert all(torch.equal(a, b) for a, b in zip(found, wanted, strict=True))
 
 
 def test_a_checkpoint_of_something_else_is_refused(digits, tmp_path, monkeypatch):
     model, x, c = digits
     monkeypatch.setattr("ntk_course.gram.reduce._EVERY", 0.0)
-    settings = {"block_size": 20, "checkpoint": tmp_path / "kept", "progress": False}
+    settings = {"checkpoint": tmp_path / "kept", "progress": False}
     Stopping.left, Stopping.how = 30, KeyboardInterrupt()
     with pytest.raises(KeyboardInterrupt):
-        ntk.reduce_gram(Stopping(3), model, x, c, **settings)
+        ntk.Gram(model, x, c, block_size=20).reduce(Stopping(3), **settings)
     for change, word in (
         ({"model": ntk.mlp((64, 24, 10))}, "model"),
         ({"x": x.flip(0)}, "data"),
-        ({"c": -c.roll(1, 1)}, "data"),
+        ({"c": ntk.centred(c.values)}, "data"),
+        ({"c": ntk.labelled(c.values.flip(0))}, "data"),
         ({"reducer": Stopping(4)}, "reducer"),
         ({"precision": "bf16"}, "precision"),
     ):
         arguments = {"reducer": Stopping(3), "model": model, "x": x, "c": c, "precision": "exact"} | change
-        precise = arguments.pop("precision")
+        precise, reducer = arguments.pop("precision"), arguments.pop("reducer")
         with pytest.raises(ValueError, match=f"checkpoint: .* another {word}"):
-            ntk.reduce_gram(*arguments.values(), precision=precise, **settings)
+            ntk.Gram(*arguments.values(), precision=precise, block_size=20).reduce(reducer, **settings)
 
 
 def test_an_entry_on_an_edge_belongs_to_the_bin_above():
-    state = {}
+    state = ntk.Histogram((0.0, 1.0)).begin(like(2, 2))
     ntk.Histogram((0.0, 1.0)).fold(state, slice(0, 2), slice(0, 2), torch.tensor([[-1.0, 0.0], [0.5, 1.0]]))
     assert state["counts"].tolist() == [1, 2, 1]
 
@@ -414,7 +446,7 @@ def test_an_entry_on_an_edge_belongs_to_the_bin_above():
 def test_an_edge_between_two_neighbouring_floats_parts_them():
     below = torch.tensor([[1.0]])
     above = torch.nextafter(below, below + 1)
-    state = {}
+    state = ntk.Histogram((1.0,)).begin(like(1, 1))
     for block in (below, above):
         ntk.Histogram((1.0 + 1e-9,)).fold(state, slice(0, 1), slice(0, 1), block)
     assert state["counts"].tolist() == [1, 1]
@@ -423,7 +455,9 @@ def test_an_edge_between_two_neighbouring_floats_parts_them():
 @pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf")])
 def test_a_histogram_counts_no_entry_that_is_no_number(bad):
     with pytest.raises(ValueError, match="gram: got 1 non-finite"):
-        ntk.Histogram((0.0,)).fold({}, slice(0, 2), slice(0, 2), torch.tensor([[1.0, bad], [0.0, 2.0]]))
+        ntk.Histogram((0.0,)).fold(
+            ntk.Histogram((0.0,)).begin(like(2, 2)), slice(0, 2), slice(0, 2), torch.tensor([[1.0, bad], [0.0, 2.0]])
+        )
 
 
 class RowMaximum:
@@ -432,9 +466,10 @@ class RowMaximum:
     def __init__(self, scale, weights=None, rule=torch.amax):
         self.scale, self.weights, self.rule = scale, weights, rule
 
+    def begin(self, gram):
+        return {"most": torch.full(gram.shape[:1], -torch.inf)}
+
     def fold(self, state, rows, cols, block):
-        if not state:
-            state["most"] = torch.full((self.scale["rows"],), -torch.inf)
         state["most"][rows] = torch.maximum(state["most"][rows], self.rule(block, 1))
         if stop_at := self.scale.get("stop"):
             self.scale["stop"] = stop_at - 1
@@ -442,7 +477,7 @@ class RowMaximum:
                 raise KeyboardInterrupt
 
     def merge(self, one, other):
-        return {"most": torch.maximum(one["most"], other["most"])} if one and other else one or other
+        return {"most": torch.maximum(one["most"], other["most"])}
 
     def finish(self, state):
         return state["most"]
@@ -454,10 +489,10 @@ class RowMaximum:
 def test_a_reducer_of_the_users_own_goes_on(digits, tmp_path, monkeypatch):
     model, x, c = digits
     monkeypatch.setattr("ntk_course.gram.reduce._EVERY", 0.0)
-    settings = {"block_size": 20, "checkpoint": tmp_path / "kept", "progress": False}
+    settings = {"checkpoint": tmp_path / "kept", "progress": False}
     with pytest.raises(KeyboardInterrupt):
-        ntk.reduce_gram(RowMaximum({"rows": len(x), "stop": 30}), model, x, c, **settings)
-    found = ntk.reduce_gram(RowMaximum({"rows": len(x)}), model, x, c, **settings)
+        ntk.Gram(model, x, c, block_size=20).reduce(RowMaximum({"rows": len(x), "stop": 30}), **settings)
+    found = ntk.Gram(model, x, c, block_size=20).reduce(RowMaximum({"rows": len(x)}), **settings)
     assert torch.equal(found, ntk.tangent_kernel(model, x, c, block_size=20).amax(1))
 
 

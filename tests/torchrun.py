@@ -34,7 +34,7 @@ def setting(seed=0):
 
     torch.manual_seed(seed)
     data = ntk.load("digits", limit=300)
-    return ntk.mlp((64, 24, 10)), data.x, ntk.signs(data.y, 10) / 10**0.5
+    return ntk.mlp((64, 24, 10)), data.x, ntk.labelled(data.y)
 
 
 def write(path, pace=0.0, size_limit=None, errors=None):
@@ -48,20 +48,20 @@ def write(path, pace=0.0, size_limit=None, errors=None):
     import torch
 
     import ntk_course as ntk
-    from ntk_course.gram import engine as gram
+    from ntk_course.gram import blocks
 
     torch.set_num_threads(1)
     if size_limit is not None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (size_limit, resource.RLIM_INFINITY))
-    original = gram.tangent_product
+    original = blocks.tangent_product
 
     def slow(*args):
         time.sleep(pace)
         return original(*args)
 
-    gram.tangent_product = slow
+    blocks.tangent_product = slow
     try:
-        ntk.write_gram(path, *setting(), block_size=25, progress=False)
+        ntk.Gram(*setting(), block_size=25).save(path, progress=False)
     except OSError as error:
         errors.put(str(error))
         raise SystemExit(1) from error

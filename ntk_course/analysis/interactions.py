@@ -1,6 +1,6 @@
 """How labelled samples interact under a kernel: relations, farthest point clusters, redundancy, partners."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from enum import IntEnum
 from typing import NamedTuple
 
@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from ..basics import validate
-from ..gram.reducers import Partners, State, TopPartners
-from ..gram.rows import GramRows
+from ..gram.operator import Gram
+from ..gram.reducers import Partners, TopPartners
 
 
 class Relation(IntEnum):
@@ -116,7 +116,7 @@ class Clusters(NamedTuple):
 
 
 def farthest_point_clustering(
-    gram: Tensor | Callable[[int], Tensor], num_clusters: int, *, diagonal: Tensor | None = None
+    gram: Tensor | Gram | Callable[[int], Tensor], num_clusters: int, *, diagonal: Tensor | None = None
 ) -> Clusters:
     r"""Cluster samples round far-apart centroids (Gonzalez, 1985; Guo et al., 2024, Algorithm 3).
 
@@ -125,7 +125,7 @@ def farthest_point_clustering(
     the M rows of the centroids are ever looked at. Ties go to the lowest index, and to the older cluster.
 
     Args:
-        gram: a Gram matrix (N, N), or its rows on demand: a :class:`GramRows`, or any function from i to row i (N,).
+        gram: a Gram matrix (N, N), whole or as :class:`ntk_course.Gram`, or any function from i to row i (N,).
         num_clusters: M, from 1 to N.
         diagonal: (N,), needed for a plain function only.
 
@@ -136,13 +136,13 @@ def farthest_point_clustering(
         TypeError, ValueError: gram not square, not symmetric or not finite, more clusters than samples, a missing diagonal.
 
     Example:
-        >>> clusters = farthest_point_clustering(GramRows(model, x, c), len(x) // 10)
+        >>> clusters = farthest_point_clustering(Gram(model, x, labelled(y)), len(x) // 10)
         >>> clusters.sizes.sort(descending=True).values
     """
     if isinstance(gram, Tensor):
         row, diagonal = validate.gram(gram).__getitem__, gram.diagonal()
     else:
-        row, diagonal = gram, gram.diagonal if isinstance(gram, GramRows) else diagonal
+        row, diagonal = (gram.__getitem__, gram.diagonal()) if isinstance(gram, Gram) else (gram, diagonal)
         if diagonal is None:
             raise ValueError("diagonal: got None with a function for the rows; wanted the diagonal of the kernel, (N,)")
     n = len(diagonal)
@@ -174,43 +174,41 @@ def _row(row: Callable[[int], Tensor], i: int, n: int) -> Tensor:
     return values.clone()
 
 
-def closest_partners(gram: Tensor | Iterable[tuple[slice, slice, Tensor]]) -> Partners:
+def closest_partners(gram: Tensor | Gram) -> Partners:
     r"""Find each sample's partner :math:`\arg\max_{j \ne i} \kappa_{ij}` in one pass over the blocks of a Gram matrix.
 
-    For more partners than one, or several processes: :class:`ntk_course.TopPartners`.
+    For more partners than one, test samples, or several processes: :class:`ntk_course.TopPartners`.
 
     Args:
-        gram: a Gram matrix (N, N), N at least 2, or the blocks of one, from :func:`gram_blocks` without x2.
+        gram: a Gram matrix (N, N), N at least 2, whole or as :class:`ntk_course.Gram`.
 
     Returns:
         :class:`Partners`, each (N,), on the device of the kernel; ties go to the lowest index.
 
     Raises:
-        TypeError, ValueError: gram not square, not symmetric or not finite, fewer than two samples, blocks missing.
+        TypeError, ValueError: gram not square, not symmetric or not finite, fewer than two samples.
 
     Example:
-        >>> closest_partners(gram_blocks(model, x, c)).index
+        >>> closest_partners(Gram(model, x, labelled(y))).index.shape
+        torch.Size([32])
     """
-    if isinstance(gram, Tensor):
-        gram = [(slice(0, len(gram)), slice(0, len(gram)), validate.gram(gram))]
-    top, state = TopPartners(1), {}
-    for rows, cols, block in gram:
-        top.fold(state, rows, cols, block)
-    return partners_of(state)
-
-
-def partners_of(state: State) -> Partners:
-    """Turn the state of :class:`TopPartners` into each sample's one partner, or say what is wrong with the matrix."""
-    if not state or bool(state["own"].isnan().any()):
-        raise ValueError("gram: got blocks without the diagonal ones; wanted all blocks of a symmetric Gram matrix")
-    if len(state["own"]) < 2:
+    if isinstance(gram, Gram):
+        if not gram.symmetric:
+            raise ValueError(f"gram: got two sides, {gram.shape}; wanted samples against themselves, (N, N)")
+        value, index, own = gram.reduce(TopPartners(1), progress=False)
+    else:
+        own = validate.gram(gram).diagonal()
+        others = gram.clone().fill_diagonal_(-torch.inf)
+        value = others.amax(1, keepdim=True)
+        # argmax promises no order among equals
+        index = (others == value).to(torch.uint8).argmax(1, keepdim=True)
+    if len(own) < 2:
         raise ValueError("gram: got 1 sample; wanted at least two, a sample has no partner on its own")
-    value, index, own = TopPartners(1).finish(state)
     validate.finite(value, "gram")
     return Partners(value[:, 0], index[:, 0], own)
 
 
-def redundant(gram: Tensor | Iterable[tuple[slice, slice, Tensor]]) -> Tensor:
+def redundant(gram: Tensor | Gram) -> Tensor:
     r"""Mark the samples whose most similar sample is not themselves (Guo et al., 2024, sec. 4.1).
 
     Sample i is redundant where :math:`\max_{j \ne i} \kappa_{ij} > \kappa_{ii}`. Since :math:`\kappa_{ij} \le
@@ -226,7 +224,7 @@ def redundant(gram: Tensor | Iterable[tuple[slice, slice, Tensor]]) -> Tensor:
         TypeError, ValueError: as :func:`closest_partners`.
 
     Example:
-        >>> keep = ~redundant(gram_blocks(model, x, c))
+        >>> keep = ~redundant(Gram(model, x, labelled(y)))
     """
     value, _, own = closest_partners(gram)
     return value > own
@@ -252,7 +250,7 @@ def interchangeable(row: Tensor, clusters: Clusters, count: int, which: str = "m
 
     Example:
         >>> centroid = int(clusters.centroids[clusters.head])
-        >>> interchangeable(rows(centroid), clusters, 5, "medium")
+        >>> interchangeable(gram[centroid], clusters, 5, "medium")
     """
     if which not in ("most", "medium", "least"):
         raise ValueError(f"which: got {which!r}; wanted 'most', 'medium' or 'least'")

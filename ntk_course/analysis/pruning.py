@@ -7,7 +7,8 @@ from sklearn.metrics import roc_auc_score
 from torch import Tensor, nn
 
 from ..basics import validate
-from ..gram.rows import GramRows
+from ..gram.operator import Gram
+from ..tangents.cotangents import loss_gradient
 from .interactions import Clusters, cosines
 from .one_step import prediction_error
 
@@ -65,8 +66,7 @@ def grand(model: nn.Module | Sequence[nn.Module], x: Tensor, y: Tensor) -> Tenso
     """
     scores = []
     for m in _models(model):
-        parts = zip(x.split(4096), y.split(4096), strict=True)
-        scores.append(torch.cat([GramRows(m, a, prediction_error(m, a, b)).diagonal.clamp(min=0).sqrt() for a, b in parts]))
+        scores.append(Gram(m, x, loss_gradient(y)).diagonal().clamp(min=0).sqrt())
     return torch.stack(scores).mean(0)
 
 

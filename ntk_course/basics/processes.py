@@ -43,7 +43,7 @@ def joined() -> Iterator[World]:
 
     Example:
         >>> with joined():  # torchrun --nproc-per-node 2 program.py
-        ...     top = reduce_gram(TopPartners(10), model, x, c)
+        ...     top = Gram(model, x, labelled(y)).reduce(TopPartners(10))
     """
     if "RANK" not in os.environ or "WORLD_SIZE" not in os.environ or distributed.is_initialized():
         yield world()

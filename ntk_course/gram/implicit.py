@@ -1,118 +1,109 @@
-"""A Gram matrix as an operator: its product with a vector, by one backward and one forward-mode pass, no entry of it made."""
+"""A Gram matrix times a vector, by one backward and one forward-mode pass, no entry of it made."""
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.func import jvp, vjp
 
 from ..models.functional import call_with
+from ..tangents.cotangents import Cotangent, of_block, part
 from ..tangents.precision import multiplying
-from .engine import Cotangents, check
+from .plan import slices
+from .sides import Sides, one_side
+
+if TYPE_CHECKING:
+    from .operator import Gram
 
 # Samples that go through the network at once.
 _BATCH = {"cpu": 256}
 _BATCH_ELSEWHERE = 2048
+# Vectors up to which a pass for each is less work than the blocks.
+_VECTORS = 16
 
 
-def gram_times(
-    model: nn.Module,
-    x1: Tensor,
-    c1: Cotangents,
-    v: Tensor,
-    x2: Tensor | None = None,
-    c2: Cotangents | None = None,
-    *,
-    batch_size: int | None = None,
-) -> Tensor:
-    r"""Multiply a Gram matrix by a vector, :math:`\kappa v = \Phi_1 (\Phi_2^\top v)`, in time linear in N + M.
-
-    :math:`u = \Phi_2^\top v = \sum_m v_m \, (\partial z(x_m)/\partial w)^\top c_m` is one gradient of a weighted sum of
-    outputs; :math:`(\Phi_1 u)_n = c_n^\top (\partial z(x_n)/\partial w)\, u` is how the outputs move along u. Made for
-    iterative solvers: conjugate gradients on :math:`\kappa + \lambda I` need nothing else.
-
-    Args:
-        model: as in :func:`gram_blocks`; its operations need forward-mode rules, which PyTorch's layers have.
-        x1: (N, ...).
-        c1: cotangents (N, K), or a function of K.
-        v: (M,), or (M, r) for r vectors; in the model's dtype, on its device.
-        x2: (M, ...), or None for x1 against itself, and then M = N.
-        c2: (M, K), given exactly when x2 is.
-        batch_size: samples that go through the network at once (default 256, on a GPU 2048).
-
-    Returns:
-        (N,) or (N, r), in the model's dtype and on its device.
-
-    Raises:
-        TypeError, ValueError: as :func:`gram_blocks`, or v of another shape.
-
-    Example:
-        >>> torch.allclose(gram_times(model, x, c, v), tangent_kernel(model, x, c) @ v)
-        True
-    """
-    sides = check(model, x1, c1, x2, c2, scalar_only=True)
-    directions = _directions(sides, sides.x2, sides.c2, v, batch_size)
-    weights = _weights(model)
-    parts = []
-    for x, c in _batches(sides.x1, sides.c1, batch_size):
-        columns = []
-        for u in directions:
-            with multiplying("exact"):
-                moved = jvp(lambda free, x=x: call_with(model, free, x), (weights,), (u,))[1]
-            columns.append((moved * c).sum(1))
-        parts.append(torch.stack(columns, 1))
-    out = torch.cat(parts)
-    return out if v.dim() == 2 else out[:, 0]
+def times(gram: "Gram", v: Tensor) -> Tensor:
+    """Multiply by v (M,), (M, r), and for stacked cotangents (M, S), (M, S, r)."""
+    sides = gram._sides
+    columns, single = _columns(sides, v, 1)
+    if columns.shape[-1] <= _VECTORS:
+        try:
+            out = _forward(sides, _directions(sides, sides.x2, sides.c2, columns))
+        except NotImplementedError:  # an operation without a forward-mode rule
+            out = _by_blocks(gram, columns)
+    else:
+        out = _by_blocks(gram, columns)
+    out = out if sides.stacked else out[:, 0]
+    return out[..., 0] if single else out
 
 
-def gram_quadratic(model: nn.Module, x: Tensor, c: Cotangents, v: Tensor, *, batch_size: int | None = None) -> Tensor:
-    r"""Compute the quadratic form :math:`v^\top \kappa\, v = \|\Phi^\top v\|^2` by one backward pass.
-
-    Args:
-        model: as in :func:`gram_times`.
-        x: (N, ...).
-        c: cotangents (N, K), or a function of K.
-        v: (N,), or (N, r).
-        batch_size: as in :func:`gram_times`.
-
-    Returns:
-        A number, or (r,), in the model's dtype and on its device.
-
-    Raises:
-        TypeError, ValueError: as :func:`gram_times`.
-
-    Example:
-        >>> gram_quadratic(model, x, c, v) >= 0
-        tensor(True)
-    """
-    sides = check(model, x, c, scalar_only=True)
-    directions = _directions(sides, sides.x1, sides.c1, v, batch_size)
+def quadratic(gram: "Gram", v: Tensor) -> Tensor:
+    """Return the squared length of the sum of features weighted by each column of v."""
+    sides = gram._sides
+    one_side(sides, "quadratic")
+    columns, single = _columns(sides, v, 0)
+    directions = _directions(sides, sides.x1, sides.c1, columns)
     out = torch.stack([sum((g**2).sum() for g in u.values()) for u in directions])
-    return out if v.dim() == 2 else out[0]
+    return out[0] if single else out
 
 
-def _directions(sides, x: Tensor, c: Tensor, v: Tensor, batch_size: int | None) -> list[dict[str, Tensor]]:
-    """Sum up the gradients, weighted by each column of v, of samples x with cotangents (M, 1, K)."""
-    if v.dim() not in (1, 2) or len(v) != len(x):
-        raise ValueError(f"v: got shape {tuple(v.shape)}; wanted ({len(x)},) or ({len(x)}, r), a number for each sample")
-    if v.dtype != c.dtype or v.device != c.device:
-        raise ValueError(f"v: got {v.dtype} on {v.device}; wanted {c.dtype} on {c.device}, as the model")
-    weights, model = _weights(sides.model), sides.model
-    columns = v.view(len(x), -1)
-    sums = [{name: torch.zeros_like(p) for name, p in weights.items()} for _ in range(columns.shape[1])]
-    start = 0
-    for x_b, c_b in _batches(x, c, batch_size):
+def _columns(sides: Sides, v: Tensor, axis: int) -> tuple[Tensor, bool]:
+    """Check v and return it as (M, S, r), and whether it was a single vector."""
+    n, s = sides.shape[axis], sides.cotangents[axis]
+    wanted = (n, s) if sides.stacked else (n,)
+    if not isinstance(v, Tensor) or v.dim() not in (len(wanted), len(wanted) + 1) or v.shape[: len(wanted)] != wanted:
+        got = f"shape {tuple(v.shape)}" if isinstance(v, Tensor) else type(v).__name__
+        raise ValueError(f"v: got {got}; wanted {wanted} or {(*wanted, 'r')}, a number for each column")
+    if v.dtype != sides.dtype or v.device != sides.device:
+        raise ValueError(f"v: got {v.dtype} on {v.device}; wanted {sides.dtype} on {sides.device}, as the model")
+    return v.reshape(n, s, -1), v.dim() == len(wanted)
+
+
+def _directions(sides: Sides, x: Tensor, c: Cotangent, columns: Tensor) -> list[dict[str, Tensor]]:
+    """Sum up the gradients, weighted by each column (M, S), of samples x."""
+    weights, model = _weights(sides), sides.model
+    sums = [{name: torch.zeros_like(p) for name, p in weights.items()} for _ in range(columns.shape[-1])]
+    for some in _batches(x):
         with multiplying("exact"):
-            _, pull = vjp(lambda free, x_b=x_b: call_with(model, free, x_b), weights)
-            for total, column in zip(sums, columns[start : start + len(x_b)].unbind(1), strict=True):
-                for name, g in pull(c_b * column[:, None])[0].items():
+            z, pull = vjp(lambda free, some=some: call_with(model, free, x[some]), weights)
+            c_b = _stacked(part(c, some), z)
+            for total, column in zip(sums, columns[some].unbind(-1), strict=True):
+                for name, g in pull(torch.einsum("nsk,ns->nk", c_b, column))[0].items():
                     total[name] += g
-        start += len(x_b)
     return sums
 
 
-def _weights(model: nn.Module) -> dict[str, Tensor]:
-    return {name: p.detach() for name, p in model.named_parameters() if p.requires_grad}
+def _forward(sides: Sides, directions: list[dict[str, Tensor]]) -> Tensor:
+    """Return how the first side's outputs move along each direction, against its cotangents, (N, R, r)."""
+    weights, model, parts = _weights(sides), sides.model, []
+    for some in _batches(sides.x1):
+        columns = []
+        for u in directions:
+            with multiplying("exact"):
+                z, moved = jvp(lambda free, some=some: call_with(model, free, sides.x1[some]), (weights,), (u,))
+            columns.append(torch.einsum("nrk,nk->nr", _stacked(part(sides.c1, some), z), moved))
+        parts.append(torch.stack(columns, -1))
+    return torch.cat(parts)
 
 
-def _batches(x: Tensor, c: Tensor, batch_size: int | None):
-    size = batch_size or _BATCH.get(x.device.type, _BATCH_ELSEWHERE)
-    return zip(x.split(size), c[:, 0].split(size), strict=True)
+def _by_blocks(gram: "Gram", columns: Tensor) -> Tensor:
+    sides = gram._sides
+    out = columns.new_zeros(len(sides.x1), sides.cotangents[0], columns.shape[-1])
+    for rows, cols, block in gram.blocks():
+        block = block if sides.stacked else block[..., None, None]
+        out[rows] += torch.einsum("nmrs,msv->nrv", block, columns[cols])
+    return out
+
+
+def _stacked(c: Cotangent, z: Tensor) -> Tensor:
+    c = of_block(c, z)
+    return c if c.dim() == 3 else c.unsqueeze(1)
+
+
+def _weights(sides: Sides) -> dict[str, Tensor]:
+    return {name: sides.model.get_parameter(name).detach() for name in sides.known.numels}
+
+
+def _batches(x: Tensor) -> Iterator[slice]:
+    return iter(slices(len(x), _BATCH.get(x.device.type, _BATCH_ELSEWHERE)))

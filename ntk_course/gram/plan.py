@@ -1,28 +1,69 @@
 """How a Gram matrix is cut into work: tiles, stripes of rows whose features are held, and what memory allows."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import torch
 
+from ..basics import validate
+from ..tangents.layout import Layout
+from .sides import Sides
+
+# Samples a side of a block: enough to keep the cores busy, few enough for their caches.
+_BLOCK = {"cpu": 512}
+_BLOCK_ELSEWHERE = 2048
+
 Tile = tuple[int, int]
 
 
 class Plan(NamedTuple):
-    """How a Gram matrix is worked through.
+    """How a Gram matrix is worked through. Block size and layout fix every bit of it.
 
     Attributes:
         block_size: samples a side of a block.
         stripe: blocks of rows whose features are held while the columns stream past.
-        pairs: products that one formed gradient takes part in; it decides which gradients are formed, see
-            :func:`ntk_course.tangents.explicit_is_cheaper`. With ``block_size`` it fixes every bit of the matrix.
+        layout: which gradients are formed.
+        memory: bytes that all of it may take at a time.
     """
 
     block_size: int
     stripe: int
-    pairs: float
+    layout: Layout
+    memory: int
+
+
+def plan(sides: Sides, block_size: int | None = None, memory: int | None = None, factored: Iterable[str] | None = None) -> Plan:
+    """Choose block size, stripe and layout, so that all that is held at a time fits in ``memory`` bytes.
+
+    A block's cost is its graph and what arrives in it, its features twice (they are formed, then joined) and the product;
+    what is left is for the features of a stripe of rows. One sample a side is the least there is. Where a matrix was begun,
+    its block size and its ``factored`` weights are kept.
+    """
+    if block_size is not None:
+        validate.positive(block_size, "block_size")
+    memory = default_memory(sides.device) if memory is None else validate.positive(memory, "memory")
+    usable = int(0.85 * memory)  # the rest is for what the libraries' own routines take
+    n, m, byte = len(sides.x1), len(sides.x2), sides.known.z.element_size()
+    r = max(sides.cotangents)
+    # a CPU takes so long to hand out more fresh memory than this that a smaller block is faster
+    most = 2**31 if sides.device.type == "cpu" else usable
+    usual = block_size or _BLOCK.get(sides.device.type, _BLOCK_ELSEWHERE)
+    held = n
+    for _ in range(2):  # which gradients are formed depends on how often each is used, and the other way
+        layout = Layout.choose(sides.known, pairs_of(n, m, held, sides.symmetric), *sides.cotangents)
+        layout = layout if factored is None else layout.forming(factored)
+        each = byte * layout.numbers(r)
+
+        def working(b: int, each=each) -> int:
+            return b * (sides.known.saved * (1 + r) + 2 * each) + 3 * (b * r) ** 2 * byte
+
+        sizes = [usual] if block_size else [b for b in halves(usual) if working(b) <= most or b == 1]
+        room = {b: min(n, (usable - working(b)) // (each * b) * b) for b in sizes}
+        size, held = choose_block(n, room)
+    layout = Layout.choose(sides.known, pairs_of(n, m, held, sides.symmetric), *sides.cotangents)
+    return Plan(size, -(-held // size), layout if factored is None else layout.forming(factored), memory)
 
 
 def default_memory(where: torch.device) -> int:

@@ -1,31 +1,37 @@
 """Reducers: what to keep of a Gram matrix that streams past and is never held.
 
-A reducer is three pure steps over a state, a dict of tensors on the CPU or the kernel's device: ``fold`` a block in,
-``merge`` two states (of two processes, or of a run and its continuation), ``finish``. The empty dict is the beginning.
+A reducer is four steps over a state, a dict of tensors on the CPU or the kernel's device: ``begin`` with one, ``fold`` a
+block in, ``merge`` two states (of two processes, or of a run and its continuation), ``finish``.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar, NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
 
 from ..basics import validate
 
+if TYPE_CHECKING:
+    from .operator import Gram
+
 State = dict[str, Tensor]
 
 
 class Reducer(Protocol):
-    """What :func:`ntk_course.reduce_gram` asks of a reducer; anything with these three methods will do.
+    """What :meth:`ntk_course.Gram.reduce` asks of a reducer; anything with these four methods will do.
 
     A checkpoint is only continued by a reducer of the same class and the same values; one whose values are not plain (numbers,
-    text, tensors, arrays and containers of them) has a method ``key()`` that returns a text in their place.
-    One that only makes sense for samples against themselves, one cotangent each, says ``symmetric_only = True``.
+    text, tensors, arrays and containers of them) has a method ``key()`` that returns a text in their place. One that takes the
+    blocks (n, m, R, S) of stacked cotangents says ``stacked = True``.
     """
 
+    def begin(self, gram: "Gram") -> State:
+        """Return the state before the first block of a matrix, of which shape, dtype, device and symmetric may be asked."""
+
     def fold(self, state: State, rows: slice, cols: slice, block: Tensor) -> None:
-        """Take a block (n, m) into the state, in place."""
+        """Take a block (n, m) into the state, in place; of a symmetric matrix its transpose comes by itself."""
 
     def merge(self, one: State, other: State) -> State:
         """Join the states of two disjoint sets of blocks."""
@@ -40,7 +46,7 @@ class Partners(NamedTuple):
     Attributes:
         value: the kernel value with it, (N,); (N, k) for the k most similar, the largest first.
         index: which sample it is, as ``value``.
-        own: the kernel value of each sample with itself, (N,); NaN where the blocks of the diagonal are missing.
+        own: the kernel value of each sample with itself, (N,); NaN between two sides, and where blocks are missing.
     """
 
     value: Tensor
@@ -50,25 +56,36 @@ class Partners(NamedTuple):
 
 @dataclass(frozen=True)
 class TopPartners:
-    r"""Keep each row's k largest entries :math:`\kappa_{ij},\ j \ne i`, and the diagonal, of a symmetric Gram matrix.
+    r"""Keep each row's k largest entries :math:`\kappa_{ij}`, of samples against themselves those with :math:`j \ne i`.
 
-    Ties go to the lowest index, in whatever order the blocks come.
+    Between test and training samples: which training samples speak most for each test sample. Ties go to
+    the lowest index, in whatever order the blocks come.
 
     Attributes:
         count: k.
     """
 
     count: int = 1
-    symmetric_only: ClassVar[bool] = True
 
     def __post_init__(self):
         """Check k."""
         validate.positive(self.count, "count")
 
+    def begin(self, gram: "Gram") -> State:
+        """Make room for the partners of every row."""
+        n, m = gram.shape
+        k, like = self.count, {"dtype": gram.dtype, "device": gram.device}
+        return {
+            "value": torch.full((n, k), -torch.inf, **like),
+            "index": torch.full((n, k), torch.iinfo(torch.int64).max, device=gram.device),
+            "own": torch.full((n,), torch.nan, **like),
+            "others": torch.tensor(m - gram.symmetric),
+            "symmetric": torch.tensor(gram.symmetric),
+        }
+
     def fold(self, state: State, rows: slice, cols: slice, block: Tensor) -> None:
         """Look at the entries that reach a row's k-th largest so far: after the first few blocks there are next to none."""
-        self._grow(state, max(rows.stop, cols.stop), block)
-        if rows == cols:
+        if rows == cols and bool(state["symmetric"]):
             state["own"][rows] = block.diagonal()
             block = block.clone().fill_diagonal_(-torch.inf)
         most, least = block.amax(1), state["value"][rows, -1]
@@ -94,18 +111,13 @@ class TopPartners:
 
     def merge(self, one: State, other: State) -> State:
         """Choose among both states' partners."""
-        if not one or not other:
-            return one or other
-        n = max(len(one["own"]), len(other["own"]))
-        for state in (one, other):
-            self._grow(state, n, state["own"])
-        both = (torch.cat([one[name], other[name]], 1) for name in ("value", "index"))
-        value, index = self._best(*both)
-        return {"value": value, "index": index, "own": torch.where(one["own"].isnan(), other["own"], one["own"])}
+        value, index = self._best(*(torch.cat([one[name], other[name]], 1) for name in ("value", "index")))
+        own = torch.where(one["own"].isnan(), other["own"], one["own"])
+        return one | {"value": value, "index": index, "own": own}
 
     def finish(self, state: State) -> Partners:
-        """Return the partners, (N, k), k at most N - 1."""
-        k = min(self.count, len(state["own"]) - 1)
+        """Return the partners, (N, k), k at most as many as there are."""
+        k = min(self.count, int(state["others"]))
         return Partners(state["value"][:, :k], state["index"][:, :k], state["own"])
 
     def _best(self, value: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
@@ -117,18 +129,6 @@ class TopPartners:
         value, index = value.gather(1, by_index), index.gather(1, by_index)
         value, order = value.sort(dim=1, descending=True, stable=True)
         return value[:, : self.count], index.gather(1, order[:, : self.count])
-
-    def _grow(self, state: State, n: int, like: Tensor) -> None:
-        k, known = self.count, len(state["own"]) if state else 0
-        if known >= n:
-            return
-        new = n - known
-        more = {
-            "value": like.new_full((new, k), -torch.inf),
-            "index": torch.full((new, k), torch.iinfo(torch.int64).max, device=like.device),
-            "own": like.new_full((new,), torch.nan),
-        }
-        state.update({name: torch.cat([state[name], t]) if known else t for name, t in more.items()})
 
 
 @dataclass(frozen=True)
@@ -147,17 +147,20 @@ class Histogram:
         if edges.dim() != 1 or len(edges) == 0 or not bool((edges.diff() > 0).all()) or not bool(edges.isfinite().all()):
             raise ValueError(f"edges: got {self.edges}; wanted at least one finite number, in increasing order")
 
+    def begin(self, gram: "Gram") -> State:
+        """Begin with no entry."""
+        return {"counts": torch.zeros(len(self.edges) + 1, dtype=torch.int64, device=gram.device)}
+
     def fold(self, state: State, rows: slice, cols: slice, block: Tensor) -> None:
         """Count a block's entries; in float64, so that an edge is where it was put."""
         validate.finite(block, "gram")
         edges = torch.as_tensor(self.edges, dtype=torch.float64, device=block.device)
         bins = torch.bucketize(block.flatten().double(), edges, right=True)
-        counts = torch.bincount(bins, minlength=len(edges) + 1)
-        state["counts"] = state["counts"] + counts if state else counts
+        state["counts"] += torch.bincount(bins, minlength=len(edges) + 1)
 
     def merge(self, one: State, other: State) -> State:
         """Add the counts."""
-        return {"counts": one["counts"] + other["counts"]} if one and other else one or other
+        return {"counts": one["counts"] + other["counts"]}
 
     def finish(self, state: State) -> Tensor:
         """Return the counts, (e + 1,) int64."""

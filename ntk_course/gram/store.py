@@ -2,78 +2,40 @@
 
 import shutil
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from torch import Tensor, nn
+import torch
 from tqdm.auto import tqdm
 
 from ..basics import fingerprints, processes
-from .engine import Cotangents, Sides, all_tiles, check, plan, tile_blocks, with_mirror
-from .plan import Plan, Tile, share
-from .reduce import describe
+from .blocks import all_tiles, tile_blocks, with_mirror
+from .plan import Plan, Tile, plan, share
+from .sides import Sides, one_a_sample
+
+if TYPE_CHECKING:
+    from .operator import Gram
 
 # Of the layout; a store of another one is refused.
-_VERSION = 1
+_VERSION = 2
 
 
-def write_gram(
-    path: str | Path,
-    model: nn.Module,
-    x1: Tensor,
-    c1: Cotangents,
-    x2: Tensor | None = None,
-    c2: Cotangents | None = None,
-    *,
-    block_size: int | None = None,
-    memory: int | None = None,
-    precision: str = "exact",
-    progress: bool = True,
-):
-    r"""Write a Gram matrix to a Zarr array, one chunk for each block, or finish one that was begun.
-
-    A chunk is written beside its place and renamed, so that a chunk that is there is whole: which chunks are there is all
-    that a continued run needs to know. The array's attributes say what it was made from (fingerprints of model and data,
-    dtype, precision) and how it was cut, so that a continued run computes the same bits; a call with another model, other
-    data or settings is refused. Under torchrun, inside :func:`ntk_course.basics.processes.joined`, the processes share the
-    blocks and write to one folder that all of them see. Needs ``pip install "ntk_course[store]"``.
-
-    Args:
-        path: folder of the array, made where it is missing.
-        model: as in :func:`gram_blocks`.
-        x1: (N, ...).
-        c1: cotangents (N, K), or a function of K; one a sample.
-        x2: (M, ...), or None for x1 against itself.
-        c2: given exactly when x2 is.
-        block_size: samples a side of a chunk, as in :func:`gram_blocks`; an array that was begun keeps its own.
-        memory: as in :func:`gram_blocks`, for each process.
-        precision: as in :func:`gram_blocks`.
-        progress: show a bar.
-
-    Returns:
-        The whole array (N, M), open for reading: ``array[i]`` is row i as NumPy.
-
-    Raises:
-        TypeError, ValueError: as :func:`gram_blocks`; a store of another model, data set, setting or version.
-        OSError: the disk is full. What was written stays good: free space and call again.
-        ImportError: zarr is not installed.
-        RuntimeError: another process failed.
-
-    Example:
-        >>> matrix = write_gram("mnist.zarr", model, x, c)
-        >>> matrix[7, :100]
-    """
+def write(gram: "Gram", path: str | Path, progress: bool):
+    """Write a matrix to a Zarr array, or finish one, see :meth:`ntk_course.Gram.save`."""
     zarr = _zarr()
-    sides = check(model, x1, c1, x2, c2, precision=precision, scalar_only=True)
+    sides, chosen = gram._sides, gram._plan
+    one_a_sample(sides, "save")
+    if sides.dtype == torch.bfloat16:
+        raise ValueError(f"save: got a matrix in {sides.dtype}, which NumPy does not know; wanted a float32 or float64 model")
     path, what, here = Path(path), f"writing {path}", processes.world()
-    made_from = describe(sides)
+    made_from = sides.describe()
     processes.agreed(made_from | {"path": str(path.resolve())}, what)
 
     def begin() -> tuple[Plan, list[Tile]]:
         if not (path / "zarr.json").exists():
-            the_plan = plan(sides, block_size, memory)
-            _create(zarr, path, sides, the_plan, made_from)
+            _create(zarr, path, sides, chosen, made_from)
         attributes = _attributes(zarr, path)
         fingerprints.same(attributes["made_from"], made_from, f"path: {path}")
-        the_plan = plan(sides, attributes["block_size"], memory)._replace(pairs=attributes["pairs"])
+        the_plan = plan(sides, attributes["block_size"], chosen.memory, attributes["factored"])
         for partial in path.glob("c/**/*.partial"):  # of a killed process
             partial.unlink(missing_ok=True)
         wanted = all_tiles(sides, the_plan)
@@ -104,7 +66,7 @@ def write_gram(
 
 
 def open_gram(path: str | Path, partial: bool = False):
-    """Open a Gram matrix that :func:`write_gram` wrote.
+    """Open a Gram matrix that :meth:`ntk_course.Gram.save` wrote.
 
     Args:
         path: folder of the array.
@@ -122,14 +84,12 @@ def open_gram(path: str | Path, partial: bool = False):
     """
     zarr, path = _zarr(), Path(path)
     if not (path / "zarr.json").exists():
-        raise FileNotFoundError(f"path: no Gram matrix at {path}; wanted a folder that write_gram made")
+        raise FileNotFoundError(f"path: no Gram matrix at {path}; wanted a folder that Gram.save made")
     _attributes(zarr, path)
     array = zarr.open_array(path, mode="r")
     there, wanted = sum(1 for chunk in path.glob("c/*/*") if chunk.suffix != ".partial"), array.nchunks
     if there < wanted and not partial:
-        raise ValueError(
-            f"path: {path} holds {there} of {wanted} blocks; finish it with write_gram, or open it with partial=True"
-        )
+        raise ValueError(f"path: {path} holds {there} of {wanted} blocks; finish it with Gram.save, or open it with partial=True")
     return array
 
 
@@ -147,14 +107,14 @@ def _create(zarr, path: Path, sides: Sides, the_plan: Plan, made_from: dict[str,
         path,
         shape=sides.shape,
         chunks=tuple(min(the_plan.block_size, n) for n in sides.shape),
-        dtype=str(sides.c1.dtype).removeprefix("torch."),
+        dtype=str(sides.dtype).removeprefix("torch."),
         compressors=None,
         fill_value=float("nan"),
         config={"write_empty_chunks": True},
         attributes={
             "ntk_course_gram": _VERSION,
             "block_size": the_plan.block_size,
-            "pairs": the_plan.pairs,
+            "factored": sorted(the_plan.layout.factored),
             "made_from": made_from,
         },
     )
@@ -179,6 +139,6 @@ def _chunk(path: Path, tile: Tile) -> Path:
 def _check_room(path: Path, sides: Sides, the_plan: Plan, missing: int, wanted: int) -> None:
     """Say that the matrix will not fit before hours are spent on it."""
     cells = len(sides.x1) * len(sides.x2) * missing / max(1, wanted)
-    needed, free = int(cells * sides.c1.element_size()), shutil.disk_usage(path).free
+    needed, free = int(cells * sides.known.z.element_size()), shutil.disk_usage(path).free
     if needed > free:
         raise OSError(f"path: {path} needs {needed / 2**30:.2f} GiB more and its disk has {free / 2**30:.2f} GiB free")

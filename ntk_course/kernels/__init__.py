@@ -1,7 +1,7 @@
 """Kernels by name: of a network as it is, of infinitely wide ones, along a training path, and label-aware ones."""
 
 from . import infinite, paths
-from .empirical import entk, lpntk, pntk, signs, tangent_kernel
+from .empirical import entk, lpntk, pntk, tangent_kernel
 from .label_aware import LabelAware, agreement, label_products, lantk_hr, regressed_products, with_label_part
 from .tangent_hierarchy import hierarchy, lantk_nth, two_layer_hierarchy
 
@@ -18,7 +18,6 @@ __all__ = [
     "paths",
     "pntk",
     "regressed_products",
-    "signs",
     "tangent_kernel",
     "two_layer_hierarchy",
     "with_label_part",

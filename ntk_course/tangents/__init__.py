@@ -1,13 +1,24 @@
-"""Tangent features of a block of samples: what a model's graph tells, a rule for each kind of layer, products of features."""
+"""Tangent features of a block of samples: cotangents, what a model's graph tells, a rule for each kind of layer, products."""
 
-from .features import Tangents, explicit_is_cheaper, tangent_features
-from .layers import Positions
+from .cotangents import Cotangent, PerSample, basis, centred, labelled, logit, loss_gradient, ones, signs
+from .features import Tangents, tangent_features, tangent_product
+from .layout import Layout, explicit_is_cheaper
 from .lines import shifted
 
 __all__ = [
-    "Positions",
+    "Cotangent",
+    "Layout",
+    "PerSample",
     "Tangents",
+    "basis",
+    "centred",
     "explicit_is_cheaper",
+    "labelled",
+    "logit",
+    "loss_gradient",
+    "ones",
     "shifted",
+    "signs",
     "tangent_features",
+    "tangent_product",
 ]

@@ -8,6 +8,7 @@ torch.func. The decision is made for each parameter by looking at the autograd g
 """
 
 import warnings
+from collections.abc import Set
 from typing import NamedTuple
 
 import torch
@@ -16,9 +17,11 @@ from torch.func import vjp, vmap
 
 from ..basics import validate
 from ..models.functional import call_with
-from .layers import Positions
+from .cotangents import Cotangent, of_block, part
+from .layers import OuterProducts
+from .layout import Layout
 from .precision import multiplying, times
-from .probe import Call, Survey, biases_of, of_parameters, pieces_of, record, structured, survey
+from .probe import Call, of_parameters, probe, record, shares_of, understood
 
 # Numbers that a product of factors may hold at a time, beyond its result: on a CPU as many as stay in the cache.
 _WORKSPACE = {"cpu": 2**20}
@@ -85,99 +88,61 @@ class Tangents(NamedTuple):
         return Tangents(sum(p.dense for p in parts), tuple(factors))
 
 
-def explicit_is_cheaper(positions: int, fan_in: int, fan_out: int, pairs: float, cotangents: int = 1) -> bool:
-    r"""Decide whether a weight's gradient should be formed or kept as T outer products, by counting multiply-adds.
-
-    Per pair of samples, with R cotangents each: the formed gradient costs :math:`R^2 p q` for the product and
-    :math:`R\,T p q` for the forming, shared among the pairs that one sample takes part in; the factors cost
-    :math:`T^2 (p + R^2 q + R^2)`.
-
-    Args:
-        positions: T.
-        fan_in: p.
-        fan_out: q.
-        pairs: pairs per formed gradient, N M / (N + M) for an N x M Gram matrix.
-        cotangents: R.
-
-    Returns:
-        True when forming the gradient takes no more operations.
-
-    Example:
-        >>> explicit_is_cheaper(positions=784, fan_in=25, fan_out=6, pairs=256)
-        True
-        >>> explicit_is_cheaper(positions=1, fan_in=400, fan_out=120, pairs=256)
-        False
-    """
-    r2 = cotangents**2
-    explicit = r2 * fan_in * fan_out + cotangents * positions * fan_in * fan_out / pairs
-    factored = positions**2 * (fan_in + r2 * fan_out + r2)
-    return explicit <= factored
-
-
 def tangent_features(
-    model: nn.Module, x: Tensor, c: Tensor, pairs: float, known: Survey | None = None, precision: str = "exact"
+    model: nn.Module, x: Tensor, c: Cotangent, layout: Layout | None = None, precision: str = "exact"
 ) -> Tangents:
     r"""Compute the tangent features :math:`\phi_c(x) = c^\top \partial z/\partial w` of one block of samples.
 
     Args:
         model: gives logits (N, K); only parameters with ``requires_grad`` count, each once, however often it is used.
         x: (N, ...).
-        c: (N, R, K), R cotangents for each sample.
-        pairs: as in :func:`explicit_is_cheaper`; the two sides of a product must be given the same number.
-        known: the :func:`survey` of the model, where it has been made already.
-        precision: of products and convolutions on a GPU, see :func:`ntk_course.gram_blocks`.
+        c: cotangents (N, K), or (N, R, K) for R of them a sample, or a function of the logits.
+        layout: which weights are formed and which stay in factors, the same for both sides of a product; by default that of
+            the block's product with itself.
+        precision: of products and convolutions on a GPU, see :class:`ntk_course.Gram`.
 
     Returns:
         Tangents of N samples, in the model's dtype, on the model's device, detached.
 
     Raises:
-        ValueError: the model returns something other than (N, K).
+        ValueError: the model returns something other than (N, K), or this block goes through other layers than the layout's.
 
     Example:
-        >>> features = tangent_features(model, x, torch.ones(len(x), 1, 10), pairs=len(x) / 2)
+        >>> features = tangent_features(model, x, ones)
         >>> gram = tangent_product(features, features)[:, 0, :, 0]
     """
-    params = [p for p in model.parameters() if p.requires_grad]
     with torch.inference_mode(False), torch.enable_grad(), multiplying(precision):
-        x, c = (t.clone() if t.is_inference() else t for t in (x, c))
+        x, c = (t.clone() if isinstance(t, Tensor) and t.is_inference() else t for t in (x, c))
+        if layout is None:
+            known = probe(model, x)
+            layout = Layout.choose(known, len(x) / 2, of_block(part(c, slice(0, 1)), known.z).shape[1:-1].numel())
         calls, z = record(model, x)
-        validate.logits(z, len(x))
-        trusted = structured(calls, z, len(x)) & (known or survey(model, x)).structured
-        pieces = _pieces(calls, z, c, trusted)
-        kept = {
-            key
-            for key, piece in pieces.items()
-            if isinstance(piece, Positions) and not explicit_is_cheaper(*piece.sizes, pairs, c.shape[1])
-        }
-        bias_of = {weight: bias for weight, bias in biases_of(calls, pieces.keys()).items() if weight in kept}
+        c = of_block(c, validate.logits(z, len(x)))
+        c = c if c.dim() == 3 else c.unsqueeze(1)
+        lost = layout.understood - understood(model, calls, z, len(x))
+        if lost:
+            raise ValueError(
+                f"model: got a block of {len(x)} sample(s) that uses {', '.join(sorted(lost))} in another way than its first "
+                "sample; wanted a model whose layers are the same for all samples"
+            )
+        shares = _shares(model, calls, z, c, layout.understood)
         dense, factors = [], []
-        for key, piece in pieces.items():
-            if key in kept:
-                factors += piece.kept(with_bias=key in bias_of)
-            elif key not in bias_of.values():
-                dense.append(piece.formed() if isinstance(piece, Positions) else piece)
-        if any(id(p) not in pieces for p in params):
-            dense.append(_by_torch_func(model, x, c, pieces))
+        for name, share in shares.items():
+            if name in layout.factored:
+                factors += share.kept(with_bias=name in layout.bias_of)
+            elif name not in layout.joined:
+                dense.append(share.formed() if isinstance(share, OuterProducts) else share)
+        if rest := [name for name in layout.numels if name not in shares]:
+            dense.append(_by_torch_func(model, x, c, rest))
     empty = c.new_zeros(len(x), c.shape[1], 0)
     return Tangents(torch.cat([empty, *dense], dim=2).detach(), tuple(factors))
-
-
-def numbers_of(known: Survey, model: nn.Module, pairs: float, cotangents: int) -> int:
-    """Count the numbers that :func:`tangent_features` of one sample hold."""
-    numbers = {id(p): cotangents * p.numel() for p in model.parameters() if p.requires_grad}
-    for weight, (t, p, q, groups) in known.sizes.items():
-        if not explicit_is_cheaper(t, p, q, pairs, cotangents):
-            numbers[weight] = groups * t * (p + cotangents * q)
-            if weight in known.bias_of:
-                numbers[known.bias_of[weight]] = groups * t
-    return sum(numbers.values())
 
 
 def tangent_product(f: Tangents, g: Tangents, precision: str = "exact") -> Tensor:
     """Multiply the tangent features of two blocks: every inner product, shape (N, R, M, S); bfloat16 ones in float32."""
     d, e = f.dense.shape[2], g.dense.shape[2]
     if d != e or len(f.factors) != len(g.factors):
-        raise ValueError(f"tangents: got features of two layouts ({d} and {e} dense); wanted one model and one plan")
+        raise ValueError(f"tangents: got features of two layouts ({d} and {e} dense); wanted one model and one layout")
     with multiplying(precision):
         return _product(f, g)
 
@@ -202,13 +167,13 @@ def _product(f: Tangents, g: Tangents) -> Tensor:
     return out.transpose(2, 3)
 
 
-def _pieces(calls: list[Call], z: Tensor, c: Tensor, structured: set[int]) -> dict[int, Tensor | Positions]:
+def _shares(model: nn.Module, calls: list[Call], z: Tensor, c: Tensor, trusted: Set[str]) -> dict[str, Tensor | OuterProducts]:
     """Send the cotangents back to every noted call and collect each parameter's share of the features."""
-    calls = of_parameters(calls, structured)
+    calls = of_parameters(model, calls, trusted)
     edges = [call.edge for call in calls]
     last = c.shape[1] - 1
     rounds = [torch.autograd.grad(z, edges, v, retain_graph=r < last) for r, v in enumerate(c.unbind(1))] if calls else []
-    return pieces_of(calls, [_stacked(arriving) for arriving in zip(*rounds, strict=True)], structured)
+    return shares_of(model, calls, [_stacked(arriving) for arriving in zip(*rounds, strict=True)], trusted)
 
 
 def _stacked(rounds: tuple[Tensor, ...]) -> Tensor:
@@ -216,9 +181,9 @@ def _stacked(rounds: tuple[Tensor, ...]) -> Tensor:
     return torch.stack(rounds, dim=1) if len(rounds) > 1 else rounds[0].unsqueeze(1)
 
 
-def _by_torch_func(model: nn.Module, x: Tensor, c: Tensor, done: dict) -> Tensor:
+def _by_torch_func(model: nn.Module, x: Tensor, c: Tensor, names: list[str]) -> Tensor:
     """Form the remaining per-sample gradients with vmap over vjp: right for any model, slower and larger."""
-    rest = {name: p.detach() for name, p in model.named_parameters() if p.requires_grad and id(p) not in done}
+    rest = {name: model.get_parameter(name).detach() for name in names}
     warnings.warn(
         f"tangents of {', '.join(rest)}: no layer rule applies, so torch.func forms them sample by sample "
         "(exact, but slower and with more memory)",

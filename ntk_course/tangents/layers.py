@@ -1,7 +1,7 @@
 """Layer rules: for each kind of layer, its parameters' per-sample gradients from its input and the cotangents arriving.
 
 A rule takes the module, its input x (N, ...), and b (N, R, ...), what R cotangents a sample send back to its output. It
-yields pairs (parameter, piece); a piece is a tensor (N, R, D), the gradient itself, or :class:`Positions`.
+yields pairs (parameter, share); a share is a tensor (N, R, D), the gradient itself, or :class:`OuterProducts`.
 """
 
 from typing import NamedTuple
@@ -14,7 +14,7 @@ from torch.nn import functional as F
 _CHUNK = {"cpu": 2**20, "cuda": 2**26}
 
 
-class Positions(NamedTuple):
+class OuterProducts(NamedTuple):
     """A weight gradient as a sum of outer products over T positions, in G groups.
 
     b is (N, R, G, q, T); a is a view that reshapes to (N, G, p, T): the patches of a convolution overlap, and laying
@@ -55,17 +55,17 @@ class Positions(NamedTuple):
         return [(a[:, g].contiguous(), b[:, :, g].contiguous()) for g in range(a.shape[1])]
 
 
-def join(one: Tensor | Positions, other: Tensor | Positions) -> Tensor | Positions:
+def join(one: Tensor | OuterProducts, other: Tensor | OuterProducts) -> Tensor | OuterProducts:
     """Add the gradients of two uses of one parameter."""
     if isinstance(one, Tensor):
         return one + other
-    return Positions(torch.cat([one.laid_out(), other.laid_out()], dim=3), torch.cat([one.b, other.b], dim=4))
+    return OuterProducts(torch.cat([one.laid_out(), other.laid_out()], dim=3), torch.cat([one.b, other.b], dim=4))
 
 
 def _linear(module: nn.Linear, x: Tensor, b: Tensor):
     n, r, q = b.shape[0], b.shape[1], b.shape[-1]
     b = b.reshape(n, r, 1, -1, q).transpose(3, 4)
-    yield module.weight, Positions(x.reshape(n, 1, -1, x.shape[-1]).transpose(2, 3), b)
+    yield module.weight, OuterProducts(x.reshape(n, 1, -1, x.shape[-1]).transpose(2, 3), b)
     yield module.bias, b.sum(dim=(2, 4)) if b.shape[4] > 1 else b.flatten(2)
 
 
@@ -73,7 +73,7 @@ def _conv2d(module: nn.Conv2d, x: Tensor, b: Tensor):
     mode = "constant" if module.padding_mode == "zeros" else module.padding_mode
     x = F.pad(x, module._reversed_padding_repeated_twice, mode=mode)
     n, r, q = b.shape[:3]
-    yield module.weight, Positions(_patches(x, module, b.shape[3:]), b.reshape(n, r, module.groups, q // module.groups, -1))
+    yield module.weight, OuterProducts(_patches(x, module, b.shape[3:]), b.reshape(n, r, module.groups, q // module.groups, -1))
     yield module.bias, b.sum(dim=(3, 4))
 
 

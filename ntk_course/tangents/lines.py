@@ -17,7 +17,7 @@ def shifted(model: nn.Module, change: dict[str, Tensor], t: Tensor) -> Iterator[
 
     A layer of :data:`ntk_course.tangents.layers.RULES` is linear in its weights: at :math:`w + t v` it gives what it gives at w plus
     t times what it gives at v. Whatever lies between is left to the model, so all points of a line take one batched pass.
-    Parameters outside such layers do not move; the caller asks :func:`ntk_course.tangents.survey` whether there are any.
+    Parameters outside such layers do not move; the caller asks :func:`ntk_course.tangents.probe.probe` whether there are any.
 
     Args:
         model: at the start of the line.

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.autograd.graph import GradientEdge, get_gradient_edge, saved_tensors_hooks
 
 from ..basics import validate
-from .layers import RULES, Positions, join
+from .layers import RULES, OuterProducts, join
 
 
 class Call(NamedTuple):
@@ -23,29 +23,48 @@ class Call(NamedTuple):
     edge: GradientEdge
 
 
-class Survey(NamedTuple):
-    """What one sample tells of a model.
+class Probe(NamedTuple):
+    """What one sample tells of a model; parameters go by name.
 
     Attributes:
-        num_outputs: K.
-        structured: ids of the parameters whose layer rules can be trusted.
-        sizes: of the weights among them that can stay in factors, by id: T, p and q, and the groups G.
-        bias_of: ids of the weights that are used together with a bias, and of that bias.
+        z: its logits, (1, K).
+        numels: of the trainable parameters, in the model's order.
+        understood: those whose layer rules can be trusted.
+        sizes: of the weights among them that can stay in factors: T, p and q, and the groups G.
+        bias_of: the weights that are used together with a bias, and that bias.
+        called: modules with a rule that own an understood parameter, in the order of their calls.
         saved: bytes of graph.
     """
 
-    num_outputs: int
-    structured: frozenset[int]
-    sizes: dict[int, tuple[int, int, int, int]]
-    bias_of: dict[int, int]
+    z: Tensor
+    numels: dict[str, int]
+    understood: frozenset[str]
+    sizes: dict[str, tuple[int, int, int, int]]
+    bias_of: dict[str, str]
+    called: tuple[str, ...]
     saved: int
 
-    def covers(self, model: nn.Module) -> bool:
-        """Tell whether every trainable parameter of a model belongs to a layer whose rule can be trusted."""
-        return self.structured.issuperset(id(p) for p in model.parameters() if p.requires_grad)
+    @property
+    def num_outputs(self) -> int:
+        """K."""
+        return self.z.shape[1]
+
+    @property
+    def covers(self) -> bool:
+        """Whether every trainable parameter belongs to a layer whose rule can be trusted."""
+        return self.understood.issuperset(self.numels)
+
+    def only(self, names: Set[str]) -> "Probe":
+        """Return it with some parameters alone."""
+        return self._replace(
+            numels={name: numel for name, numel in self.numels.items() if name in names},
+            understood=self.understood & names,
+            sizes={name: sizes for name, sizes in self.sizes.items() if name in names},
+            bias_of={weight: bias for weight, bias in self.bias_of.items() if {weight, bias} <= names},
+        )
 
 
-def survey(model: nn.Module, x: Tensor, name: str = "x") -> Survey:
+def probe(model: nn.Module, x: Tensor, name: str = "x") -> Probe:
     """Run one sample of x (N, ...), alone and twice over, through the model, or say why the model refuses it.
 
     Two batch sizes tell the axis of the samples from any other: a sequence-first layer can look batch-first when there
@@ -65,15 +84,28 @@ def survey(model: nn.Module, x: Tensor, name: str = "x") -> Survey:
                 raise ValueError(
                     f"{name}: got samples of shape {shape}; wanted a shape that the model takes ({error})"
                 ) from error
-            num_outputs = validate.logits(z, n).shape[1]
-            trusted.append(structured(calls, z, n))
+            validate.logits(z, n)
+            trusted.append(understood(model, calls, z, n))
             saved.append(sum(kept.values()))
         both = frozenset(set.intersection(*trusted))
-        calls = of_parameters(calls, both)
+        calls = of_parameters(model, calls, both)
         nothing = [call.x.new_zeros(()).expand(n, 1, *call.shape[1:]) for call in calls]
-        pieces = {key: p for key, p in pieces_of(calls, nothing, both).items() if isinstance(p, Positions)}
-    sizes = {key: (*p.sizes, p.b.shape[2]) for key, p in pieces.items()}
-    return Survey(num_outputs, both, sizes, biases_of(calls, both), max(0, saved[1] - saved[0]))
+        found = {key: p for key, p in shares_of(model, calls, nothing, both).items() if isinstance(p, OuterProducts)}
+    modules = {module: name for name, module in model.named_modules()}
+    return Probe(
+        z.detach()[:1],
+        {name: p.numel() for name, p in model.named_parameters() if p.requires_grad},
+        both,
+        {key: (*p.sizes, p.b.shape[2]) for key, p in found.items()},
+        biases_of(model, calls, both),
+        tuple(dict.fromkeys(modules[call.module] for call in calls)),
+        max(0, saved[1] - saved[0]),
+    )
+
+
+def names_of(model: nn.Module) -> dict[int, str]:
+    """Name the trainable parameters by their ids, as the autograd graph knows them; a tied one by its first name."""
+    return {id(p): name for name, p in model.named_parameters() if p.requires_grad}
 
 
 def _note_storage(kept: dict[int, int], t: Tensor) -> Tensor:
@@ -100,8 +132,8 @@ def record(model: nn.Module, x: Tensor) -> tuple[list[Call], Tensor]:
             handle.remove()
 
 
-def structured(calls: list[Call], z: Tensor, n: int) -> set[int]:
-    """Find the trainable parameters (by id) all of whose uses are calls we noted and understand.
+def understood(model: nn.Module, calls: list[Call], z: Tensor, n: int) -> set[str]:
+    """Find the trainable parameters all of whose uses are calls we noted and understand.
 
     The autograd graph knows how often each parameter is used; where that differs from the calls noted (a parameter
     read outside its module, a weight tied to another kind of layer, a checkpointed block) torch.func takes over. So it
@@ -114,29 +146,36 @@ def structured(calls: list[Call], z: Tensor, n: int) -> set[int]:
         if call.x.shape[0] != n or call.x._version != call.version:
             opaque.update(mine)
     uses = uses_of(z)  # a frozen parameter has none
-    return {p for p, count in noted.items() if count == uses[p]} - opaque
+    return {name for p, name in names_of(model).items() if noted[p] and noted[p] == uses[p] and p not in opaque}
 
 
-def of_parameters(calls: list[Call], trusted: Set[int]) -> list[Call]:
+def of_parameters(model: nn.Module, calls: list[Call], trusted: Set[str]) -> list[Call]:
     """Select the calls of layers that own one of some parameters."""
-    return [call for call in calls if any(id(p) in trusted for p in call.module.parameters(recurse=False))]
+    names = names_of(model)
+    return [call for call in calls if any(names.get(id(p)) in trusted for p in call.module.parameters(recurse=False))]
 
 
-def pieces_of(calls: list[Call], arriving: list[Tensor], trusted: Set[int]) -> dict[int, Tensor | Positions]:
+def shares_of(
+    model: nn.Module, calls: list[Call], arriving: list[Tensor], trusted: Set[str]
+) -> dict[str, Tensor | OuterProducts]:
     """Collect each trusted parameter's share of the features from all its uses, given what arrived at every call."""
-    pieces: dict[int, Tensor | Positions] = {}
+    names, shares = names_of(model), {}
     for call, b in zip(calls, arriving, strict=True):
-        for p, piece in RULES[type(call.module)](call.module, call.x.detach(), b):
-            if id(p) in trusted:
-                pieces[id(p)] = join(pieces[id(p)], piece) if id(p) in pieces else piece
-    return pieces
+        for p, share in RULES[type(call.module)](call.module, call.x.detach(), b):
+            name = names.get(id(p))
+            if name in trusted:
+                shares[name] = join(shares[name], share) if name in shares else share
+    return shares
 
 
-def biases_of(calls: list[Call], trusted: Set[int]) -> dict[int, int]:
-    """Pair up trusted weights and biases (ids) that are used together in one call each, and nowhere else."""
+def biases_of(model: nn.Module, calls: list[Call], trusted: Set[str]) -> dict[str, str]:
+    """Pair up trusted weights and biases that are used together in one call each, and nowhere else."""
+    names = names_of(model)
     uses = Counter(id(p) for call in calls for p in call.module.parameters(recurse=False))
     pairs = ((id(getattr(call.module, "weight", None)), id(getattr(call.module, "bias", None))) for call in calls)
-    return {w: b for w, b in pairs if {w, b} <= trusted and uses[w] == uses[b] == 1}
+    return {
+        names[w]: names[b] for w, b in pairs if names.get(w) in trusted and names.get(b) in trusted and uses[w] == uses[b] == 1
+    }
 
 
 def uses_of(z: Tensor) -> Counter:

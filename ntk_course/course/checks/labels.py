@@ -4,8 +4,9 @@ from collections.abc import Callable
 
 import torch
 
-from ...kernels.empirical import entk, signs
+from ...kernels.empirical import entk
 from ...models.networks import mlp
+from ...tangents.cotangents import signs
 from .core import Outcome, compare, random
 
 

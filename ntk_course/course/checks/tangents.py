@@ -8,7 +8,7 @@ import torch
 from ...analysis.one_step import softmax_jacobian
 from ...kernels.empirical import entk
 from ...models.networks import mlp
-from ...tangents.features import explicit_is_cheaper
+from ...tangents.layout import explicit_is_cheaper
 from .core import Outcome, compare, random
 
 

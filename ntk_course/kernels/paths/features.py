@@ -3,13 +3,14 @@
 import copy
 from functools import cached_property
 
-import torch
 from torch import Tensor, nn
 
 from ...models.functional import assign
-from ...tangents.features import Tangents, numbers_of, tangent_features
+from ...tangents.cotangents import basis
+from ...tangents.features import Tangents, tangent_features
+from ...tangents.layout import Layout
 from ...tangents.lines import shifted
-from ...tangents.probe import Survey, survey
+from ...tangents.probe import probe
 from ...training.path import TrainingPath
 from .rules import Quadrature
 
@@ -21,26 +22,22 @@ class Features:
     """Tangent features of the path's output f at any weights, K rows a sample."""
 
     def __init__(self, path: TrainingPath, x: Tensor, pairs: float | None = None):
-        """Survey the model once; both sides of a product need the same ``pairs``, see :func:`explicit_is_cheaper`."""
+        """Probe the model and choose the layout once; other samples share it through :meth:`of`."""
         last = [nn.LogSoftmax(1)] if path.loss == "log_softmax" else []
         self._inner, self._unflatten = copy.deepcopy(path.model), path.unflatten
-        self._model, self._pairs = nn.Sequential(self._inner, *last), pairs or len(x) / 2
-        self._known: Survey = survey(self._model, x, "x")
-        self._x = x
+        self._model, self._x = nn.Sequential(self._inner, *last), x
+        known = probe(self._model, x, "x")
+        self._outputs, self.covered = known.num_outputs, known.covers
+        self._layout = Layout.choose(known, pairs or len(x) / 2, self._outputs)
 
     @cached_property
     def room(self) -> int:
         """Count the nodes of samples that one pass may have, so that their features fit in memory and in few passes."""
-        one = numbers_of(self._known, self._model, self._pairs, self._known.num_outputs)
+        one = self._layout.numbers(self._outputs)
         return max(1, _NODES // ((one + self._x[0].numel()) * self._x.element_size()))
 
-    @property
-    def structured(self) -> bool:
-        """Whether every trainable parameter belongs to a layer whose rule applies."""
-        return self._known.covers(self._inner)
-
     def of(self, x: Tensor) -> "Features":
-        """Return the features of other samples, of the same plan."""
+        """Return the features of other samples, of the same layout."""
         other = copy.copy(self)
         other._x = x
         return other
@@ -48,9 +45,7 @@ class Features:
     def __call__(self, flat: Tensor) -> Tangents:
         """Return the features at flattened weights (d,)."""
         assign(self._inner, self._unflatten(flat.to(self._x.device)))
-        k = self._known.num_outputs
-        c = torch.eye(k, dtype=self._x.dtype, device=self._x.device).expand(len(self._x), k, k)
-        return tangent_features(self._model, self._x, c, self._pairs, self._known)
+        return tangent_features(self._model, self._x, basis, self._layout)
 
     def averaged(self, start: Tensor, change: Tensor, rule: Quadrature) -> Tangents:
         r"""Average over nodes and weights (N, Q) on the line start + t change, each sample at its own weights.

@@ -197,7 +197,7 @@ def factors_are_cheaper(path: TrainingPath, one: Tensor, nodes: int) -> bool:
         >>> factors_are_cheaper(path, x[:1], nodes=4)
     """
     features = Features(path, one)
-    if not features.structured:
+    if not features.covered:
         return False
     start, end = path.weights[0].to(one.device), path.weights[1].to(one.device)
     fixed, ends = features(start), Quadrature(*torch.tensor([[[0.0, 1.0]], [[1.0, 1.0]]]).to(one))

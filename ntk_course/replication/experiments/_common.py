@@ -14,10 +14,10 @@ from torch.func import stack_module_state, vmap
 
 from ...analysis.interactions import Clusters, farthest_point_clustering
 from ...data.datasets import Dataset, load
-from ...gram.rows import GramRows
-from ...kernels.empirical import signs
+from ...gram.operator import Gram
 from ...models.functional import assign, call_with
 from ...models.networks import network_for
+from ...tangents.cotangents import labelled
 from ...training.sgd import History, cosine, crop_and_flip, device, step_decay, train
 
 
@@ -100,10 +100,10 @@ def both_splits(name: str, limit: int | None = None) -> tuple[Dataset, Dataset]:
     return load(name, "train", limit), load(name, "test")
 
 
-def clusters_of_class(model: nn.Module, x: Tensor, y: Tensor, label: int, share: float) -> tuple[Tensor, GramRows, Clusters]:
+def clusters_of_class(model: nn.Module, x: Tensor, y: Tensor, label: int, share: float) -> tuple[Tensor, Gram, Clusters]:
     """Cluster one class by lpNTK into ``share`` times its size: its indices, the kernel's rows, the clusters."""
     where = (y == label).nonzero()[:, 0]
-    rows = GramRows(model, x[where], lambda k: signs(y[where], k) / k**0.5)
+    rows = Gram(model, x[where], labelled(y[where]))
     return where, rows, farthest_point_clustering(rows, max(1, round(share * len(where))))
 
 

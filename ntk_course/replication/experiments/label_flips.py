@@ -3,15 +3,14 @@
 from dataclasses import dataclass, replace
 
 import torch
-from torch import Tensor, nn
-from torch.nn.functional import one_hot
+from torch import Tensor
 
 from ...analysis.interactions import Relation, cosines, relations
-from ...analysis.one_step import prediction_error
 from ...analysis.pruning import class_support, el2n, flip_auc, flip_labels, grand
 from ...data.datasets import load
-from ...kernels.empirical import signs, tangent_kernel
+from ...kernels.empirical import tangent_kernel
 from ...models.networks import mlp
+from ...tangents.cotangents import centred, labelled, logit, loss_gradient
 from ...training.sgd import device, train
 from ..results import Figure, Result, over_seeds
 from ._common import Recipe, fit, on_device
@@ -54,13 +53,8 @@ class Config:
         }[name]
 
 
-def cotangent(kernel: str, model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
-    """Return the cotangents (N, K) of a kernel by name."""
-    if kernel == "loss gradient":
-        return prediction_error(model, x, y)
-    k = model(x[:1]).shape[1]
-    target = one_hot(y, k).to(x.dtype)
-    return {"lpNTK": signs(y, k).to(x) / k**0.5, "kappa tilde": target - 1 / k, "y-th logit": target}[kernel]
+# The cotangents of the kernels that are compared, by name.
+COTANGENTS = {"lpNTK": labelled, "kappa tilde": centred, "y-th logit": logit, "loss gradient": loss_gradient}
 
 
 def run(config: Config, preset: str = "class", progress: bool = True, folder=None) -> Result:
@@ -83,7 +77,7 @@ def run(config: Config, preset: str = "class", progress: bool = True, folder=Non
                     "accuracy": history.accuracy[-1].item() if history else None,
                 }
                 for kernel in KERNELS:
-                    gram = tangent_kernel(model, some, cotangent(kernel, model, some, labels))
+                    gram = tangent_kernel(model, some, COTANGENTS[kernel](labels))
                     rows += [head | row for row in _relations(gram, labels, true, kernel, config.threshold)]
                 if share:
                     for name, score in (("EL2N", el2n), ("GraNd", grand)):
@@ -127,7 +121,7 @@ def _copies(x: Tensor, seed: int) -> list[dict]:
             y = torch.tensor([0, 0 if labels == "same" else 1], device=x.device)
             between = {}
             for kernel in KERNELS:
-                gram = tangent_kernel(model, both, cotangent(kernel, model, both, y))
+                gram = tangent_kernel(model, both, COTANGENTS[kernel](y))
                 between[kernel] = cosines(gram)[0, 1].item()
             history = train(model, both, y, epochs=50, lr=0.1, batch_size=1, seed=seed, per_sample=True, progress=False)
             rows.append(

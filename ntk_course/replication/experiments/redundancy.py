@@ -7,8 +7,8 @@ from torch import Tensor, nn
 
 from ...analysis.interactions import Partners, closest_partners
 from ...analysis.pruning import el2n
-from ...gram.engine import gram_blocks
-from ...kernels.empirical import signs
+from ...gram.operator import Gram
+from ...tangents.cotangents import labelled, ones
 from ...training.sgd import device
 from ..results import Figure, Result, over_seeds
 from ._common import SHORT, Recipe, ResNetRecipe, both_splits, fit, on_device
@@ -55,15 +55,12 @@ class Config:
 
 def partners(model: nn.Module, x: Tensor, y: Tensor, kernel: str, within_class: bool) -> Partners:
     """Find each sample's closest partner, among all samples or among those of its label."""
-    k = int(y.max()) + 1
-    c = signs(y, k) if kernel == "lpNTK" else torch.ones(len(x), k, device=x.device)
-    c = c / k**0.5
     if not within_class:
-        return closest_partners(gram_blocks(model, x, c))
+        return closest_partners(Gram(model, x, labelled(y) if kernel == "lpNTK" else ones))
     parts = torch.empty(len(x)), torch.empty(len(x), dtype=torch.long), torch.empty(len(x))
-    for label in range(k):
+    for label in y.unique():
         where = (y == label).nonzero()[:, 0]
-        found = closest_partners(gram_blocks(model, x[where], c[where]))
+        found = closest_partners(Gram(model, x[where], labelled(y[where]) if kernel == "lpNTK" else ones))
         for part, values in zip(parts, (found.value, where[found.index], found.own), strict=True):
             part[where.cpu()] = values.cpu()
     return Partners(*(part.to(x.device) for part in parts))

@@ -7,8 +7,9 @@ import torch
 from torch import Tensor, nn
 
 from ...data.datasets import load
-from ...kernels.empirical import entk, signs
+from ...kernels.empirical import entk
 from ...models.networks import mlp
+from ...tangents.cotangents import signs
 from ..results import Figure, Result, over_seeds
 
 

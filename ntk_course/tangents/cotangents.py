@@ -1,0 +1,300 @@
+r"""Cotangents: what chooses a kernel. A cotangent is a function of the logits, and every named kernel picks one.
+
+With :math:`\phi_c(x) = c^\top \partial z(x; w)/\partial w`, a kernel is :math:`\langle\phi_c(x), \phi_{c'}(x')\rangle`, and c is
+
+    basis           the K unit vectors       eNTK, matrix valued
+    ones            (1, .., 1) / sqrt(K)     pNTK
+    labelled(y)     s(y) / sqrt(K)           lpNTK
+    centred(y)      one_hot(y) - 1 / K       the forgetting variant, kappa tilde
+    logit(y)        one_hot(y)               relations of single logits
+    loss_gradient   -dL/dz                   per-sample gradients of any loss: GraNd, TracIn
+
+A function ``c(z) -> (n, K)``, or (n, R, K) for R rows of the matrix a sample, is one too: it sees the logits z (n, K) of a
+block of samples, in whatever blocks they come, so each of its rows may depend on that row of z alone. One that needs more
+than z of a sample, such as its label, is :class:`PerSample`. A tensor (N, K) or (N, R, K) stands for its rows.
+"""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+from torch.nn.functional import one_hot
+
+from ..basics import validate
+
+# Samples, spread over all, whose cotangents tell one function from another.
+_LOOKED_AT = 64
+
+
+class PerSample:
+    """A cotangent that needs a value of each sample beside its logits: ``rule(z, values)``, of any block of the samples.
+
+    Args:
+        rule: from logits (n, K) and values (n, ...) to cotangents (n, K) or (n, R, K).
+        values: (N, ...), one for each sample.
+        name: of the values, for messages.
+        labels: whether they are integer labels in [0, K), and are checked to be.
+
+    Raises:
+        TypeError, ValueError: when the logits are there: values of another length, or labels out of range.
+
+    Example:
+        >>> margin = PerSample(lambda z, y: one_hot(y, z.shape[1]) - one_hot(z.argmax(1), z.shape[1]), torch.tensor([1]))
+        >>> margin(torch.tensor([[0.0, 1.0, 2.0]]))
+        tensor([[ 0,  1, -1]])
+    """
+
+    def __init__(self, rule: Callable[[Tensor, Tensor], Tensor], values, name: str = "y", labels: bool = False):
+        """Keep the rule and the values."""
+        self.rule, self.values, self.name, self.labels = rule, torch.as_tensor(values), name, labels
+
+    def __call__(self, z: Tensor) -> Tensor:
+        """Return the cotangents of a block, given its logits (n, K) and its own values."""
+        return self.rule(z, self.checked(len(z), z.shape[1], z).values)
+
+    def __getitem__(self, rows) -> "PerSample":
+        """Return the cotangent of some of the samples."""
+        return PerSample(self.rule, self.values[rows], self.name, self.labels)
+
+    def __len__(self) -> int:
+        """Return N."""
+        return len(self.values)
+
+    def __repr__(self) -> str:
+        """Name the rule."""
+        return f"{getattr(self.rule, '__name__', 'rule').strip('_')}({self.name})"
+
+    def checked(self, num_samples: int, num_outputs: int, like: Tensor) -> "PerSample":
+        """Return it with its values checked against N, K and a device."""
+        values = self.values
+        if self.labels:
+            values = validate.labels(values, num_samples, num_outputs, like, self.name)
+        elif values.dim() == 0 or len(values) != num_samples:
+            raise ValueError(f"{self.name}: got shape {tuple(values.shape)}; wanted a value for each of {num_samples} samples")
+        else:
+            validate.same_device(values, like, self.name)
+        return PerSample(self.rule, values, self.name, self.labels)
+
+
+Cotangent = Tensor | Callable[[Tensor], Tensor] | PerSample
+
+
+def signs(y: Tensor, num_classes: int) -> Tensor:
+    r"""Return the label signs s(y): +1 at the label, -1 elsewhere (Guo et al., 2024, eq. 2).
+
+    They are the signs of the prediction error :math:`p - q`, which no softmax output can change.
+
+    Args:
+        y: integer labels (N,).
+        num_classes: K.
+
+    Returns:
+        (N, K), float32, on the device of y.
+
+    Raises:
+        TypeError, ValueError: labels that are not integers in [0, K).
+
+    Example:
+        >>> signs(torch.tensor([1]), 3)
+        tensor([[-1.,  1., -1.]])
+    """
+    y = torch.as_tensor(y)
+    return 2.0 * one_hot(validate.labels(y, len(y), num_classes, y), num_classes) - 1.0
+
+
+def basis(z: Tensor) -> Tensor:
+    r"""Return the K unit vectors for every sample, the cotangents of the matrix-valued empirical NTK (Guo et al., 2024, eq. 1).
+
+    Args:
+        z: logits (N, K).
+
+    Returns:
+        (N, K, K), in the dtype and on the device of z.
+
+    Example:
+        >>> basis(torch.zeros(1, 2))
+        tensor([[[1., 0.],
+                 [0., 1.]]])
+    """
+    n, k = z.shape
+    return torch.eye(k, dtype=z.dtype, device=z.device).expand(n, k, k)
+
+
+def ones(z: Tensor) -> Tensor:
+    r"""Return :math:`(1, \dots, 1)/\sqrt K` for every sample, the cotangent of the pseudo-NTK (Mohamadi & Sutherland, 2022).
+
+    Args:
+        z: logits (N, K).
+
+    Returns:
+        (N, K), in the dtype and on the device of z.
+
+    Example:
+        >>> ones(torch.zeros(1, 4))
+        tensor([[0.5000, 0.5000, 0.5000, 0.5000]])
+    """
+    return torch.full_like(z, z.shape[1] ** -0.5)
+
+
+def labelled(y: Tensor, name: str = "y") -> PerSample:
+    r"""Return the cotangent of the labelled pseudo-NTK, :math:`s(y)/\sqrt K` (Guo et al., 2024, eq. 3); see :func:`signs`.
+
+    Args:
+        y: integer labels (N,) in [0, K).
+        name: of the labels, for messages.
+
+    Returns:
+        A function from logits (N, K) to (N, K), in their dtype and on their device.
+
+    Raises:
+        TypeError, ValueError: when the logits are there: labels that do not fit.
+
+    Example:
+        >>> labelled(torch.tensor([1]))(torch.zeros(1, 4))
+        tensor([[-0.5000,  0.5000, -0.5000, -0.5000]])
+    """
+    return PerSample(_labelled, y, name, labels=True)
+
+
+def _labelled(z: Tensor, y: Tensor) -> Tensor:
+    return (signs(y, z.shape[1]).double() / z.shape[1] ** 0.5).to(z.dtype)
+
+
+def centred(y: Tensor, name: str = "y") -> PerSample:
+    r"""Return the cotangent :math:`\mathrm{onehot}(y) - 1/K`, the prediction error of a network that knows nothing yet.
+
+    Its kernel predicts forgetting (Guo et al., 2024, App. B, kappa tilde).
+
+    Args:
+        y: integer labels (N,) in [0, K).
+        name: of the labels, for messages.
+
+    Returns:
+        A function from logits (N, K) to (N, K), in their dtype and on their device.
+
+    Raises:
+        TypeError, ValueError: when the logits are there: labels that do not fit.
+
+    Example:
+        >>> centred(torch.tensor([1]))(torch.zeros(1, 4))
+        tensor([[-0.2500,  0.7500, -0.2500, -0.2500]])
+    """
+    return PerSample(_centred, y, name, labels=True)
+
+
+def _centred(z: Tensor, y: Tensor) -> Tensor:
+    return one_hot(y, z.shape[1]).to(z.dtype) - 1 / z.shape[1]
+
+
+def logit(y: Tensor, name: str = "y") -> PerSample:
+    r"""Return the cotangent :math:`e_y` that picks the logit of each sample's own label (Guo et al., 2024, App. C).
+
+    Args:
+        y: integer labels (N,) in [0, K).
+        name: of the labels, for messages.
+
+    Returns:
+        A function from logits (N, K) to (N, K), in their dtype and on their device.
+
+    Raises:
+        TypeError, ValueError: when the logits are there: labels that do not fit.
+
+    Example:
+        >>> logit(torch.tensor([1]))(torch.zeros(1, 4))
+        tensor([[0., 1., 0., 0.]])
+    """
+    return PerSample(_logit, y, name, labels=True)
+
+
+def _logit(z: Tensor, y: Tensor) -> Tensor:
+    return one_hot(y, z.shape[1]).to(z.dtype)
+
+
+def loss_gradient(y: Tensor, loss: str | Callable[[Tensor, Tensor], Tensor] = "cross_entropy", name: str = "y") -> PerSample:
+    r"""Return the cotangent :math:`-\partial L(z, y)/\partial z`, so that the features are minus the per-sample loss gradients.
+
+    The kernel's diagonal is the squared norm of GraNd (Paul et al., 2021), its entries are TracIn's (Pruthi et al., 2020).
+
+    Args:
+        y: integer labels (N,) for the losses with a name; for a function, targets (N, ...) of any kind that it takes.
+        loss: "cross_entropy", whose cotangent is onehot(y) - softmax(z); "squared", half of the squared distance of z from
+            onehot(y); or a function of (z, y) that returns one loss for each sample, (n,).
+        name: of the targets, for messages.
+
+    Returns:
+        A function from logits (N, K) to (N, K), in their dtype and on their device.
+
+    Raises:
+        TypeError, ValueError: an unknown loss; when the logits are there: labels that do not fit, a loss that is not (n,).
+
+    Example:
+        >>> loss_gradient(torch.tensor([1]))(torch.zeros(1, 4))
+        tensor([[-0.2500,  0.7500, -0.2500, -0.2500]])
+    """
+    if callable(loss):
+        return PerSample(_Slope(loss), y, name)
+    if loss not in _NAMED:
+        raise ValueError(f"loss: got {loss!r}; wanted one of {tuple(_NAMED)}, or a function of (z, y) that returns (N,)")
+    return PerSample(_NAMED[loss], y, name, labels=True)
+
+
+def _cross_entropy(z: Tensor, y: Tensor) -> Tensor:
+    return one_hot(y, z.shape[1]).to(z.dtype) - z.softmax(1)
+
+
+def _squared(z: Tensor, y: Tensor) -> Tensor:
+    return one_hot(y, z.shape[1]).to(z.dtype) - z
+
+
+_NAMED = {"cross_entropy": _cross_entropy, "squared": _squared}
+
+
+class _Slope:
+    """Minus the gradient of a loss by its own derivative."""
+
+    def __init__(self, loss: Callable[[Tensor, Tensor], Tensor]):
+        self.loss = loss
+        self.__name__ = f"gradient of {getattr(loss, '__name__', 'a loss')}"
+
+    def __call__(self, z: Tensor, y: Tensor) -> Tensor:
+        with torch.enable_grad():
+            z = z.detach().clone().requires_grad_()
+            values = self.loss(z, y)
+            if not isinstance(values, Tensor) or values.shape != (len(z),):
+                got = f"shape {tuple(values.shape)}" if isinstance(values, Tensor) else type(values).__name__
+                raise ValueError(
+                    f"loss: got {got} for {len(z)} sample(s); wanted one loss for each, ({len(z)},), as with reduction='none'"
+                )
+            return -torch.autograd.grad(values.sum(), z)[0]
+
+
+def checked(c: Cotangent, x: Tensor, z: Tensor, name: str) -> tuple[Cotangent, int | None]:
+    """Check a cotangent of samples x against the logits z (1, K) of the first, and return it with R, None for one a sample."""
+    n, k = len(x), z.shape[1]
+    if isinstance(c, Tensor):
+        c = validate.cotangents(c, n, k, z, name)
+        return c, c.shape[1] if c.dim() == 3 else None
+    if isinstance(c, PerSample):
+        c = c.checked(n, k, z)
+    elif not callable(c):
+        raise TypeError(f"{name}: got {type(c).__name__}; wanted a torch.Tensor (N, K), or a function of the logits")
+    first = of_block(part(c, slice(0, 1)), z, name)
+    return c, first.shape[1] if first.dim() == 3 else None
+
+
+def part(c: Cotangent, rows) -> Cotangent:
+    """Return the cotangent of some of the samples."""
+    return c[rows] if isinstance(c, Tensor | PerSample) else c
+
+
+def of_block(c: Cotangent, z: Tensor, name: str = "c") -> Tensor:
+    """Return a block's cotangents, (n, K) or (n, R, K), given its logits."""
+    if isinstance(c, Tensor):
+        return c
+    with torch.no_grad():
+        return validate.cotangents(c(z.detach()), len(z), z.shape[1], z, name)
+
+
+def looked_at(n: int) -> Tensor:
+    """Return the indices of some samples, spread over all, whose cotangents tell one function from another."""
+    return torch.linspace(0, n - 1, min(n, _LOOKED_AT)).round().long()

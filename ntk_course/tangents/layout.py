@@ -1,0 +1,91 @@
+"""A layout: which weights' gradients are formed, and which stay in factors; decided once, and the same in every block."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+from .probe import Probe
+
+
+def explicit_is_cheaper(
+    positions: int, fan_in: int, fan_out: int, pairs: float, cotangents: int = 1, others: int | None = None
+) -> bool:
+    r"""Decide whether a weight's gradient should be formed or kept as T outer products, by counting multiply-adds.
+
+    Per pair of samples, with R and S cotangents: the formed gradient costs :math:`R S\,p q` for the product and
+    :math:`\frac{R + S}2\,T p q` for the forming, shared among the pairs that one sample takes part in; the factors cost
+    :math:`T^2 (p + R S\,q + R S)`.
+
+    Args:
+        positions: T.
+        fan_in: p.
+        fan_out: q.
+        pairs: pairs per formed gradient, N M / (N + M) for an N x M Gram matrix.
+        cotangents: R.
+        others: S, of the other side; by default R.
+
+    Returns:
+        True when forming the gradient takes no more operations.
+
+    Example:
+        >>> explicit_is_cheaper(positions=784, fan_in=25, fan_out=6, pairs=256)
+        True
+        >>> explicit_is_cheaper(positions=1, fan_in=400, fan_out=120, pairs=256)
+        False
+    """
+    others = cotangents if others is None else others
+    both = cotangents * others
+    explicit = both * fan_in * fan_out + (cotangents + others) / 2 * positions * fan_in * fan_out / pairs
+    factored = positions**2 * (fan_in + both * fan_out + both)
+    return explicit <= factored
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How tangent features are kept, so that those of any two blocks can be multiplied.
+
+    Attributes:
+        numels: of the trainable parameters that count, by name, in the model's order.
+        understood: those of them that a layer rule serves; torch.func forms the others.
+        factored: the weights that stay in factors.
+        biases: each understood weight's bias, where the two are used together.
+        sizes: of the weights that could stay in factors: T, p, q and G.
+    """
+
+    numels: dict[str, int]
+    understood: frozenset[str]
+    factored: frozenset[str]
+    biases: dict[str, str]
+    sizes: dict[str, tuple[int, int, int, int]]
+
+    @classmethod
+    def choose(cls, known: Probe, pairs: float, cotangents: int = 1, others: int | None = None) -> "Layout":
+        """Choose for each weight what takes fewer operations, see :func:`explicit_is_cheaper`."""
+        factored = [
+            name for name, (t, p, q, _) in known.sizes.items() if not explicit_is_cheaper(t, p, q, pairs, cotangents, others)
+        ]
+        return cls(known.numels, known.understood, frozenset(factored), known.bias_of, known.sizes)
+
+    @cached_property
+    def bias_of(self) -> dict[str, str]:
+        """The biases that are one more input of a weight in factors."""
+        return {weight: bias for weight, bias in self.biases.items() if weight in self.factored}
+
+    @cached_property
+    def joined(self) -> frozenset[str]:
+        """Those biases alone."""
+        return frozenset(self.bias_of.values())
+
+    def forming(self, factored: Iterable[str] = ()) -> "Layout":
+        """Return the layout in which only some weights stay in factors, none by default."""
+        return replace(self, factored=frozenset(factored))
+
+    def numbers(self, cotangents: int = 1) -> int:
+        """Count the numbers that the features of one sample hold."""
+        numbers = {name: cotangents * numel for name, numel in self.numels.items()}
+        for weight in self.factored:
+            t, p, q, groups = self.sizes[weight]
+            numbers[weight] = groups * t * (p + cotangents * q)
+            if weight in self.bias_of:
+                numbers[self.bias_of[weight]] = groups * t
+        return sum(numbers.values())
