@@ -77,7 +77,8 @@ def problem(model_name, n, width=None):
     build, shape, _ = MODELS[model_name] if width is None else (lambda: ntk.mlp((width,) * 4 + (10,)), (width,), ())
     model = build().eval()
     y = torch.randint(0, 10, (n,))
-    return model, torch.randn(n, *shape), ntk.labelled(y)
+    # a tensor: the peers know no functions of the logits
+    return model, torch.randn(n, *shape), ntk.labelled(y)(torch.zeros(n, 10))
 
 
 def one_route(model_name, n, route, width=None):

@@ -229,5 +229,8 @@ def test_other_bad_input():
         ntk.analysis.relations(torch.eye(3).long())
     with pytest.raises(ValueError, match="at least two"):
         ntk.redundant(torch.ones(1, 1))
-    with pytest.raises(ValueError, match="without the diagonal"):
-        ntk.analysis.closest_partners([(slice(0, 2), slice(2, 4), torch.ones(2, 2))])
+    two = ntk.Gram(ntk.mlp((4, 3)), torch.randn(3, 4), ntk.ones, torch.randn(2, 4), ntk.ones)
+    with pytest.raises(ValueError, match=r"gram: got two sides, \(3, 2\); wanted samples against themselves"):
+        ntk.analysis.closest_partners(two)
+    with pytest.raises(TypeError, match="gram: got list"):
+        ntk.analysis.closest_partners([1.0])

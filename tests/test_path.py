@@ -170,7 +170,7 @@ def test_features_on_a_line_are_those_at_its_weights():
     start, change = path.weights[0], path.weights[1] - path.weights[0]
     t, w = torch.rand(2, 4, 3, dtype=torch.float64)
     features, training = Features(path, IMAGES[:4]), Features(path, IMAGES[4:9])(start)
-    assert features.structured
+    assert features.covered
     found = tangent_product(features.averaged(start, change, Quadrature(t, w)), training)
     for n in range(4):
         wanted = sum(

@@ -139,7 +139,13 @@ def tangent_features(
 
 
 def tangent_product(f: Tangents, g: Tangents, precision: str = "exact") -> Tensor:
-    """Multiply the tangent features of two blocks: every inner product, shape (N, R, M, S); bfloat16 ones in float32."""
+    """Multiply the tangent features of two blocks: every inner product, shape (N, R, M, S); bfloat16 ones in float32.
+
+    Example:
+        >>> one, other = tangent_features(model, x[:3], ones), tangent_features(model, x[3:5], ones)
+        >>> tangent_product(one, other).shape
+        torch.Size([3, 1, 2, 1])
+    """
     d, e = f.dense.shape[2], g.dense.shape[2]
     if d != e or len(f.factors) != len(g.factors):
         raise ValueError(f"tangents: got features of two layouts ({d} and {e} dense); wanted one model and one layout")

@@ -69,7 +69,7 @@ def run(config: Config, preset: str = "class", progress: bool = True, folder=Non
         centroid = int(clusters.centroids[clusters.head])
         centroids.append(where[centroid].item())
         for kind in KINDS:
-            company[kind] += where[interchangeable(rows(centroid), clusters, config.added, kind)].tolist()
+            company[kind] += where[interchangeable(rows[centroid], clusters, config.added, kind)].tolist()
 
     def one_seed(seed: int) -> list[dict]:
         models, found = [initial(x, 1000 * seed + r) for r in range(config.runs)], []
