@@ -1,4 +1,5 @@
 # make book   the site, into _build/html          make test       lint, unit tests, every notebook
+# make quick  lint, and unit tests without browser and notebooks: a few minutes
 # make notebooks   regenerate the .ipynb files    make exercises  only those of the exercises
 # make benchmark   what kernels cost, and peers   make stick      all that a class needs without a network
 # make repo URL=https://github.com/OWNER/NAME     move to another address
@@ -12,7 +13,7 @@ PAGES_AS := NTK_COURSE_STATIC=1 PYTHONPATH=tools
 JCACHE := JUPYTERCACHE=$(dir $(CACHE)) OMP_NUM_THREADS=1 $(BIN)/jcache
 unexport NTK_COURSE_DATA MPLBACKEND
 
-.PHONY: book test lint unit nbval notebooks everywhere exercises repo stick benchmark clean
+.PHONY: book test quick lint unit nbval notebooks everywhere exercises repo stick benchmark clean
 
 $(READY): requirements.txt pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed, this is " + sys.version) if sys.version_info < (3, 11) else None'
@@ -41,6 +42,9 @@ lint: $(READY)
 
 unit: $(READY)
 	$(TWO) --dist worksteal
+
+quick: lint
+	$(TWO) --dist worksteal -m "not browser and not slow"
 
 nbval: $(READY)
 	$(TWO) --dist loadfile --nbval-lax -p no:cacheprovider book exercises solutions

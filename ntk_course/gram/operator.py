@@ -242,6 +242,8 @@ class Gram:
         if isinstance(index, slice):
             return False, where[index] if (index.step or 1) > 0 else where[range(*index.indices(n))]
         try:
+            if getattr(index, "shape", ()):  # a tensor of one number would pass for it
+                raise TypeError
             i = builtin.index(index)
         except TypeError:
             chosen = torch.as_tensor(index, device=self.device)

@@ -1,11 +1,12 @@
 """Checks of the exercises: each compares an answer with a reference and names the common mistakes.
 
 An unanswered stub (one that returns None or ``...``, or raises NotImplementedError) is told apart from a wrong answer.
-Answers may be tensors, arrays or numbers, of any floating dtype, on any device, vectorised or looped.
+Answers may be tensors, arrays or numbers, of any floating dtype, on any device, vectorised or looped. A check hands out
+copies of its data, so that an answer may work in place.
 """
 
+from . import aware, labels, learning, machines, moving, paths, selection, tangents, wide
 from .aware import *  # noqa: F403
-from .core import *  # noqa: F403
 from .labels import *  # noqa: F403
 from .learning import *  # noqa: F403
 from .machines import *  # noqa: F403
@@ -14,3 +15,15 @@ from .paths import *  # noqa: F403
 from .selection import *  # noqa: F403
 from .tangents import *  # noqa: F403
 from .wide import *  # noqa: F403
+
+__all__ = [
+    *aware.__all__,
+    *labels.__all__,
+    *learning.__all__,
+    *machines.__all__,
+    *moving.__all__,
+    *paths.__all__,
+    *selection.__all__,
+    *tangents.__all__,
+    *wide.__all__,
+]

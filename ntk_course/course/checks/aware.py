@@ -9,6 +9,19 @@ from scipy import stats
 
 from .core import Outcome, compare, random
 
+__all__ = [
+    "label_product_at",
+    "label_product_without_itself",
+    "elasticity_of",
+    "kernel_after_one_point",
+    "centred_alignment",
+    "paired_difference",
+    "cost_exponent",
+    "supported_labels",
+    "label_agreement",
+    "agreement_beyond_chance",
+]
+
 
 def _problem(n: int, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
     a = random(n, n + 2, seed=seed)

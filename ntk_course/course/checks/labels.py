@@ -9,6 +9,15 @@ from ...models.networks import mlp
 from ...tangents.cotangents import signs
 from .core import Outcome, compare, random
 
+__all__ = [
+    "signs_of_the_error",
+    "labelled_pseudo_ntk",
+    "labelled_features",
+    "contradictory_label",
+    "relation_of_a_pair",
+    "cotangents_that_oppose",
+]
+
 
 def signs_of_the_error(answer: Callable) -> Outcome:
     """Check ``answer(q, y) -> (K,)``: the signs of p - q for a softmax output q (K,) and a label y."""

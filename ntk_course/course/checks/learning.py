@@ -9,6 +9,19 @@ from ...analysis.forgetting import event_scores
 from ...analysis.one_step import softmax_jacobian
 from .core import Outcome, compare, random
 
+__all__ = [
+    "number_of_networks",
+    "difficulty_from_probabilities",
+    "nested_subset",
+    "pearson",
+    "best_company",
+    "count_events",
+    "forgotten_by_hand",
+    "softmax_to_first_order",
+    "f1_of_events",
+    "heavy_ball_step",
+]
+
 
 def number_of_networks(answer: Callable) -> Outcome:
     """Check ``answer(n, sizes) -> int``: networks that Algorithm 1 trains for n samples a class and subset sizes."""

@@ -8,6 +8,14 @@ from torch import Tensor
 
 from .core import Outcome, compare, random
 
+__all__ = [
+    "most_to_blame",
+    "gap_without",
+    "is_a_kernel",
+    "growth_and_angle",
+    "posterior_deviation",
+]
+
 
 def most_to_blame(answer: Callable) -> Outcome:
     """Check ``answer(points, said, right, count) -> indices``: the training points that pushed most towards a mistake."""

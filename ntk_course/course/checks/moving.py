@@ -8,6 +8,14 @@ from torch.nn import functional as F
 
 from .core import Outcome, compare, random
 
+__all__ = [
+    "moves_of_units",
+    "kernel_of_hidden_units",
+    "units_needed",
+    "share_of_flips",
+    "smallest_move",
+]
+
 
 def moves_of_units(answer: Callable) -> Outcome:
     """Check ``answer(signs, transported, epsilon) -> (m, d)``: how far each unit's weights move."""

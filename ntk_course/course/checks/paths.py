@@ -9,6 +9,20 @@ from torch.nn import functional as F
 
 from .core import Outcome, compare, random
 
+__all__ = [
+    "step_of_the_output",
+    "prediction_of_a_machine",
+    "discrete_path_kernel",
+    "error_of_freezing",
+    "finer_steps",
+    "nodes_for_a_linear_network",
+    "turning_times",
+    "integral_by_pieces",
+    "coefficients_of_a_loss",
+    "carried_jacobians",
+    "change_by_midpoints",
+]
+
 
 def step_of_the_output(answer: Callable) -> Outcome:
     """Check ``answer(mean_test, training, a, lr) -> (K,)``: the change of a test output over one step, eq. (40)-(41)."""

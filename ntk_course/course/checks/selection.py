@@ -10,6 +10,19 @@ from torch import Tensor
 from ...analysis.interactions import farthest_point_clustering, redundant
 from .core import Outcome, collect, compare, random
 
+__all__ = [
+    "next_centroid",
+    "who_moves",
+    "farthest_points",
+    "head_share",
+    "edge_of_the_head",
+    "is_redundant",
+    "length_needed",
+    "grand_from_kernel",
+    "welch_t",
+    "better_rule",
+]
+
 
 def _grams() -> list[Tensor]:
     grams = []

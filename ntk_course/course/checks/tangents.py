@@ -11,6 +11,18 @@ from ...models.networks import mlp
 from ...tangents.layout import explicit_is_cheaper
 from .core import Outcome, compare, random
 
+__all__ = [
+    "jacobian_of_softmax",
+    "change_of_prediction",
+    "slope_on_log_axes",
+    "change_from_a_batch",
+    "jacobian_memory",
+    "entk_from_jacobians",
+    "pseudo_ntk",
+    "linear_layer_share",
+    "form_the_gradient",
+]
+
 
 def _one_step_cases() -> list[tuple]:
     q = random(4, 3, seed=1).softmax(1)

@@ -7,6 +7,15 @@ import torch
 
 from .core import Outcome, compare, random
 
+__all__ = [
+    "relu_expectations",
+    "tangent_recursion",
+    "flow_answer",
+    "share_along_first",
+    "first_covariance",
+    "width_for",
+]
+
 
 def _gram(n: int, seed: int) -> torch.Tensor:
     a = random(n, n + 3, seed=seed)
