@@ -30,7 +30,10 @@ def learning_difficulty(logits: Tensor, y: Tensor, measure: str = "loss") -> Ten
         TypeError, ValueError: labels that do not fit the logits, an unknown measure.
 
     Example:
-        >>> learning_difficulty(ensemble.logits, y[subsets])
+        >>> subsets = nested_subsets(data.y, (16, 4))[4]
+        >>> ensemble = train_ensemble(mlp((64, 8, 10)), data.x, data.y, subsets, epochs=3, lr=0.1)
+        >>> learning_difficulty(ensemble.logits, data.y[subsets]).shape
+        torch.Size([4, 40])
     """
     if measure not in MEASURES:
         raise ValueError(f"measure: got {measure!r}; wanted one of {MEASURES}")
@@ -61,8 +64,8 @@ def nested_subsets(y: Tensor, sizes: Sequence[int], seed: int = 0) -> dict[int, 
         ValueError: sizes that do not divide one another, a class with fewer samples than the largest size.
 
     Example:
-        >>> nested_subsets(y, (64, 16, 4))[16].shape
-        torch.Size([4, 160])
+        >>> nested_subsets(data.y, (16, 4))[4].shape
+        torch.Size([4, 40])
     """
     order = sorted({validate.positive(size, "sizes") for size in sizes}, reverse=True)
     for large, small in zip(order, order[1:], strict=False):
@@ -104,8 +107,10 @@ def visits_by_size(
         TypeError, ValueError: as :func:`nested_subsets` and :func:`ntk_course.training.train_ensemble`.
 
     Example:
-        >>> universe, visits = visits_by_size(lenet5(), x, y, (256, 16, 1), epochs=10, lr=0.1)
-        >>> difficulty = {size: learning_difficulty(z, y[universe]) for size, z in visits.items()}
+        >>> universe, visits = visits_by_size(mlp((64, 8, 10)), data.x, data.y, (16, 4), epochs=3, lr=0.1)
+        >>> difficulty = {size: learning_difficulty(z, data.y[universe]) for size, z in visits.items()}
+        >>> difficulty[4].shape
+        torch.Size([160])
     """
     splits = nested_subsets(y, sizes, seed)
     universe = splits[max(splits)].flatten().sort().values
@@ -131,7 +136,8 @@ def difficulty_correlation(difficulty: dict[int, Tensor]) -> Tensor:
         ValueError: difficulties of different lengths, or the same for every sample (the correlation is undefined).
 
     Example:
-        >>> difficulty_correlation({256: a, 1: b})[0, 1]
+        >>> difficulty_correlation({16: torch.arange(8.0), 4: torch.arange(8.0)})[0, 1]
+        tensor(1., dtype=torch.float64)
     """
     lengths = {len(d) for d in difficulty.values()}
     if len(lengths) != 1 or lengths.pop() < 2:

@@ -99,7 +99,8 @@ def predict_forgetting(model: nn.Module, x: Tensor, y: Tensor, step: Step, space
         TypeError, ValueError: bad inputs, labels, step or space.
 
     Example:
-        >>> predict_forgetting(model, x_before, y_before, sgd_step(model, x, y, lr=0.1))
+        >>> predict_forgetting(model, x[:16], y[:16], sgd_step(model, x[16:], y[16:], lr=0.1)).shape
+        torch.Size([16])
     """
     if space not in SPACES:
         raise ValueError(f"space: got {space!r}; wanted one of {SPACES}")
@@ -157,8 +158,9 @@ def forgetting_run(
         TypeError, ValueError: bad inputs, labels or names.
 
     Example:
-        >>> run = forgetting_run(lenet5(), x, y, iterations=50, lr=0.1)
-        >>> print(event_scores(run.forgotten, run.predicted["logits, gradient"]))
+        >>> run = forgetting_run(mlp((64, 8, 10)), x, y, iterations=3, batch_size=8, lr=0.1, progress=False)
+        >>> event_scores(run.forgotten, run.predicted["logits, gradient"])._fields
+        ('precision', 'recall', 'f1', 'events', 'predicted')
     """
     if not isinstance(predictors, dict):
         unknown = [name for name in predictors if name not in PREDICTORS]
@@ -229,7 +231,8 @@ def event_scores(forgotten: Tensor, predicted: Tensor) -> Scores:
         TypeError, ValueError: not bool, or shapes that differ.
 
     Example:
-        >>> event_scores(run.forgotten, run.predicted["logits, step"]).f1
+        >>> event_scores(torch.tensor([True, False, False]), torch.tensor([True, True, False])).f1
+        0.6666666666666666
     """
     for name, t in (("forgotten", forgotten), ("predicted", predicted)):
         if t.dtype != torch.bool:
@@ -256,6 +259,8 @@ def scores_per_iteration(forgotten: Tensor, predicted: Tensor) -> list[Scores]:
         T :class:`Scores`.
 
     Example:
-        >>> np.nanmean([s.f1 for s in scores_per_iteration(run.forgotten, run.predicted["logits, step"])])
+        >>> forgotten = torch.tensor([[True, False], [False, True]])
+        >>> [s.f1 for s in scores_per_iteration(forgotten, forgotten)]
+        [1.0, 1.0]
     """
     return [event_scores(f, p) for f, p in zip(forgotten, predicted, strict=True)]

@@ -49,7 +49,8 @@ def prediction_error(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
         TypeError, ValueError: bad inputs or labels.
 
     Example:
-        >>> prediction_error(model, x, y).sum(1)  # zero in every row
+        >>> torch.allclose(prediction_error(model, x, y).sum(1), torch.zeros(32), atol=1e-6)  # a target and a softmax both sum to 1
+        True
     """
     like = validate.parameters(model)[0]
     with torch.no_grad():
@@ -76,7 +77,8 @@ def predicted_change(model: nn.Module, x_o: Tensor, x_u: Tensor, y_u: Tensor) ->
         TypeError, ValueError: bad inputs or labels.
 
     Example:
-        >>> eta * predicted_change(model, x_o, x_u, y_u)[0, 0]  # change of softmax at x_o[0] from a step on x_u[0]
+        >>> (eta * predicted_change(model, x_o, x_u, y_u)[0, 0]).shape  # change of softmax at x_o[0] from a step on x_u[0]
+        torch.Size([10])
     """
     kernel = entk(model, x_o, x_u)
     with torch.no_grad():
@@ -102,6 +104,8 @@ def true_change(model: nn.Module, x_o: Tensor, x_u: Tensor, y_u: Tensor, lr: flo
 
     Example:
         >>> remainder = true_change(model, x_o, x_u, y_u, eta) - eta * predicted_change(model, x_o, x_u, y_u)
+        >>> remainder.shape
+        torch.Size([4, 2, 10])
     """
     validate.per_sample(model)
     like = validate.parameters(model)[0]
@@ -139,7 +143,9 @@ def sgd_step(model: nn.Module, x: Tensor, y: Tensor, lr: float, error: str = "tr
         TypeError, ValueError: bad inputs, labels, or an unknown error.
 
     Example:
-        >>> first_order_change(model, x_before, sgd_step(model, x, y, lr=0.1))
+        >>> step = sgd_step(model, x[:16], y[:16], lr=0.1)
+        >>> step["1.weight"].shape
+        torch.Size([32, 64])
     """
     if error not in ERRORS:
         raise ValueError(f"error: got {error!r}; wanted one of {ERRORS}")
@@ -172,7 +178,9 @@ def first_order_change(model: nn.Module, x: Tensor, step: Step) -> tuple[Tensor,
         ValueError: a name the model does not have, or a change of another shape.
 
     Example:
-        >>> z, dz = first_order_change(model, x_before, step)
+        >>> z, dz = first_order_change(model, x[16:], sgd_step(model, x[:16], y[:16], lr=0.1))
+        >>> z.shape == dz.shape
+        True
     """
     x = validate.inputs(x, validate.parameters(model)[0])
     weights = {name: p.detach() for name, p in model.named_parameters() if name in step}

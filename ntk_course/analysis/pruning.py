@@ -36,7 +36,9 @@ def el2n(model: nn.Module | Sequence[nn.Module], x: Tensor, y: Tensor, batch_siz
         TypeError, ValueError: bad inputs or labels.
 
     Example:
-        >>> keep = el2n(models, x, y).argsort(descending=True)[:1000]
+        >>> keep = el2n(models, x, y).argsort(descending=True)[:10]
+        >>> keep.shape
+        torch.Size([10])
     """
     scores = [
         torch.cat([prediction_error(m, *part).norm(dim=1) for part in zip(x.split(batch_size), y.split(batch_size), strict=True)])
@@ -62,7 +64,9 @@ def grand(model: nn.Module | Sequence[nn.Module], x: Tensor, y: Tensor) -> Tenso
         TypeError, ValueError: bad inputs or labels.
 
     Example:
-        >>> keep = grand(models, x, y).argsort(descending=True)[:1000]
+        >>> keep = grand(models, x, y).argsort(descending=True)[:10]
+        >>> keep.shape
+        torch.Size([10])
     """
     scores = []
     for m in _models(model):
@@ -84,7 +88,8 @@ def forgetting_score(predictions: Tensor, y: Tensor) -> Tensor:
         ValueError: shapes that do not fit.
 
     Example:
-        >>> forgetting_score(history.predictions, y)
+        >>> forgetting_score(torch.tensor([[1, 0], [0, 0], [1, 0]]), torch.tensor([1, 1]))
+        tensor([1., inf])
     """
     if predictions.dim() != 2 or predictions.shape[1:] != y.shape:
         raise ValueError(f"predictions: got shape {tuple(predictions.shape)}; wanted (E, {len(y)})")
@@ -111,7 +116,9 @@ def influence_score(right: Tensor, included: Tensor) -> Tensor:
         TypeError, ValueError: not bool, or shapes that differ.
 
     Example:
-        >>> influence_score(right, included).nan_to_num(0)
+        >>> right = included = torch.tensor([[True, False], [False, True]])
+        >>> influence_score(right, included)
+        tensor([1., 1.])
     """
     for name, t in (("right", right), ("included", included)):
         if t.dtype != torch.bool:
@@ -137,7 +144,9 @@ def prune_head(clusters: Clusters, fraction: float, seed: int = 0) -> Tensor:
         ValueError: fraction out of range.
 
     Example:
-        >>> x, y = x[keep := prune_head(clusters, 0.1)], y[keep]
+        >>> keep = prune_head(farthest_point_clustering(gram, 3), 0.1)
+        >>> x[keep].shape
+        torch.Size([30, 1, 8, 8])
     """
     if not 0 <= fraction <= 1:
         raise ValueError(f"fraction: got {fraction}; wanted a number in [0, 1]")
@@ -165,7 +174,9 @@ def flip_labels(y: Tensor, fraction: float, num_classes: int, seed: int = 0) -> 
         TypeError, ValueError: bad labels, or a fraction out of range.
 
     Example:
-        >>> y_noisy, flipped = flip_labels(y, 0.05, 10)
+        >>> y_noisy, flipped = flip_labels(y, 0.25, 10)
+        >>> int(flipped.sum()), bool((y_noisy[flipped] != y[flipped]).all())
+        (8, True)
     """
     if not 0 <= fraction <= 1:
         raise ValueError(f"fraction: got {fraction}; wanted a number in [0, 1]")
@@ -198,7 +209,8 @@ def flip_auc(score: Tensor, flipped: Tensor) -> float:
         ValueError: NaN scores, shapes that differ, or only one kind of sample.
 
     Example:
-        >>> flip_auc(el2n(model, x, y_noisy), flipped)
+        >>> flip_auc(torch.tensor([0.9, 0.1, 0.8]), torch.tensor([True, False, True]))
+        1.0
     """
     if score.shape != flipped.shape or score.dim() != 1:
         raise ValueError(f"flipped: got shape {tuple(flipped.shape)} with scores {tuple(score.shape)}; wanted both (N,)")
@@ -226,7 +238,8 @@ def class_support(gram: Tensor, y: Tensor) -> Tensor:
         TypeError, ValueError: as :func:`ntk_course.analysis.relations`; a class with one sample.
 
     Example:
-        >>> flip_auc(-class_support(lpntk(model, x, y_noisy), y_noisy), flipped)
+        >>> class_support(gram, y % 2).shape
+        torch.Size([32])
     """
     cosine = cosines(gram)
     y = validate.labels(y, len(gram), int(y.max()) + 1, gram)

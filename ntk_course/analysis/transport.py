@@ -55,7 +55,8 @@ def shallow(width: int, dimension: int, epsilon: float = 1.0, seed: int = 0, dty
         ValueError: an odd width, or a dimension below one.
 
     Example:
-        >>> shallow(1024, 2)(x)  # zeros
+        >>> bool(shallow(1024, 2)(torch.zeros(3, 2, dtype=torch.float64)).abs().max() < 1e-12)  # the two halves cancel
+        True
     """
     validate.positive(dimension, "dimension")
     if validate.positive(width, "width") % 2:
@@ -86,7 +87,9 @@ def rkhs_transport(points: Tensor, alpha: Tensor) -> Transport:
         ValueError: another number of coefficients than points.
 
     Example:
-        >>> net.linearised(x, net.moves(rkhs_transport(points, alpha)))
+        >>> net, points, alpha = shallow(64, 2), torch.randn(5, 2).double(), torch.randn(5).double()
+        >>> net.linearised(torch.randn(3, 2).double(), net.moves(rkhs_transport(points, alpha))).shape
+        torch.Size([3])
     """
     if alpha.shape != (len(points),):
         raise ValueError(f"alpha: got shape {tuple(alpha.shape)}; wanted ({len(points)},)")
@@ -98,7 +101,8 @@ def hidden_kernel(x1: Tensor, x2: Tensor) -> Tensor:
     r"""Return :math:`\langle\tilde x, \tilde x'\rangle\,(\pi - \theta)/2\pi`, the tangent kernel of infinitely many hidden units.
 
     Example:
-        >>> hidden_kernel(x, points) @ alpha / len(points)
+        >>> hidden_kernel(torch.zeros(1, 2), torch.zeros(1, 2))  # half of the bias alone
+        tensor([[0.5000]])
     """
     a, b = _with_one(x1), _with_one(x2)
     cosine = (a @ b.T / a.norm(dim=1)[:, None] / b.norm(dim=1)).clamp(-1, 1)
@@ -128,7 +132,9 @@ def gaussian_bump_transport(scale: float, dimension: int) -> Transport:
         ValueError: a scale of at most 1.
 
     Example:
-        >>> net.linearised(x, net.moves(gaussian_bump_transport(1.5, dimension=2)))
+        >>> net = shallow(64, 2)
+        >>> net.linearised(torch.randn(3, 2).double(), net.moves(gaussian_bump_transport(1.5, dimension=2))).shape
+        torch.Size([3])
     """
     if not scale > 1:
         raise ValueError(f"scale: got {scale}; wanted more than 1, or the sum over weights has no finite variance")

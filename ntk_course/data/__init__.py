@@ -1,9 +1,8 @@
 """Data sets: digits, MNIST, CIFAR-10 and Gaussian classes, each with its checksum."""
 
-from .datasets import Dataset, at_hand, load
+from .datasets import Dataset, load
 
 __all__ = [
     "Dataset",
-    "at_hand",
     "load",
 ]

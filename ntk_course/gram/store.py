@@ -80,7 +80,9 @@ def open_gram(path: str | Path, partial: bool = False):
         ValueError: it is not finished, or not ours, or of another version.
 
     Example:
-        >>> open_gram("mnist.zarr").attrs["made_from"]["model"]
+        >>> matrix = Gram(model, x, ones).save(folder / "gram.zarr", progress=False)
+        >>> sorted(open_gram(folder / "gram.zarr").attrs["made_from"])
+        ['data', 'dtype', 'model', 'parameters', 'precision', 'symmetric']
     """
     zarr, path = _zarr(), Path(path)
     if not (path / "zarr.json").exists():

@@ -106,7 +106,7 @@ def lpntk(model: nn.Module, x1: Tensor, y1: Tensor, x2: Tensor | None = None, y2
 
     Example:
         >>> lpntk(model, x, y, x_test, y_test).shape
-        torch.Size([1000, 100])
+        torch.Size([32, 8])
     """
     if (x2 is None) != (y2 is None):
         raise ValueError(f"{'y2' if y2 is None else 'x2'}: got None; wanted x2 and y2 together, or neither")

@@ -58,7 +58,9 @@ def label_products(gram: Tensor, y: Tensor, values: Tensor, *, version: int = 1,
         above, another version; torch.linalg.LinAlgError: version 2 of a singular H.
 
     Example:
-        >>> label_products(gram, y, cross)
+        >>> sides = 2 * (y > 4) - 1
+        >>> label_products(gram, sides, gram[:3]).shape
+        torch.Size([3, 32])
     """
     gram = validate.gram(gram)
     gram = (gram + gram.T) / 2  # to the last bit: the difference h - H magnifies rounding
@@ -103,8 +105,10 @@ def regressed_products(
         TypeError, ValueError: kernels that are not square, symmetric and finite, other labels, another degree.
 
     Example:
-        >>> z, z_cross = regressed_products(torch.stack([nngp, ntk]), y, torch.stack([cross_nngp, cross_ntk]))
-        >>> with_label_part(gram, z, cross, z_cross)
+        >>> sides, (nngp, ntk) = 2 * (y > 4) - 1, infinite.mlp(x, depth=1)
+        >>> z, z_cross = regressed_products(torch.stack([nngp, ntk]), sides, torch.stack([nngp[:3], ntk[:3]]))
+        >>> z.shape, z_cross.shape
+        (torch.Size([32, 32]), torch.Size([3, 32]))
     """
     if not isinstance(kernels, Tensor) or kernels.dim() != 3:
         raise ValueError(f"kernels: got {getattr(kernels, 'shape', type(kernels).__name__)}; wanted (L, N, N)")
@@ -172,7 +176,9 @@ def with_label_part(
         TypeError, ValueError: matrices that are not square, symmetric and finite, or of shapes that do not fit.
 
     Example:
-        >>> with_label_part(gram, label_products(gram, y, gram, own=True))
+        >>> sides = 2 * (y > 4) - 1
+        >>> with_label_part(gram, label_products(gram, sides, gram, own=True)).train.shape
+        torch.Size([32, 32])
     """
     gram, z = validate.gram(gram), validate.gram(z, "z")
     for name, given, shape in (
@@ -211,8 +217,10 @@ def lantk_hr(
         As :func:`label_products`, and ValueError for a cross kernel of another width.
 
     Example:
-        >>> kernel = lantk_hr(gram, y, cross)
-        >>> kernel_ridge(kernel.train, y).predict(kernel.cross).sign()
+        >>> sides, ntk = 2 * (y > 4) - 1, infinite.mlp(x, depth=1).ntk
+        >>> kernel = lantk_hr(ntk, sides, infinite.mlp(x_test, x, depth=1).ntk)
+        >>> kernel.train.shape, kernel.cross.shape
+        (torch.Size([32, 32]), torch.Size([8, 32]))
     """
     gram = validate.gram(gram)
     if cross is not None and (cross.dim() != 2 or cross.shape[1] != len(gram)):

@@ -41,7 +41,9 @@ def hierarchy(model: nn.Module, x: Tensor, num_training: int) -> tuple[Tensor, T
         of Gram matrices to differentiate.
 
     Example:
-        >>> k2, k3, k4 = hierarchy(model, torch.cat([x, x_test]), len(x))
+        >>> k2, k3, k4 = hierarchy(infinite.network((64, 16, 1)), x[:6], 4)
+        >>> k2.shape, k4.shape
+        (torch.Size([6, 6]), torch.Size([6, 6, 4, 4]))
     """
     params = {name: p.detach() for name, p in model.named_parameters() if p.requires_grad}
     x = validate.inputs(x, validate.parameters(model)[0])
@@ -101,8 +103,9 @@ def lantk_nth(k2: Tensor, k4: Tensor, y: Tensor) -> Tensor:
         TypeError, ValueError: shapes that do not fit; torch.linalg.LinAlgError: a training block that is singular.
 
     Example:
-        >>> draws = [hierarchy(build(), x, n) for _ in range(100)]
-        >>> lantk_nth(sum(d[0] for d in draws) / 100, sum(d[2] for d in draws) / 100, y)
+        >>> draws = [hierarchy(infinite.network((64, 16, 1)), x[:6], 4) for _ in range(3)]
+        >>> lantk_nth(sum(d[0] for d in draws) / 3, sum(d[2] for d in draws) / 3, 2 * (y[:4] > 4) - 1).shape
+        torch.Size([6, 6])
     """
     k2, n = validate.gram(k2, "k2"), len(y)
     if k4.shape != (*k2.shape, n, n):
@@ -148,7 +151,9 @@ def two_layer_hierarchy(
         TypeError, ValueError: bad inputs, or so many points that K4 would not fit, with its size.
 
     Example:
-        >>> k2, k4 = two_layer_hierarchy(torch.cat([x, x_test]), len(x), width=1000, w_std=2**0.5)
+        >>> k2, k4 = two_layer_hierarchy(x[:6], 4, width=1000, w_std=2**0.5)
+        >>> k2.shape
+        torch.Size([6, 6])
     """
     validate.positive(width, "width")
     rows, n = validate.double(x, "x").flatten(1), num_training

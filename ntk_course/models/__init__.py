@@ -1,11 +1,9 @@
 """Networks of the course, and any model as a function of its weights."""
 
 from .functional import assign, call_with, only
-from .networks import Pointwise, activation_module, lenet5, mlp, network_for, resnet18, small_cnn, zero_output_layer
+from .networks import lenet5, mlp, network_for, resnet18, small_cnn, zero_output_layer
 
 __all__ = [
-    "Pointwise",
-    "activation_module",
     "assign",
     "call_with",
     "lenet5",

@@ -47,7 +47,9 @@ def call_with(model: nn.Module, weights: dict[str, Tensor], x: Tensor) -> Tensor
         The model's output.
 
     Example:
-        >>> call_with(model, {"0.weight": w, "0.bias": b}, x)
+        >>> weights = {name: torch.zeros_like(p) for name, p in model.named_parameters()}
+        >>> call_with(model, weights, x).abs().max().item()
+        0.0
     """
     own = [*model.named_parameters(remove_duplicate=False), *model.named_buffers(remove_duplicate=False)]
     names = dict(own)
@@ -66,7 +68,8 @@ def assign(model: nn.Module, weights: dict[str, Tensor]) -> nn.Module:
     """Copy values into a model's parameters, those not named keep theirs, and return the model.
 
     Example:
-        >>> assign(copy.deepcopy(model), {"0.weight": w})
+        >>> assign(mlp((64, 32, 10)), dict(model.named_parameters()))(x).equal(model(x))
+        True
     """
     for name, value in weights.items():
         model.get_parameter(name).copy_(value)
@@ -79,7 +82,8 @@ def only(model: nn.Module, parameters: Iterable[nn.Parameter]) -> Iterator[None]
 
     Example:
         >>> with only(model, model[-1].parameters()):
-        ...     kernel = ntk_course.pntk(model, x)
+        ...     [name for name, p in model.named_parameters() if p.requires_grad]
+        ['3.weight', '3.bias']
     """
     kept = {id(p) for p in parameters}
     others = [p for p in model.parameters() if p.requires_grad and id(p) not in kept]

@@ -219,7 +219,8 @@ def stored(name: str, preset: str = "class") -> Result | None:
         ValueError: the file exists but does not hold a result.
 
     Example:
-        >>> stored("forgetting_prediction", "paper").rows[0]
+        >>> stored("forgetting_prediction", "paper").name
+        'forgetting_prediction'
     """
     here = Path(__file__).parent.parent  # the package
     # an installed package carries the files inside it; a checkout has them beside it
@@ -242,6 +243,8 @@ def table(rows: Sequence[dict], columns: Sequence[str] | None = None) -> str:
 
     Example:
         >>> print(table([{"method": "EL2N", "accuracy": 0.9931}]))
+        method  accuracy
+        EL2N      0.9931
     """
     columns = list(columns or rows[0])
 

@@ -39,9 +39,10 @@ class PerSample:
         TypeError, ValueError: when the logits are there: values of another length, or labels out of range.
 
     Example:
-        >>> margin = PerSample(lambda z, y: one_hot(y, z.shape[1]) - one_hot(z.argmax(1), z.shape[1]), torch.tensor([1]))
-        >>> margin(torch.tensor([[0.0, 1.0, 2.0]]))
-        tensor([[ 0,  1, -1]])
+        >>> def rival(z, y):
+        ...     return (torch.eye(3)[y] - torch.eye(3)[z.argmax(1)])
+        >>> PerSample(rival, torch.tensor([1]))(torch.tensor([[0.0, 1.0, 2.0]]))
+        tensor([[ 0.,  1., -1.]])
     """
 
     def __init__(self, rule: Callable[[Tensor, Tensor], Tensor], values, name: str = "y", labels: bool = False):

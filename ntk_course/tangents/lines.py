@@ -25,8 +25,10 @@ def shifted(model: nn.Module, change: dict[str, Tensor], t: Tensor) -> Iterator[
         t: (N,), one for each sample of every call inside the context.
 
     Example:
+        >>> change = {name: torch.ones_like(p) for name, p in model.named_parameters()}
         >>> with shifted(model, change, torch.tensor([0.0, 0.5, 1.0])):
-        ...     along = model(x.expand(3, -1))
+        ...     model(x[:1].expand(3, -1, -1, -1)).shape
+        torch.Size([3, 10])
     """
     still = {name: torch.zeros_like(p) for name, p in model.named_parameters()}
     other = assign(copy.deepcopy(model).requires_grad_(False), still | change)

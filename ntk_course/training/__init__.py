@@ -2,7 +2,7 @@
 
 from .ensemble import Ensemble, train_ensemble
 from .path import TrainingPath, load_path, train_path
-from .sgd import History, cosine, crop_and_flip, device, evaluate, step_decay, train, whole_batches
+from .sgd import History, cosine, crop_and_flip, device, evaluate, step_decay, train
 
 __all__ = [
     "Ensemble",
@@ -17,5 +17,4 @@ __all__ = [
     "train",
     "train_ensemble",
     "train_path",
-    "whole_batches",
 ]

@@ -75,9 +75,9 @@ def train_ensemble(
         TypeError, ValueError: bad inputs, labels or indices; ArithmeticError: a loss became NaN or infinite.
 
     Example:
-        >>> halves = torch.randperm(1436).view(2, -1)
-        >>> train_ensemble(mlp((64, 32, 10)), x, y, halves, epochs=5, lr=0.1).logits.shape
-        torch.Size([5, 2, 718, 10])
+        >>> halves = torch.randperm(32).view(2, -1)
+        >>> train_ensemble(mlp((64, 8, 10)), x, y, halves, epochs=3, lr=0.1).logits.shape
+        torch.Size([3, 2, 16, 10])
     """
     subsets = torch.as_tensor(subsets)
     if subsets.dim() != 2 or subsets.is_floating_point() or 0 in subsets.shape:

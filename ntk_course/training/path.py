@@ -153,9 +153,9 @@ def train_path(
         TypeError, ValueError: bad inputs or labels; ArithmeticError: weights became non-finite, with the step.
 
     Example:
-        >>> path = train_path(mlp((100, 64, 3)).double(), data.x, data.y, steps=50, lr=0.1)
+        >>> path = train_path(mlp((64, 8, 10)).double(), x, y, steps=5, lr=0.1, progress=False)
         >>> path.log_probs(x_test).shape, len(path)
-        (torch.Size([100, 3]), 51)
+        (torch.Size([8, 10]), 6)
     """
     if loss not in LOSSES:
         raise ValueError(f"loss: got {loss!r}; wanted one of {LOSSES}")
@@ -231,7 +231,9 @@ def load_path(folder: str | Path, model: nn.Module) -> TrainingPath:
         the model has another number of parameters.
 
     Example:
-        >>> path = load_path("runs/gaussians", mlp((100, 64, 3)).double())
+        >>> kept = train_path(mlp((64, 8, 10)).double(), x, y, steps=5, lr=0.1, folder=folder / "run", progress=False)
+        >>> len(load_path(folder / "run", mlp((64, 8, 10)).double()))
+        6
     """
     folder = Path(folder)
     for name in ("weights.npy", "path.json", "data.npz"):

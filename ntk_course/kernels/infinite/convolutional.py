@@ -56,7 +56,9 @@ def cntk(
         ValueError: inputs that are not images, an unknown pooling, a depth below 1, an even filter.
 
     Example:
-        >>> nngp, ntk = cntk(images, depth=7, pooling="average")
+        >>> nngp, ntk = cntk(x[:4], depth=2, pooling="average")
+        >>> ntk.shape
+        torch.Size([4, 4])
     """
     validate.positive(depth, "depth")
     if pooling not in POOLINGS:

@@ -148,6 +148,8 @@ def mlp(
 
     Example:
         >>> nngp, ntk = mlp(x, depth=3, w_std=2**0.5)
+        >>> ntk.shape
+        torch.Size([32, 32])
     """
     validate.positive(depth, "depth")
     if parameterization not in PARAMETERIZATIONS:
@@ -210,7 +212,8 @@ def network(sizes: tuple[int, ...], activation: str = "relu", w_std: float = 1.0
         ValueError: an unknown activation.
 
     Example:
-        >>> tangent = entk(network((64, 512, 1)), x)[..., 0, 0]
+        >>> entk(network((64, 512, 1)), x)[..., 0, 0].shape
+        torch.Size([32, 32])
     """
     if activation not in ACTIVATIONS:
         raise ValueError(f"activation: got {activation!r}; wanted one of {ACTIVATIONS}")

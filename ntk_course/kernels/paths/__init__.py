@@ -1,6 +1,6 @@
 """Kernels along a training path, exact and discrete: quadrature over each step, and machines made of them."""
 
-from .kernel import PathKernel, dpk, epk, factors_are_cheaper, mean_jacobian, step_breakpoints
+from .kernel import PathKernel, dpk, epk, mean_jacobian, step_breakpoints
 from .machines import logit_uncertainty, per_class, support_vectors, symmetric_gram, weighted_gram
 from .rules import Quadrature, activation_pattern, breakpoints, pieces, quadrature
 
@@ -11,7 +11,6 @@ __all__ = [
     "breakpoints",
     "dpk",
     "epk",
-    "factors_are_cheaper",
     "logit_uncertainty",
     "mean_jacobian",
     "per_class",

@@ -80,7 +80,8 @@ def dpk(path: TrainingPath, x_test: Tensor, **options) -> PathKernel:
         A :class:`PathKernel`; its prediction misses the network by a term of first order in the step size.
 
     Example:
-        >>> dpk(path, x_test).error
+        >>> dpk(path, x_test).gram.shape
+        torch.Size([8, 32, 10, 10])
     """
     return epk(path, x_test, "left", 1, **options)
 
@@ -120,7 +121,8 @@ def epk(
         with the step.
 
     Example:
-        >>> epk(path, x_test, "piecewise", 4).error  # rounding, or take more nodes
+        >>> epk(path, x_test, "piecewise", 4).error < 1e-10  # rounding, or take more nodes
+        True
     """
     rule = rule_of(quadrature, nodes, path.weights.dtype)
     like = validate.parameters(path.model)[0]
@@ -194,7 +196,8 @@ def factors_are_cheaper(path: TrainingPath, one: Tensor, nodes: int) -> bool:
         True when the factors take no more operations.
 
     Example:
-        >>> factors_are_cheaper(path, x[:1], nodes=4)
+        >>> factors_are_cheaper(path, x[:1].double(), nodes=4)
+        True
     """
     features = Features(path, one)
     if not features.covered:
@@ -231,7 +234,8 @@ def step_breakpoints(path: TrainingPath, step: int, x: Tensor) -> list[Tensor]:
     """Find the kinks of each sample along one step of a path, see :func:`ntk_course.kernels.paths.breakpoints`.
 
     Example:
-        >>> [len(b) for b in step_breakpoints(path, 0, x)]
+        >>> len(step_breakpoints(path, 0, x.double()))
+        32
     """
     start, end = path.weights[step].to(x.device), path.weights[step + 1].to(x.device)
     return breakpoints(path.model, path.unflatten(start), path.unflatten(end - start), x)
@@ -247,7 +251,9 @@ def mean_jacobian(path: TrainingPath, step: int, x: Tensor, rule: Quadrature) ->
         rule: nodes and weights, (Q,) for all samples or (N, Q) for each its own, as from :func:`pieces`.
 
     Example:
-        >>> mean_jacobian(path, 0, x, quadrature("gauss", 4)) @ (path.weights[1] - path.weights[0])
+        >>> average = mean_jacobian(path, 0, x.double(), quadrature("gauss", 4))
+        >>> (average @ (path.weights[1] - path.weights[0])).shape
+        torch.Size([32, 10])
     """
     start = path.weights[step].to(x.device)
     change = path.weights[step + 1].to(x.device) - start

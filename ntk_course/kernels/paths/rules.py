@@ -51,7 +51,8 @@ def quadrature(rule: str, nodes: int, dtype: torch.dtype = torch.float64) -> Qua
 
     Example:
         >>> t, w = quadrature("gauss", 4)
-        >>> (w * t**7).sum()  # 1/8
+        >>> torch.isclose((w * t**7).sum(), torch.tensor(1 / 8, dtype=torch.float64))
+        tensor(True)
     """
     if rule not in RULES:
         raise ValueError(f"quadrature: got {rule!r}; wanted one of {RULES}")
@@ -181,7 +182,9 @@ def breakpoints(model: nn.Module, start: dict[str, Tensor], change: dict[str, Te
         ValueError: scan below 1, or a pooling in ceil_mode; ArithmeticError: more than ten thousand breakpoints a sample.
 
     Example:
-        >>> [len(b) for b in breakpoints(model, path.unflatten(w[0]), path.unflatten(w[1] - w[0]), x)]
+        >>> start, change = path.unflatten(path.weights[0]), path.unflatten(path.weights[1] - path.weights[0])
+        >>> len(breakpoints(path.model, start, change, path.x))
+        32
     """
     validate.positive(scan, "scan")
     kinked = _kinked(model)
