@@ -48,12 +48,6 @@ class Gram:
             rounded to 10 or 7 binary digits, added up in float32. The features come from TF32 then. On a CPU "tf32" is
             exact and "bf16" rounds the same way without being faster.
 
-    Attributes:
-        shape: (N, M), or (N, M, R, S) for cotangents (N, R, K) and (M, S, K).
-        dtype: the model's.
-        device: the model's.
-        symmetric: whether the second side is the first.
-
     Raises:
         TypeError, ValueError: bad shapes, dtypes, devices or values, a model in train mode with BatchNorm or Dropout.
 
@@ -94,7 +88,7 @@ class Gram:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """(N, M), or (N, M, R, S)."""
+        """(N, M), or (N, M, R, S) for cotangents (N, R, K) and (M, S, K)."""
         return self._sides.shape
 
     @property
