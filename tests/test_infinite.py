@@ -1,5 +1,6 @@
 """Infinitely wide networks: against another implementation, quadrature, identities, and finite networks."""
 
+import itertools
 import json
 from pathlib import Path
 
@@ -31,6 +32,44 @@ def test_mlp_equals_neural_tangents(row):
     assert relative(found.ntk, tensor(row["ntk"])) < 1e-12
 
 
+@pytest.mark.parametrize("activation", ["relu", "erf", "gelu", "silu"])
+@pytest.mark.parametrize("parameterization", ["ntk", "standard"])
+def test_tiles_change_nothing(monkeypatch, activation, parameterization):
+    x, other = torch.randn(23, 6, dtype=torch.float64), torch.randn(9, 6, dtype=torch.float64)
+    options = {"depth": 2, "activation": activation, "w_std": 1.3, "b_std": 0.2, "parameterization": parameterization}
+    options["width"] = None if parameterization == "ntk" else 50
+    whole, two = mlp(x, **options), mlp(x, other, **options)
+    monkeypatch.setattr("ntk_course.kernels.infinite.dense._TILE", 5)
+    for small, large in zip((*mlp(x, **options), *mlp(x, other, **options)), (*whole, *two), strict=True):
+        assert relative(small, large) < 1e-14
+    tiled = mlp(x, **options)
+    assert all(torch.equal(kernel, kernel.T) for kernel in tiled)
+
+
+def test_memory_of_a_large_matrix_is_that_of_its_tiles():
+    """Twice as many samples take four times the result, and no more than that beside it."""
+    from torch.profiler import ProfilerActivity, profile
+
+    held = []
+    for n in (2048, 4096):
+        x = torch.randn(n, 4)
+        with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as seen:
+            mlp(x, depth=1)
+        events = [event for event in seen.profiler.kineto_results.events() if event.name() == "[memory]"]
+        sizes = [event.nbytes() for event in sorted(events, key=lambda event: event.start_ns())]
+        held.append(max(itertools.accumulate(sizes)) - 2 * 4 * n * n)
+    assert held[1] < 1.2 * held[0]
+
+
+def test_numpy_is_taken_as_it_is():
+    x = torch.randn(7, 5, dtype=torch.float64)
+    for kernel, images in ((lambda x, y: mlp(x, y, depth=2), x), (lambda x, y: cntk(x, y, depth=2), x.view(7, 1, 1, 5))):
+        for a, b in zip(kernel(images.numpy(), images[:2].numpy()), kernel(images, images[:2]), strict=True):
+            assert isinstance(a, torch.Tensor) and torch.equal(a, b)
+    with pytest.raises(TypeError, match="x1: got list; wanted a floating-point tensor"):
+        mlp([[1.0]], depth=1)
+
+
 @pytest.mark.parametrize("row", STORED["cntk"], ids=name)
 def test_cntk_equals_neural_tangents(row):
     found = cntk(*map(tensor, STORED["images"]), **{key: row[key] for key in (*ABOUT, "pooling")})
@@ -55,7 +94,7 @@ def test_expectations_by_quadrature_in_two_dimensions(activation, k11, k22, c):
     torch.testing.assert_close(slope, (w * du * dv).sum(), rtol=1e-11, atol=1e-13)
 
 
-@pytest.mark.parametrize("activation", ["relu", "leaky_relu", "abs", "gelu", "tanh"])
+@pytest.mark.parametrize("activation", ["relu", "leaky_relu", "abs", "gelu", "tanh", "silu"])
 def test_mean_of_finite_networks(activation):
     """The mean tangent kernel of wide networks lies within five of its own standard errors."""
     torch.manual_seed(0)

@@ -1,5 +1,6 @@
 """Errors for bad input: each names the argument, what was got, and what is wanted."""
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -37,6 +38,11 @@ def inputs(x: Tensor, like: Tensor, name: str = "x") -> Tensor:
         x = x.to(like.dtype)
         finite(x, name)
     return x
+
+
+def tensor(x):
+    """Return a NumPy array as the tensor that shares its memory, and anything else as it is."""
+    return torch.from_numpy(x) if isinstance(x, np.ndarray) else x
 
 
 def double(x: Tensor, name: str = "x") -> Tensor:

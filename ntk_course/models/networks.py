@@ -30,6 +30,7 @@ _ACTIVATIONS = {
     "leaky_relu": nn.LeakyReLU,
     "tanh": nn.Tanh,
     "gelu": nn.GELU,
+    "silu": nn.SiLU,  # also known as swish
     "softplus": nn.Softplus,
     "sigmoid": nn.Sigmoid,
     "erf": partial(Pointwise, torch.erf),

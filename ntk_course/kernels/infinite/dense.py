@@ -17,11 +17,19 @@ from ...basics import validate
 from ...models.networks import activation_module
 
 # Activations without a closed form here: their expectations are sums over Hermite polynomials.
-SMOOTH: dict[str, Callable] = {"tanh": torch.tanh, "softplus": nn.functional.softplus, "sigmoid": torch.sigmoid, "sin": torch.sin}
+SMOOTH: dict[str, Callable] = {
+    "tanh": torch.tanh,
+    "softplus": nn.functional.softplus,
+    "sigmoid": torch.sigmoid,
+    "sin": torch.sin,
+    "silu": nn.functional.silu,
+}
 SLOPES = {"relu": 0.0, "leaky_relu": 0.01, "abs": -1.0}
 ACTIVATIONS = (*SLOPES, "erf", "gelu", *SMOOTH)
 PARAMETERIZATIONS = ("ntk", "standard")
 _NODES, _TERMS = 1601, 256
+# Samples a side of a tile: what the recursion holds at a time does not grow with the matrix.
+_TILE = 2048
 
 
 class Kernels(NamedTuple):
@@ -130,7 +138,7 @@ def mlp(
     (Sohl-Dickstein et al., 2020).
 
     Args:
-        x1: (N1, ...), flattened.
+        x1: (N1, ...), flattened; a tensor, or a NumPy array.
         x2: (N2, ...), or None for x1 again.
         depth: hidden layers.
         activation: one of :data:`ACTIVATIONS`.
@@ -140,7 +148,7 @@ def mlp(
         width: n, of the hidden layers, for "standard" only.
 
     Returns:
-        :class:`Kernels` of one output unit, in x1's dtype; computed in float64.
+        :class:`Kernels` of one output unit, in x1's dtype, on its device; computed in float64, tile by tile.
 
     Raises:
         TypeError, ValueError: bad inputs, depth below 1, an unknown activation or parameterization, a width where none is
@@ -156,30 +164,61 @@ def mlp(
         raise ValueError(f"parameterization: got {parameterization!r}; wanted one of {PARAMETERIZATIONS}")
     if (width is None) != (parameterization == "ntk"):
         raise ValueError(f"width: got {width} with {parameterization!r}; wanted a width with 'standard' and none with 'ntk'")
+    x1, x2 = validate.tensor(x1), validate.tensor(x2)
     a = validate.double(x1, "x1").flatten(1)
     b = a if x2 is None else validate.double(x2, "x2").flatten(1)
     if a.shape[1] != b.shape[1]:
         raise ValueError(f"x2: got samples of {b.shape[1]} numbers; wanted {a.shape[1]}, as in x1")
+    layers = _Layers(depth, activation, w_std, b_std, parameterization == "ntk", width)
+    nngp = x1.new_empty(len(a), len(b))
+    ntk = torch.empty_like(nngp)
+    for i in range(0, len(a), _TILE):
+        rows = slice(i, i + _TILE)
+        for j in range(i if x2 is None else 0, len(b), _TILE):
+            cols = slice(j, j + _TILE)
+            nngp[rows, cols], ntk[rows, cols] = layers(a[rows], b[cols], x2 is None and i == j)
+            if x2 is None:  # symmetric to the last bit
+                nngp[cols, rows], ntk[cols, rows] = nngp[rows, cols].T.clone(), ntk[rows, cols].T.clone()
+    return Kernels(nngp, ntk)
 
-    def affine(k: Tensor) -> Tensor:
-        return w_std**2 * k + b_std**2
 
-    def gradients_of_a_layer(inputs: Tensor, sigma: Tensor, fan_in: int) -> Tensor:
-        return sigma if parameterization == "ntk" else fan_in * inputs + (b_std > 0)
+class _Layers(NamedTuple):
+    """The recursion over layers, for a tile of the matrix."""
 
-    inputs, own, other = a @ b.T / a.shape[1], a.square().mean(1), b.square().mean(1)
-    if x2 is None:
-        inputs = (inputs + inputs.T) / 2  # symmetric to the last bit, and so is all that follows
-    sigma, k11, k22 = affine(inputs), affine(own), affine(other)
-    theta = gradients_of_a_layer(inputs, sigma, a.shape[1])
-    for _ in range(depth):
-        if x2 is None:
-            sigma.diagonal().copy_(k11)  # a sample's correlation with itself is 1 without rounding
-        value, slope = expectations(activation, sigma, k11[:, None], k22[None])
-        sigma = affine(value)
-        theta = gradients_of_a_layer(value, sigma, width) + w_std**2 * slope * theta
-        k11, k22 = (affine(expectations(activation, k, k, k)[0]) for k in (k11, k22))
-    return Kernels(sigma.to(x1.dtype), theta.to(x1.dtype))
+    depth: int
+    activation: str
+    w_std: float
+    b_std: float
+    scaled: bool
+    width: int | None
+
+    def __call__(self, a: Tensor, b: Tensor, same: bool) -> tuple[Tensor, Tensor]:
+        """Return the two kernels of samples a (n, d) and b (m, d), in float64."""
+        inputs, k11, k22 = a @ b.T / a.shape[1], a.square().mean(1), b.square().mean(1)
+        if same:
+            inputs = (inputs + inputs.T) / 2
+        sigma, k11, k22 = map(self._affine, (inputs, k11, k22))
+        theta = self._gradients(inputs, sigma, a.shape[1])
+        for _ in range(self.depth):
+            if same:
+                sigma.diagonal().copy_(k11)  # a sample's correlation with itself is 1 without rounding
+            value, slope = expectations(self.activation, sigma, k11[:, None], k22[None])
+            sigma = self._affine(value)
+            theta = self._gradients(value, sigma, self.width) + self.w_std**2 * slope * theta
+            k11, k22 = (self._affine(expectations(self.activation, k, k, k)[0]) for k in (k11, k22))
+        # vector and scalar code may round an entry and its mirror image apart
+        return (_mirrored(sigma), _mirrored(theta)) if same else (sigma, theta)
+
+    def _affine(self, k: Tensor) -> Tensor:
+        return self.w_std**2 * k + self.b_std**2
+
+    def _gradients(self, inputs: Tensor, sigma: Tensor, fan_in: int | None) -> Tensor:
+        """Return the share of a layer's own weights and bias."""
+        return sigma if self.scaled else fan_in * inputs + (self.b_std > 0)
+
+
+def _mirrored(k: Tensor) -> Tensor:
+    return k.triu() + k.triu(1).T
 
 
 class _Constant(nn.Module):
