@@ -188,4 +188,5 @@ def first_order_change(model: nn.Module, x: Tensor, step: Step) -> tuple[Tensor,
         if name not in weights or weights[name].shape != change.shape:
             raise ValueError(f"step: got {name!r} of shape {tuple(change.shape)}; wanted a parameter of the model, in its shape")
     with torch.no_grad():
-        return jvp(lambda w: call_with(model, w, x), (weights,), ({n: step[n] for n in weights},))
+        z, moved = jvp(lambda w: call_with(model, w, x), (weights,), ({n: step[n] for n in weights},))[:2]
+        return z, moved

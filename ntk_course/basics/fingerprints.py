@@ -18,7 +18,7 @@ def of_tensor(*tensors: Tensor) -> str:
     for t in tensors:
         digest.update(f"{t.dtype}{tuple(t.shape)}".encode())
         if t.numel():
-            digest.update(t.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+            digest.update(t.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
     return digest.hexdigest()[:16]
 
 

@@ -105,4 +105,5 @@ def agreed(values: dict[str, str], what: str) -> None:
 
 def from_first(work: Callable[[], T], what: str) -> T:
     """Do something in the first process only, and return its result in all."""
-    return gathered(lambda: work() if world().rank == 0 else None, what)[0]
+    found = gathered(lambda: [work()] if world().rank == 0 else [], what)
+    return found[0][0]

@@ -187,12 +187,12 @@ def _idx(name: str, root: Path | None, axes: int) -> tuple[np.ndarray, str]:
 def _cifar10(split: str, root: Path | None):
     """Read the binary version: for each image one label byte and 3,072 bytes, channel by channel."""
     names = [f"data_batch_{k}.bin" for k in range(1, 6)] if split == "train" else ["test_batch.bin"]
-    archive = None
     if root is None:
-        archive = _fetch(_CIFAR_URL, _CIFAR_ARCHIVE)
-    elif found := [p for p in (root / _CIFAR_ARCHIVE, root / "cifar10" / _CIFAR_ARCHIVE) if p.is_file()]:
-        archive = found[0]
-    if archive is not None:
+        whole = [_fetch(_CIFAR_URL, _CIFAR_ARCHIVE)]
+    else:
+        whole = [p for p in (root / _CIFAR_ARCHIVE, root / "cifar10" / _CIFAR_ARCHIVE) if p.is_file()]
+    if root is None or whole:
+        archive = whole[0]
         chunks, published = _from_archive(archive, names), _md5(archive) == _MD5[_CIFAR_ARCHIVE]
     else:  # the publisher gives a checksum of the archive only, so loose files can't be told from a copy
         paths = [_find(root, "cifar-10-batches-bin", (name,)) for name in names]
@@ -255,10 +255,17 @@ def _unzipped(path: Path) -> bytes:
         raise ValueError(f"{path}: got a gzip stream that does not unpack ({error}); wanted a whole one. {_AGAIN}") from error
 
 
+def _member(tar: tarfile.TarFile, name: str) -> bytes:
+    found = tar.extractfile(name)
+    if found is None:
+        raise KeyError(name)
+    return found.read()
+
+
 def _from_archive(path: Path, names: list[str]) -> list[tuple[str, bytes]]:
     try:
         with tarfile.open(fileobj=io.BytesIO(path.read_bytes()), mode="r:gz") as tar:
-            return [(f"{path}:{n}", tar.extractfile(f"cifar-10-batches-bin/{n}").read()) for n in names]
+            return [(f"{path}:{n}", _member(tar, f"cifar-10-batches-bin/{n}")) for n in names]
     except (tarfile.TarError, OSError, EOFError, KeyError, zlib.error) as error:
         raise ValueError(f"{path}: got an archive that does not unpack ({error}); wanted {', '.join(names)}. {_AGAIN}") from error
 

@@ -74,7 +74,7 @@ def _columns(gram: "Gram", chosen: Tensor) -> Tensor:
     """Compute the columns of some samples, with a layout of their own."""
     sides = gram._sides
     few = against(sides, sides.x1[chosen], part(sides.c1, chosen))
-    cut = plan(few, gram._plan.block_size, gram._plan.memory)
+    cut = plan(few, gram._plan.asked, gram._plan.memory)
     out = sides.known.z.new_empty(len(sides.x1), len(chosen))
     for _, rows, cols, block in tile_blocks(few, cut, all_tiles(few, cut)):
         out[cols, rows] = block.T

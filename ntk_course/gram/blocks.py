@@ -42,11 +42,10 @@ class Worker:
     def own_product(self, f: Tangents) -> Tensor:
         """Multiply a block with itself: rows with the columns from there on, a strip at a time; the rest is mirrored."""
         n = len(f.dense)
-        step, out = max(_SMALLEST, -(-n // _STRIPS)), None
+        step = max(_SMALLEST, -(-n // _STRIPS))
+        out = f.dense.new_empty(n, n, f.dense.shape[1], f.dense.shape[1], dtype=self._sides.dtype)
         for i in range(0, n, step):
             strip = self.product(f.samples(slice(i, i + step)), f.samples(slice(i, n)))
-            if out is None:
-                out = strip.new_empty(n, n, *strip.shape[2:])
             out[i : i + step, i:] = strip
             out[i + step :, i : i + step] = strip[:, step:].transpose(0, 1).transpose(2, 3)
         return out

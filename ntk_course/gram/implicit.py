@@ -44,7 +44,7 @@ def quadratic(gram: "Gram", v: Tensor) -> Tensor:
     one_side(sides, "quadratic")
     columns, single = _columns(sides, v, 0)
     directions = _directions(sides, sides.x1, sides.c1, columns)
-    out = torch.stack([sum((g**2).sum() for g in u.values()) for u in directions])
+    out = torch.stack([torch.stack([(g**2).sum() for g in u.values()]).sum() for u in directions])
     return out[0] if single else out
 
 
@@ -66,7 +66,7 @@ def _directions(sides: Sides, x: Tensor, c: Cotangent, columns: Tensor) -> list[
     sums = [{name: torch.zeros_like(p) for name, p in weights.items()} for _ in range(columns.shape[-1])]
     for some in _batches(x):
         with multiplying("exact"):
-            z, pull = vjp(lambda free, some=some: call_with(model, free, x[some]), weights)
+            z, pull = vjp(lambda free, some=some: call_with(model, free, x[some]), weights)[:2]
             c_b = _stacked(part(c, some), z)
             for total, column in zip(sums, columns[some].unbind(-1), strict=True):
                 for name, g in pull(torch.einsum("nsk,ns->nk", c_b, column))[0].items():
@@ -81,7 +81,7 @@ def _forward(sides: Sides, directions: list[dict[str, Tensor]]) -> Tensor:
         columns = []
         for u in directions:
             with multiplying("exact"):
-                z, moved = jvp(lambda free, some=some: call_with(model, free, sides.x1[some]), (weights,), (u,))
+                z, moved = jvp(lambda free, some=some: call_with(model, free, sides.x1[some]), (weights,), (u,))[:2]
             columns.append(torch.einsum("nrk,nk->nr", _stacked(part(sides.c1, some), z), moved))
         parts.append(torch.stack(columns, -1))
     return torch.cat(parts)

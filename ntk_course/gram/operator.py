@@ -452,7 +452,7 @@ class Gram:
             odd = sorted(names - known.numels.keys()) or "none"
             raise ValueError(f"names: got {odd}; wanted some of the trainable parameters, {list(known.numels)[:8]}...")
         sides = replace(self._sides, known=known.only(names))
-        return Gram._of(sides, plan(sides, self._plan.block_size, self._plan.memory))
+        return Gram._of(sides, plan(sides, self._plan.asked, self._plan.memory))
 
     def per_layer(self) -> dict[str, "Gram"]:
         r"""Part the matrix into the shares of the modules that own its parameters, which add up to it.

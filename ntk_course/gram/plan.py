@@ -26,12 +26,14 @@ class Plan(NamedTuple):
         stripe: blocks of rows whose features are held while the columns stream past.
         layout: which gradients are formed.
         memory: bytes that all of it may take at a time.
+        asked: the block size that was asked for, which processes agree on; memory may differ from one to another.
     """
 
     block_size: int
     stripe: int
     layout: Layout
     memory: int
+    asked: int | None
 
 
 def plan(sides: Sides, block_size: int | None = None, memory: int | None = None, factored: Iterable[str] | None = None) -> Plan:
@@ -63,7 +65,7 @@ def plan(sides: Sides, block_size: int | None = None, memory: int | None = None,
         room = {b: min(n, (usable - working(b)) // (each * b) * b) for b in sizes}
         size, held = choose_block(n, room)
     layout = Layout.choose(sides.known, pairs_of(n, m, held, sides.symmetric), *sides.cotangents)
-    return Plan(size, -(-held // size), layout if factored is None else layout.forming(factored), memory)
+    return Plan(size, -(-held // size), layout if factored is None else layout.forming(factored), memory, block_size)
 
 
 def default_memory(where: torch.device) -> int:

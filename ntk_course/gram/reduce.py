@@ -2,6 +2,7 @@
 
 import os
 import time
+from functools import reduce as fold
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -29,10 +30,10 @@ def reduce(gram: "Gram", reducer: Reducer, checkpoint: str | Path | None, progre
     what, here = f"{type(reducer).__name__} of a Gram matrix", processes.world()
     # fingerprints of a large data set take a moment, and alone nobody asks
     made_from = sides.describe() | {"reducer": fingerprints.of_object(reducer)} if here.size > 1 or checkpoint is not None else {}
-    processes.agreed(made_from | {"block_size": repr(chosen.block_size)}, what)
+    processes.agreed(made_from | {"block_size": repr(chosen.asked)}, what)
     kept = None if checkpoint is None else _Checkpoint(Path(checkpoint), made_from)
 
-    def begin() -> tuple[Plan, State, set[Tile]]:
+    def begin() -> tuple[Plan, State | None, set[Tile]]:
         cut, state, done = (None, None, set()) if kept is None else kept.read(reducer)
         return chosen if cut is None else plan(sides, cut[0], chosen.memory, cut[1]), state, done
 
@@ -55,10 +56,8 @@ def reduce(gram: "Gram", reducer: Reducer, checkpoint: str | Path | None, progre
             kept.write(state, finished, the_plan)
         return state if here.size == 1 and kept is None else {name: t.cpu() for name, t in state.items()}
 
-    state = before
-    for part in processes.gathered(mine, what):
-        state = part if state is None else reducer.merge(state, part)
-    result = reducer.finish(state)
+    states = [*([] if before is None else [before]), *processes.gathered(mine, what)]
+    result = reducer.finish(fold(reducer.merge, states))
     if kept is not None:
         processes.from_first(kept.clear, what)
     return result

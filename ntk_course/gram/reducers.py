@@ -50,7 +50,7 @@ class Partners(NamedTuple):
     """
 
     value: Tensor
-    index: Tensor
+    index: Tensor  # type: ignore[assignment]  # a tuple has a method of this name
     own: Tensor
 
 
@@ -74,11 +74,11 @@ class TopPartners:
     def begin(self, gram: "Gram") -> State:
         """Make room for the partners of every row."""
         n, m = gram.shape
-        k, like = self.count, {"dtype": gram.dtype, "device": gram.device}
+        k, like = self.count, torch.empty(0, dtype=gram.dtype, device=gram.device)
         return {
-            "value": torch.full((n, k), -torch.inf, **like),
+            "value": like.new_full((n, k), -torch.inf),
             "index": torch.full((n, k), torch.iinfo(torch.int64).max, device=gram.device),
-            "own": torch.full((n,), torch.nan, **like),
+            "own": like.new_full((n,), torch.nan),
             "others": torch.tensor(m - gram.symmetric),
             "symmetric": torch.tensor(gram.symmetric),
         }

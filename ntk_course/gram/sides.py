@@ -90,14 +90,13 @@ def check(
     x1 = validate.inputs(x1, like, "x1")
     known = probe(model, x1, "x1")
     c1, r = checked(c1, x1, known.z, "c1")
-    symmetric = x2 is None
-    if symmetric:
-        x2, c2, s = x1, c1, r
-    else:
-        x2, c2, s = _second(like, known, x1, x2, c2)
+    precision = precisions.check(precision, like.dtype)
+    if x2 is None or c2 is None:
+        return Sides(model, known, x1, c1, x1, c1, True, None if r is None else (r, r), precision)
+    x2, c2, s = _second(like, known, x1, x2, c2)
     if (r is None) != (s is None):
         raise ValueError(f"c2: got {s or 'no'} cotangents stacked a sample and {r or 'none'} in c1; wanted as many axes in both")
-    return Sides(model, known, x1, c1, x2, c2, symmetric, None if r is None else (r, s), precisions.check(precision, like.dtype))
+    return Sides(model, known, x1, c1, x2, c2, False, None if r is None or s is None else (r, s), precision)
 
 
 def _second(like: Tensor, known: Probe, x1: Tensor, x2: Tensor, c2: Cotangent) -> tuple[Tensor, Cotangent, int | None]:

@@ -133,12 +133,13 @@ def regressed_products(
         return torch.cat(parts, dim=-1)
 
     stripes = torch.arange(n, device=products.device).split(max(1, _TOGETHER // n))
-    gathered, right, pairs = 0.0, 0.0, n * (n - 1)
+    gathered, right, pairs = None, None, n * (n - 1)
     for rows in stripes:  # every pair twice, which changes no mean
         f = monomials(kernels[:, rows]) * off[rows][..., None]
         flat = f.flatten(0, 1)
-        gathered = gathered + flat.T @ flat
-        right = right + flat.T @ products[rows].flatten()
+        square, along = flat.T @ flat, flat.T @ products[rows].flatten()
+        gathered, right = (square, along) if gathered is None or right is None else (gathered + square, right + along)
+    assert gathered is not None and right is not None  # there is a stripe
     penalty = torch.full_like(right, ridge * pairs)
     penalty[0] = 0.0  # the constant is free
     inverse = torch.linalg.inv(gathered + penalty.diag())
@@ -191,7 +192,7 @@ def with_label_part(
     if (cross is None) != (z_cross is None):
         raise ValueError("z_cross: got one of cross and z_cross; wanted both or neither")
     scale = float(0.1 * gram.abs().mean() / z.abs().mean()) if weight is None else float(weight)
-    if cross is None:
+    if cross is None or z_cross is None:
         return LabelAware(gram + scale * z, None, scale * z, None, scale)
     return LabelAware(gram + scale * z, cross + scale * z_cross, scale * z, scale * z_cross, scale)
 

@@ -54,7 +54,7 @@ def call_with(model: nn.Module, weights: dict[str, Tensor], x: Tensor) -> Tensor
     own = [*model.named_parameters(remove_duplicate=False), *model.named_buffers(remove_duplicate=False)]
     names = dict(own)
     given = {id(names[name]): value for name, value in weights.items()}
-    slots = {}
+    slots: dict[tuple[int, str], tuple[str, Tensor]] = {}
     for name, tensor in own:
         module, _, attribute = name.rpartition(".")
         if id(tensor) in given:

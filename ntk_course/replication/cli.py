@@ -69,7 +69,7 @@ def _doctor(args: argparse.Namespace) -> int:
 def _list(args: argparse.Namespace) -> int:
     for name in experiments.names():
         stored = [p for p in experiments.presets(name) if results.read(name, p, args.results)]
-        summary = experiments.find(name).__doc__.splitlines()[0]
+        summary = (experiments.find(name).__doc__ or "").splitlines()[0]
         print(f"{name:<20} {summary}\n{'':<20} stored: {', '.join(stored) or 'none'}")
     return 0
 
@@ -123,8 +123,8 @@ def _in_order(configs: dict, preset: str, folder: Path) -> Iterator[tuple[str, s
     spent = expected = 0.0
     for i, name in enumerate(order):
         slower = spent / expected if expected else 1.0
-        left = [slower * seeds * seconds for seeds, seconds in map(wanted.get, order[i:]) if seconds is not None]
-        unknown = sum(seconds is None for _, seconds in map(wanted.get, order[i:]))
+        left = [slower * seeds * seconds for seeds, seconds in (wanted[n] for n in order[i:]) if seconds is not None]
+        unknown = sum(seconds is None for _, seconds in (wanted[n] for n in order[i:]))
         seeds, seconds = wanted[name]
         now = "no estimate" if seconds is None else f"about {_duration(slower * seeds * seconds)}"
         rest = f"about {_duration(sum(left))} left in all" + f", and {unknown} without an estimate" * bool(unknown)

@@ -82,7 +82,8 @@ def evidence(claim: Claim) -> list[tuple[Figure, str, str]]:
 
 
 def _cost() -> list[Figure]:
-    rows = [row for row in stored("cost", "class").rows if row["part"] == "mnist"]
+    cost = stored("cost", "class")
+    rows = [row for row in (cost.rows if cost else ()) if row["part"] == "mnist"]
     return [Figure.of("Sec. 4.3", f"{key} for all {rows[0]['samples']:,} x {rows[0]['samples']:,} values, two cores", None,
                       [row[key] for row in rows]) for key in ("seconds", "gib")]  # fmt: skip
 

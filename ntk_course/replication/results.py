@@ -54,7 +54,7 @@ class Figure(NamedTuple):
     paper: float | None
     ours: float
     sd: float | None
-    count: int
+    count: int  # type: ignore[assignment]  # a tuple has a method of this name
 
     @classmethod
     def of(cls, item: str, quantity: str, paper: float | None, values: Sequence[float]) -> "Figure":

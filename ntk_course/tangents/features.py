@@ -9,6 +9,7 @@ torch.func. The decision is made for each parameter by looking at the autograd g
 
 import warnings
 from collections.abc import Set
+from functools import reduce
 from typing import NamedTuple
 
 import torch
@@ -51,7 +52,7 @@ class Tangents(NamedTuple):
         """Copy every number to bfloat16."""
         return Tangents(self.dense.bfloat16(), tuple((a.bfloat16(), b.bfloat16()) for a, b in self.factors))
 
-    def samples(self, rows: slice) -> "Tangents":
+    def samples(self, rows: slice | Tensor) -> "Tangents":
         """View some of the samples."""
         return Tangents(self.dense[rows], tuple((a[rows], b[rows]) for a, b in self.factors))
 
@@ -62,7 +63,10 @@ class Tangents(NamedTuple):
     @staticmethod
     def join(parts: "list[Tangents]") -> "Tangents":
         """Copy the features of several blocks into one."""
-        factors = [tuple(map(torch.cat, zip(*pairs, strict=True))) for pairs in zip(*(p.factors for p in parts), strict=True)]
+        factors = [
+            (torch.cat([a for a, _ in pairs]), torch.cat([b for _, b in pairs]))
+            for pairs in zip(*(p.factors for p in parts), strict=True)
+        ]
         return Tangents(torch.cat([p.dense for p in parts]), tuple(factors))
 
     def averaged(self, weights: Tensor) -> "Tangents":
@@ -85,7 +89,7 @@ class Tangents(NamedTuple):
             (torch.cat(a, dim=1), torch.cat(b, dim=2))
             for a, b in (zip(*f, strict=True) for f in zip(*(p.factors for p in parts), strict=True))
         ]
-        return Tangents(sum(p.dense for p in parts), tuple(factors))
+        return Tangents(reduce(torch.add, [p.dense for p in parts]), tuple(factors))
 
 
 def tangent_features(
@@ -112,7 +116,8 @@ def tangent_features(
         >>> gram = tangent_product(features, features)[:, 0, :, 0]
     """
     with torch.inference_mode(False), torch.enable_grad(), multiplying(precision):
-        x, c = (t.clone() if isinstance(t, Tensor) and t.is_inference() else t for t in (x, c))
+        x = x.clone() if x.is_inference() else x
+        c = c.clone() if isinstance(c, Tensor) and c.is_inference() else c
         if layout is None:
             known = probe(model, x)
             layout = Layout.choose(known, len(x) / 2, of_block(part(c, slice(0, 1)), known.z).shape[1:-1].numel())
@@ -126,9 +131,10 @@ def tangent_features(
                 "sample; wanted a model whose layers are the same for all samples"
             )
         shares = _shares(model, calls, z, c, layout.understood)
-        dense, factors = [], []
+        dense: list[Tensor] = []
+        factors: list[tuple[Tensor, Tensor]] = []
         for name, share in shares.items():
-            if name in layout.factored:
+            if name in layout.factored and isinstance(share, OuterProducts):
                 factors += share.kept(with_bias=name in layout.bias_of)
             elif name not in layout.joined:
                 dense.append(share.formed() if isinstance(share, OuterProducts) else share)
@@ -197,7 +203,7 @@ def _by_torch_func(model: nn.Module, x: Tensor, c: Tensor, names: list[str]) -> 
     )
 
     def one_sample(x_n: Tensor, c_n: Tensor) -> Tensor:
-        _, pull = vjp(lambda free: call_with(model, free, x_n[None])[0], rest)
+        pull = vjp(lambda free: call_with(model, free, x_n[None])[0], rest)[1]
         return vmap(lambda v: torch.cat([g.flatten() for g in pull(v)[0].values()]))(c_n)
 
     return vmap(one_sample)(x, c)

@@ -4,6 +4,7 @@ A rule takes the module, its input x (N, ...), and b (N, R, ...), what R cotange
 yields pairs (parameter, share); a share is a tensor (N, R, D), the gradient itself, or :class:`OuterProducts`.
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -57,8 +58,9 @@ class OuterProducts(NamedTuple):
 
 def join(one: Tensor | OuterProducts, other: Tensor | OuterProducts) -> Tensor | OuterProducts:
     """Add the gradients of two uses of one parameter."""
-    if isinstance(one, Tensor):
+    if isinstance(one, Tensor) and isinstance(other, Tensor):
         return one + other
+    assert isinstance(one, OuterProducts) and isinstance(other, OuterProducts)  # one rule makes both
     return OuterProducts(torch.cat([one.laid_out(), other.laid_out()], dim=3), torch.cat([one.b, other.b], dim=4))
 
 
@@ -77,7 +79,7 @@ def _conv2d(module: nn.Conv2d, x: Tensor, b: Tensor):
     yield module.bias, b.sum(dim=(3, 4))
 
 
-def _patches(x: Tensor, module: nn.Conv2d, size: tuple[int, int]) -> Tensor:
+def _patches(x: Tensor, module: nn.Conv2d, size: torch.Size) -> Tensor:
     """View the windows that a convolution reads, (N, C, kh, kw, H', W'), without copying (F.unfold is several times slower)."""
     (sn, sc, sh, sw), (dh, dw), (th, tw) = x.stride(), module.dilation, module.stride
     shape = (*x.shape[:2], *module.kernel_size, *size)
@@ -86,6 +88,7 @@ def _patches(x: Tensor, module: nn.Conv2d, size: tuple[int, int]) -> Tensor:
 
 def _batch_norm(module: nn.modules.batchnorm._BatchNorm, x: Tensor, b: Tensor):
     along_channels = (1, -1) + (1,) * (x.dim() - 2)
+    assert module.running_mean is not None and module.running_var is not None  # validate.per_sample has seen to it
     mean, var = module.running_mean.view(along_channels), module.running_var.view(along_channels)
     return _affine(module, (x - mean) * torch.rsqrt(var + module.eps), b, channels=True)
 
@@ -98,7 +101,7 @@ def _layer_norm(module: nn.LayerNorm, x: Tensor, b: Tensor):
     return _affine(module, F.layer_norm(x, module.normalized_shape, eps=module.eps), b, channels=False)
 
 
-def _affine(module: nn.Module, x_hat: Tensor, b: Tensor, channels: bool):
+def _affine(module, x_hat: Tensor, b: Tensor, channels: bool):
     """Gradients of ``out = weight * x_hat + bias``, whose weight lives on axis 1 or on the last axes."""
     last = b.dim() - (0 if channels else module.weight.dim())
     over = tuple(range(3 if channels else 2, last))
@@ -106,7 +109,7 @@ def _affine(module: nn.Module, x_hat: Tensor, b: Tensor, channels: bool):
         yield p, (g.sum(dim=over) if over else g).flatten(2)
 
 
-RULES = {
+RULES: dict[type[nn.Module], Callable] = {
     nn.Linear: _linear,
     nn.Conv2d: _conv2d,
     nn.BatchNorm1d: _batch_norm,

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -25,20 +26,21 @@ def multiplying(precision: str) -> Iterator[None]:
     PyTorch lets cuDNN's convolutions use TF32 unless told otherwise, so "exact" needs telling. A CPU is always exact.
     """
     tf32 = precision != "exact"
-    products, convolutions = torch.backends.cuda.matmul, torch.backends.cudnn
+    products: Any = torch.backends.cuda.matmul
+    convolutions: Any = torch.backends.cudnn
     if hasattr(products, "fp32_precision"):  # since torch 2.9; the two interfaces must not be mixed
         switches = [(products, "fp32_precision"), (convolutions.conv, "fp32_precision")]
-        value = "tf32" if tf32 else "ieee"
+        value: str | bool = "tf32" if tf32 else "ieee"
     else:
         switches, value = [(products, "allow_tf32"), (convolutions, "allow_tf32")], tf32
-    before = [getattr(*switch) for switch in switches]
+    before = [getattr(where, name) for where, name in switches]
     try:
-        for switch in switches:
-            setattr(*switch, value)
+        for where, name in switches:
+            setattr(where, name, value)
         yield
     finally:
-        for switch, was in zip(switches, before, strict=True):
-            setattr(*switch, was)
+        for (where, name), was in zip(switches, before, strict=True):
+            setattr(where, name, was)
 
 
 def times(a: Tensor, b: Tensor) -> Tensor:

@@ -139,7 +139,8 @@ def understood(model: nn.Module, calls: list[Call], z: Tensor, n: int) -> set[st
     read outside its module, a weight tied to another kind of layer, a checkpointed block) torch.func takes over. So it
     does where the first axis of a layer's input is not the samples, or where that input was changed in place later.
     """
-    noted, opaque = Counter(), set()
+    noted: Counter[int] = Counter()
+    opaque: set[int] = set()
     for call in calls:
         mine = [id(p) for p in call.module.parameters(recurse=False)]
         noted.update(mine)
@@ -159,10 +160,11 @@ def shares_of(
     model: nn.Module, calls: list[Call], arriving: list[Tensor], trusted: Set[str]
 ) -> dict[str, Tensor | OuterProducts]:
     """Collect each trusted parameter's share of the features from all its uses, given what arrived at every call."""
-    names, shares = names_of(model), {}
+    names: dict[int, str] = names_of(model)
+    shares: dict[str, Tensor | OuterProducts] = {}
     for call, b in zip(calls, arriving, strict=True):
         for p, share in RULES[type(call.module)](call.module, call.x.detach(), b):
-            name = names.get(id(p))
+            name = names.get(id(p), "")
             if name in trusted:
                 shares[name] = join(shares[name], share) if name in shares else share
     return shares
@@ -189,7 +191,7 @@ def uses_of(z: Tensor) -> Counter:
         seen.add(node)
         for after, _ in node.next_functions:
             if hasattr(after, "variable"):
-                uses[id(after.variable)] += 1
+                uses[id(getattr(after, "variable"))] += 1  # noqa: B009
             else:
                 stack.append(after)
     return uses

@@ -210,7 +210,8 @@ def _finish(path: TrainingPath, folder: Path) -> TrainingPath:
     """Write what else belongs to a path, then give the weights their name: the last thing that happens."""
     about = {"lrs": path.lrs, "momentum": path.momentum, "loss": path.loss, "states": len(path)}
     arrays = {f"batch_{s}": batch.cpu().numpy() for s, batch in enumerate(path.batches)}
-    np.savez(folder / "data.npz", x=path.x.cpu().numpy(), y=path.y.cpu().numpy(), **arrays)
+    arrays |= {"x": path.x.cpu().numpy(), "y": path.y.cpu().numpy()}
+    np.savez(folder / "data.npz", allow_pickle=False, **arrays)
     (folder / "path.json").write_text(json.dumps(about))
     (folder / "weights.npy.part").replace(folder / "weights.npy")
     return load_path(folder, path.model)

@@ -173,8 +173,8 @@ def train(
         model.load_state_dict(best)
     losses, predictions = (torch.stack(column).cpu() for column in zip(*rows, strict=True))
     accuracy = (predictions == y.cpu()).float().mean(1)
-    kept = (losses, predictions) if per_sample else (None, None)
-    return History(losses.mean(1), accuracy, *kept, torch.tensor(scores) if scores else None)
+    each, seen = (losses, predictions) if per_sample else (None, None)
+    return History(losses.mean(1), accuracy, each, seen, torch.tensor(scores) if scores else None)
 
 
 def crop_and_flip(x: Tensor, padding: int = 4) -> Tensor:

@@ -141,7 +141,7 @@ def relation_of_a_pair(answer: Callable) -> Outcome:
     return compare(
         answer,
         cases,
-        lambda uo, uu, oo, t: by(*projections(uo, uu, oo), t),
+        lambda uo, uu, oo, t: by(projections(uo, uu, oo)[0], projections(uo, uu, oo)[1], t),
         {
             "This looks at the projection on u only; the one on o must reach the threshold too.": lambda uo, uu, oo, t: by(
                 uo / uu, uo / uu, t

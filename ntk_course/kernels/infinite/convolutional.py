@@ -66,7 +66,7 @@ def cntk(
     if validate.positive(kernel_size, "kernel_size") % 2 == 0:
         raise ValueError(f"kernel_size: got {kernel_size}; wanted an odd number, so that the image keeps its size")
     x1, x2 = validate.tensor(x1), validate.tensor(x2)
-    a, b = (None if x is None else validate.double(x, name) for x, name in ((x1, "x1"), (x2, "x2")))
+    a, b = validate.double(x1, "x1"), None if x2 is None else validate.double(x2, "x2")
     if a.dim() != 4:
         raise ValueError(f"x1: got shape {tuple(a.shape)}; wanted images (N, C, H, W)")
     if b is not None and a.shape[1:] != b.shape[1:]:

@@ -214,7 +214,7 @@ class _Layers(NamedTuple):
 
     def _gradients(self, inputs: Tensor, sigma: Tensor, fan_in: int | None) -> Tensor:
         """Return the share of a layer's own weights and bias."""
-        return sigma if self.scaled else fan_in * inputs + (self.b_std > 0)
+        return sigma if self.scaled or fan_in is None else fan_in * inputs + (self.b_std > 0)
 
 
 def _mirrored(k: Tensor) -> Tensor:

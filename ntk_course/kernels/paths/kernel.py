@@ -156,11 +156,11 @@ def _block(path, x, piecewise, rule, by_factors, per_step, progress) -> tuple[Te
     steps = x.new_zeros(len(path) - 1, len(x), k) if per_step else None
     pairs = len(x) * len(path.x) / (len(x) + len(path.x))  # one plan for both sides of every product
     test = Features(path, x, pairs) if by_factors else None
-    carried = None
+    carried: Tensor | None = None
     for s in tqdm(reversed(range(len(path) - 1)), total=len(path) - 1, desc="steps", unit="step", disable=not progress):
         batch = path.batches[s].to(x.device).sort().values
         inside = step_breakpoints(path, s, x) if piecewise else [x.new_empty(0)] * len(x)
-        if by_factors:
+        if test is not None:
             kernel = _by_factors(path, s, batch, x, test, rule, inside)
         else:
             mean = path.lrs[s] * mean_jacobian(path, s, x, pieces(inside, rule))
@@ -174,7 +174,7 @@ def _block(path, x, piecewise, rule, by_factors, per_step, progress) -> tuple[Te
             gram, points = gram.add_(kernel), points.add_(shares)
         else:  # a sample may be in a batch more than once
             gram, points = gram.index_add_(3, batch, kernel), points.index_add_(2, batch, shares)
-        if per_step:
+        if steps is not None:
             steps[s] = shares.sum(2)
     return gram.permute(0, 3, 1, 2), points.transpose(1, 2), steps
 

@@ -46,19 +46,19 @@ def symmetric_gram(path: TrainingPath, x: Tensor, training: Tensor, quadrature: 
     x = validate.inputs(x, validate.parameters(path.model)[0])
     if training.dtype != torch.bool or training.shape != (len(x),):
         raise ValueError(f"training: got {training.dtype} of shape {tuple(training.shape)}; wanted bool, ({len(x)},)")
-    rule, total = rule_of(quadrature, nodes, x.dtype), None
+    rule, k = rule_of(quadrature, nodes, x.dtype), path.num_outputs
+    total = x.new_zeros(len(x), k, len(x), k)
     sides = [(x[mask], mask) for mask in (training, ~training)]
     plan = Features(path, x)
-    features = [plan.of(points) if len(points) else None for points, _ in sides]
+    still, moved = (plan.of(points) if len(points) else None for points, _ in sides)
     order = torch.cat([mask.nonzero()[:, 0] for _, mask in sides]).argsort()
     for s in range(len(path) - 1):
         start, end = path.weights[s], path.weights[s + 1]
-        fixed = features[0](start) if features[0] else None
+        fixed = still(start) if still else None
         for t, w in zip(*rule, strict=True):
-            moving = features[1](start + t * (end - start)) if features[1] else None
+            moving = moved(start + t * (end - start)) if moved else None
             both = Tangents.join([f for f in (fixed, moving) if f is not None])
-            part = w * path.lrs[s] / len(path.x) * tangent_product(both, both)
-            total = part if total is None else total.add_(part)
+            total += w * path.lrs[s] / len(path.x) * tangent_product(both, both)
     return total.transpose(1, 2)[order][:, order]
 
 
@@ -87,12 +87,12 @@ def weighted_gram(path: TrainingPath, x: Tensor, y: Tensor) -> Tensor:
     """
     x = validate.inputs(x, validate.parameters(path.model)[0])
     points = replace(path, x=x, y=validate.labels(y, len(x), path.num_outputs, x))
-    features, total = Features(path, x), None
+    features, k = Features(path, x), path.num_outputs
+    total = x.new_zeros(len(x), k, len(x), k)
     for s in range(len(path) - 1):
         one = features(path.weights[s])
         weight = points.coefficients(s, torch.arange(len(x), device=x.device)).norm(dim=1)
-        part = path.lrs[s] / len(path.x) * tangent_product(one, one) * weight[None, None, :, None]
-        total = part if total is None else total.add_(part)
+        total += path.lrs[s] / len(path.x) * tangent_product(one, one) * weight[None, None, :, None]
     return total.transpose(1, 2)
 
 

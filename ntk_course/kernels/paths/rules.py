@@ -249,7 +249,7 @@ def _fingerprints(model, start, change, x) -> Callable[[Tensor, Tensor], Tensor]
         for i, codes in enumerate(seen):
             if i not in keys:
                 keys[i] = torch.from_numpy(random.integers(-(2**63), 2**63, codes.shape[1])).to(x.device)
-        return sum((codes * keys[i]).sum(1) for i, codes in enumerate(seen))
+        return torch.stack([(codes * keys[i]).sum(1) for i, codes in enumerate(seen)]).sum(0)
 
     def singly(t: Tensor, one: Tensor) -> Tensor:
         with _watched(own) as seen:
