@@ -10,7 +10,7 @@ from torch.func import jvp
 from torch.nn.functional import cross_entropy, one_hot
 
 from ..basics import validate
-from ..kernels.empirical import entk
+from ..kernels.named import entk
 from ..models.functional import call_with
 
 Step = dict[str, Tensor]

@@ -1,11 +1,20 @@
 """Kernels by name: of a network as it is, of infinitely wide ones, along a training path, and label-aware ones."""
 
 from . import infinite, paths
-from .empirical import entk, lpntk, pntk, tangent_kernel
+from .bound import AlongPath, HierarchyKernel, Kernel, LabelAwareKernel, empirical, nngp, ntk, traced
 from .label_aware import LabelAware, agreement, label_products, lantk_hr, regressed_products, with_label_part
+from .named import entk, lpntk, pntk, tangent_kernel
 from .tangent_hierarchy import hierarchy, lantk_nth, two_layer_hierarchy
 
 __all__ = [
+    "AlongPath",
+    "HierarchyKernel",
+    "Kernel",
+    "LabelAwareKernel",
+    "empirical",
+    "nngp",
+    "ntk",
+    "traced",
     "LabelAware",
     "agreement",
     "entk",

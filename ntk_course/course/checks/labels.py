@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import torch
 
-from ...kernels.empirical import entk
+from ...kernels.named import entk
 from ...models.networks import mlp
 from ...tangents.cotangents import signs
 from .core import Outcome, compare, random

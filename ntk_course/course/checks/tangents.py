@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from ...analysis.one_step import softmax_jacobian
-from ...kernels.empirical import entk
+from ...kernels.named import entk
 from ...models.networks import mlp
 from ...tangents.layout import explicit_is_cheaper
 from .core import Outcome, compare, random

@@ -6,9 +6,9 @@ import torch
 from torch import Tensor
 
 from ...data.datasets import load
-from ...kernels.empirical import entk
 from ...kernels.infinite.dense import network
 from ...kernels.label_aware import lantk_hr
+from ...kernels.named import entk
 from ...kernels.tangent_hierarchy import hierarchy, lantk_nth, two_layer_hierarchy
 from ..results import Figure, Result, over_seeds
 from ._common import class_pair, descent

@@ -10,13 +10,12 @@ import torch
 from torch import Tensor, nn
 
 from ...analysis.regression import alignment, kernel_ridge, local_elasticity
-from ...kernels.empirical import entk, lpntk, pntk
-from ...kernels.infinite import dense as infinite
+from ...kernels.bound import AlongPath, HierarchyKernel, Kernel, LabelAwareKernel, empirical, nngp, ntk
 from ...kernels.infinite.convolutional import cntk
-from ...kernels.label_aware import lantk_hr
+from ...kernels.named import lpntk
 from ...kernels.paths.kernel import PathKernel, dpk, epk
-from ...kernels.tangent_hierarchy import lantk_nth, two_layer_hierarchy
 from ...models.networks import mlp
+from ...tangents.cotangents import basis, ones
 from ...training.path import TrainingPath, train_path
 from ...training.sgd import device
 from ..results import Figure, Result, over_seeds
@@ -80,82 +79,73 @@ class Task(NamedTuple):
     end: nn.Module
 
 
-class Answer(NamedTuple):
-    """A kernel among the training points, of test with training points (None where it needs their labels), and its scores."""
+class Entry(NamedTuple):
+    """A kernel of the table, and how a class is told with it.
 
-    train: Tensor
-    cross: Tensor | None
-    scores: Tensor
+    Attributes:
+        kernel: of two sets of points.
+        scores: from the task, the training and the cross kernel to (M,), positive for class 1; by default by regression.
+        of_test_points: whether it is one of them too; a kernel that needs every point's label is not.
+    """
 
-
-def _regressed(train: Tensor, cross: Tensor, y: Tensor) -> Answer:
-    return Answer(train, cross, kernel_ridge(train, y.double() * 2 - 1).predict(cross))
-
-
-def _both(kernel: Callable[..., Tensor], task: Task) -> Answer:
-    """Regress with a kernel of one or two sets of inputs."""
-    return _regressed(kernel(task.x), kernel(task.x_test, task.x), task.y)
+    kernel: Kernel
+    scores: Callable[[Task, Tensor, Tensor | None], Tensor] | None = None
+    of_test_points: bool = True
 
 
-def _label_aware(wide: dict, task: Task) -> Answer:
-    kernel = lantk_hr(infinite.mlp(task.x, **wide).ntk, task.y * 2 - 1, infinite.mlp(task.x_test, task.x, **wide).ntk)
-    return _regressed(kernel.train, kernel.cross, task.y)
+def _regressed(task: Task, train: Tensor, cross: Tensor | None) -> Tensor:
+    assert cross is not None
+    return kernel_ridge(train, task.y.double() * 2 - 1).predict(cross)
 
 
-def _trace(blocks: Tensor) -> Tensor:
-    return blocks.diagonal(dim1=2, dim2=3).mean(2)
-
-
-def _labelled(task: Task) -> Answer:
+def _labelled(task: Task) -> Entry:
     """Ask of each label how much the training points of lpNTK support it: the labels of test points are not known."""
-    train = lpntk(task.end, task.x, task.y)
-    zero, one = (lpntk(task.end, task.x_test, torch.full_like(task.y_test, k), task.x, task.y) for k in (0, 1))
-    return Answer(train, None, (one - zero).mean(1))
+
+    def support(task: Task, train: Tensor, cross: Tensor | None) -> Tensor:
+        zero, one = (lpntk(task.end, task.x_test, torch.full_like(task.y_test, k), task.x, task.y) for k in (0, 1))
+        return (one - zero).mean(1)
+
+    return Entry(lambda x1, x2=None: lpntk(task.end, x1, task.y), support, of_test_points=False)
 
 
-def _along_the_path(kernel: Callable[..., PathKernel], task: Task) -> Answer:
+def _along_the_path(how: Callable[..., PathKernel], task: Task) -> Entry:
     """Take the kernel machine's own answer, no regression: its coefficients are those of training."""
-    found, own = kernel(task.path, task.x_test), kernel(task.path, task.x)
-    square = _trace(own.gram)
-    answers = found.predict()
-    return Answer((square + square.T) / 2, _trace(found.gram), answers[:, 1] - answers[:, 0])
+    kernel = AlongPath(task.path, how)
+
+    def machine(task: Task, train: Tensor, cross: Tensor | None) -> Tensor:
+        answers = kernel.machine(task.x_test)
+        return answers[:, 1] - answers[:, 0]
+
+    return Entry(kernel, machine)
 
 
-def kernels(config: Config) -> dict[str, Callable[[Task], Answer]]:
-    """Return what computes each kernel, by name."""
-    wide = {"depth": len(config.hidden), "w_std": 2**0.5}
-
-    def conv(task: Task) -> Answer:
-        return _both(lambda *x: cntk(*(t.view(-1, *task.images) for t in x), depth=config.convolutions).ntk, task)
-
+# A new kernel of the table is a line here; rows that are stored are kept by name, so run the experiment again.
+def kernels(config: Config, task: Task) -> dict[str, Entry]:
+    """Return every kernel, by name."""
+    wide: dict = {"depth": len(config.hidden), "w_std": 2**0.5}
+    conv = ntk(cntk, depth=config.convolutions)
     return {
-        "NNGP": partial(_both, lambda *x: infinite.mlp(*x, **wide).nngp),
-        "NTK": partial(_both, lambda *x: infinite.mlp(*x, **wide).ntk),
-        "CNTK": conv,
-        "LANTK-HR": partial(_label_aware, wide),
-        "eNTK, start": lambda task: _both(lambda *x: _trace(entk(task.start, *x)), task),
-        "eNTK, end": lambda task: _both(lambda *x: _trace(entk(task.end, *x)), task),
-        "pNTK, end": lambda task: _both(lambda *x: pntk(task.end, *x), task),
-        "lpNTK, end": _labelled,
-        "DPK": partial(_along_the_path, dpk),
-        "EPK": partial(_along_the_path, partial(epk, quadrature="piecewise", nodes=config.nodes)),
+        "NNGP": Entry(nngp(**wide)),
+        "NTK": Entry(ntk(**wide)),
+        "CNTK": Entry(lambda *x: conv(*(t.view(-1, *task.images) for t in x))),
+        "LANTK-HR": Entry(LabelAwareKernel(ntk(**wide), task.x, task.y * 2 - 1)),
+        "eNTK, start": Entry(empirical(task.start, basis)),
+        "eNTK, end": Entry(empirical(task.end, basis)),
+        "pNTK, end": Entry(empirical(task.end, ones)),
+        "lpNTK, end": _labelled(task),
+        "DPK": _along_the_path(dpk, task),
+        "EPK": _along_the_path(partial(epk, quadrature="piecewise", nodes=config.nodes), task),
     }
 
 
-def few_kernels(config: Config) -> dict[str, Callable[[Task], Answer]]:
+def few_kernels(config: Config, task: Task) -> dict[str, Entry]:
     """Return LANTK-NTH and its companions of one hidden layer."""
-    wide = {"depth": 1, "w_std": 2**0.5}
-
-    def nth(task: Task) -> Answer:
-        n = len(task.x)
-        k2, k4 = two_layer_hierarchy(torch.cat([task.x, task.x_test]), n, config.width, w_std=2**0.5)
-        kernel = lantk_nth(k2, k4, task.y * 2 - 1)
-        return _regressed(kernel[:n, :n], kernel[n:, :n], task.y)
-
+    wide: dict = {"depth": 1, "w_std": 2**0.5}
+    labels = task.y * 2 - 1
     return {
-        "NTK": partial(_both, lambda *x: infinite.mlp(*x, **wide).ntk),
-        "LANTK-HR": partial(_label_aware, wide),
-        "LANTK-NTH": nth,
+        "NTK": Entry(ntk(**wide)),
+        "LANTK-HR": Entry(LabelAwareKernel(ntk(**wide), task.x, labels)),
+        "LANTK-NTH": Entry(HierarchyKernel(task.x, labels, config.width, {"w_std": 2**0.5})),
     }
 
 
@@ -172,11 +162,12 @@ def run(config: Config, preset: str = "class", progress: bool = True, folder=Non
         path = train_path(model, x, y, steps=config.steps, lr=config.lr, zero_output=False, progress=False)
         return Task(x, y, x_test, y_test, tuple(train.x.shape[1:]), path, path.model_at(0), path.model_at(-1))
 
-    def measured(task: Task, name: str, kernel: Callable[[Task], Answer]) -> dict:
+    def measured(task: Task, name: str, entry: Entry) -> dict:
         with peak_memory(task.x.device) as peak:
             began = time.perf_counter()
-            found = kernel(task)
-            scores = found.scores.cpu()  # waits for the GPU
+            train = entry.kernel(task.x)
+            cross = entry.kernel(task.x_test, task.x) if entry.of_test_points else None
+            scores = (entry.scores or _regressed)(task, train, cross).cpu()  # waits for the GPU
             seconds = time.perf_counter() - began
         network = task.path.outputs(task.x_test).argmax(1).cpu()
         return {
@@ -184,9 +175,9 @@ def run(config: Config, preset: str = "class", progress: bool = True, folder=Non
             "points": len(task.x),
             "accuracy": ((scores > 0) == task.y_test.cpu()).double().mean().item(),
             "agreement": ((scores > 0) == network).double().mean().item(),
-            "alignment": alignment(found.train, task.y).item(),
-            "elasticity": local_elasticity(found.train, task.y).item(),
-            "elasticity_test": None if found.cross is None else local_elasticity(found.cross, task.y_test, task.y).item(),
+            "alignment": alignment(train, task.y).item(),
+            "elasticity": local_elasticity(train, task.y).item(),
+            "elasticity_test": None if cross is None else local_elasticity(cross, task.y_test, task.y).item(),
             "seconds": seconds,
             "MiB": peak(),
         }
@@ -196,9 +187,9 @@ def run(config: Config, preset: str = "class", progress: bool = True, folder=Non
         task = task_of(seed, name, classes, config.points, config.test)
         right = (task.path.outputs(task.x_test).argmax(1) == task.y_test).double().mean().item()
         rows = [{**about, "kernel": "the network", "points": len(task.x), "accuracy": right, "agreement": 1.0}]
-        rows += [about | measured(task, *item) for item in kernels(config).items()]
+        rows += [about | measured(task, *item) for item in kernels(config, task).items()]
         few = task_of(seed, name, classes, config.few, config.few_test)
-        return rows + [about | measured(few, *item) for item in few_kernels(config).items()]
+        return rows + [about | measured(few, *item) for item in few_kernels(config, few).items()]
 
     everything = together([train for train, _ in data.values()])
     return over_seeds(

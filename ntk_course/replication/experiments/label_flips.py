@@ -8,7 +8,7 @@ from torch import Tensor
 from ...analysis.interactions import Relation, cosines, relations
 from ...analysis.pruning import class_support, el2n, flip_auc, flip_labels, grand
 from ...data.datasets import load
-from ...kernels.empirical import tangent_kernel
+from ...kernels.named import tangent_kernel
 from ...models.networks import mlp
 from ...tangents.cotangents import centred, labelled, logit, loss_gradient
 from ...training.sgd import device, train

@@ -7,7 +7,7 @@ from torch import nn
 
 from ...analysis.regression import local_elasticity, spectrum
 from ...data.datasets import load
-from ...kernels.empirical import entk
+from ...kernels.named import entk
 from ...models.networks import mlp
 from ...training.path import train_path
 from ...training.sgd import device

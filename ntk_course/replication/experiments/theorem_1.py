@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from ...data.datasets import load
-from ...kernels.empirical import entk
+from ...kernels.named import entk
 from ...models.networks import mlp
 from ...tangents.cotangents import signs
 from ..results import Figure, Result, over_seeds

@@ -9,8 +9,8 @@ from torch.nn.functional import one_hot
 
 from ...analysis.regression import kernel_ridge
 from ...data.datasets import load
-from ...kernels.empirical import entk
 from ...kernels.infinite import dense as infinite
+from ...kernels.named import entk
 from ...training.sgd import device
 from ..results import Figure, Result, over_seeds
 from ._common import descent
