@@ -205,6 +205,15 @@ def test_sides_with_different_numbers_of_cotangents():
         ntk.Gram(model, x[:5], c1, x[5:], ntk.ones)
 
 
+def test_a_function_of_the_logits_serves_both_sides():
+    model, x = ntk.mlp((6, 8, 10)).double(), torch.randn(9, 6).double()
+    for c in (ntk.ones, ntk.basis, lambda z: z.softmax(1)):
+        assert torch.equal(ntk.Gram(model, x[:5], c, x[5:]).dense(), ntk.Gram(model, x[:5], c, x[5:], c).dense())
+    for c in (ntk.labelled(torch.arange(5)), torch.randn(5, 10)):
+        with pytest.raises(ValueError, match="c2: got None; wanted x2 and c2 together"):
+            ntk.Gram(model, x[:5], c, x[5:])
+
+
 def test_nothing_is_computed_until_asked_and_the_model_runs_no_more_than_it_must():
     model, x, y = ntk.mlp((6, 8, 10)), torch.randn(40, 6), torch.arange(40) % 10
     sizes = []
@@ -218,6 +227,53 @@ def test_nothing_is_computed_until_asked_and_the_model_runs_no_more_than_it_must
     sizes.clear()
     gram[3], gram[:5], gram[[1, 2], [3, 4]], gram.diagonal(), gram.dense(), gram.reduce(ntk.TopPartners(2), progress=False)
     assert sizes == []
+
+
+def step(model):
+    torch.optim.SGD(model.parameters(), lr=0.1).step()
+
+
+def by_data(model):
+    for p in model.parameters():
+        p.data.mul_(1.1)
+
+
+@torch.no_grad()
+def in_place(model):
+    model[1].weight[0, 0] += 1
+
+
+def loaded(model):
+    model.load_state_dict(ntk.mlp((6, 8, 10), "tanh").double().state_dict())
+
+
+def replaced(model):
+    model[1].weight = nn.Parameter(model[1].weight.detach() * 2)
+
+
+@pytest.mark.parametrize("change", [step, by_data, in_place, loaded, replaced])
+def test_kept_features_do_not_outlive_their_weights(change):
+    model, x, y = ntk.mlp((6, 8, 10), "tanh").double(), torch.randn(12, 6).double(), torch.arange(12) % 10
+    gram = ntk.Gram(model, x, ntk.labelled(y))
+    test = gram.against(x[:3] + 1, ntk.labelled(y[:3]))
+    before = gram[4]
+    nn.functional.cross_entropy(model(x), y).backward()
+    change(model)
+    wanted = ntk.lpntk(model, x, y)
+    assert relative(before, wanted[4]) > 1e-4
+    assert relative(gram[4], wanted[4]) < 1e-12
+    assert relative(gram.dense(), wanted) < 1e-12
+    assert relative(test[:], ntk.lpntk(model, x[:3] + 1, y[:3], x, y)) < 1e-12
+
+
+@pytest.mark.parametrize(
+    "c",
+    [lambda z: z - z.mean(0), lambda z: z / z.norm(), lambda z: torch.randn_like(z), lambda z: z.softmax(0), lambda z: z.flip(0)],
+    ids=["centred over the block", "norm of the block", "noise", "softmax over samples", "flipped"],
+)
+def test_a_cotangent_that_looks_beside_it_is_refused(c):
+    with pytest.raises(ValueError, match="c1: got a function whose cotangent of one sample depends on the samples beside it"):
+        ntk.Gram(nn.Linear(6, 10), torch.randn(5, 6), c)
 
 
 def test_it_says_what_it_is():

@@ -40,7 +40,7 @@ class Gram:
             :func:`ntk_course.ones` or ``ntk_course.labelled(y)``, or a tensor (N, K), or (N, R, K) for R rows of the
             matrix a sample.
         x2: (M, ...), or None for x1 against itself.
-        c2: its cotangent, given exactly when x2 is.
+        c2: its cotangent; by default c1, where that is a function of the logits alone.
         block_size: samples a side of a block; by default 512 (2048 on a GPU), or fewer where ``memory`` asks for it.
         memory: bytes for all that is held at a time; by default half of what is free. The model's own work space for one
             sample is the least there is.
@@ -75,8 +75,16 @@ class Gram:
         sides = check(model, x1, c1, x2, c2, precision)
         self._set(sides, plan(sides, block_size, memory))
 
-    def _set(self, sides: Sides, chosen: Plan, kept: Tangents | None = None) -> None:
-        self._sides, self._plan, self._kept = sides, chosen, kept
+    def _set(self, sides: Sides, chosen: Plan, features: Tangents | None = None) -> None:
+        self._sides, self._plan, self._features = sides, chosen, features
+        self._seen = None if features is None else _state(sides.model)
+
+    @property
+    def _kept(self) -> Tangents | None:
+        """The features of the second side, where they are kept and the model is still as it was."""
+        if self._features is not None and self._seen != _state(self._sides.model):
+            self.release()
+        return self._features
 
     @classmethod
     def _of(cls, sides: Sides, chosen: Plan, kept: Tangents | None = None) -> "Gram":
@@ -173,8 +181,8 @@ class Gram:
     def keep(self) -> bool:
         """Keep the features of the second side (the training side) where they fit in ``memory``, and say whether they did.
 
-        Rows and products with them, also of other samples (:meth:`against`), then need no pass over that side. The weights
-        must not change while they are kept; :meth:`release` gives them back. Asking for rows does this by itself.
+        Rows and products with them, also of other samples (:meth:`against`), then need no pass over that side. They are made
+        again where the weights have changed; :meth:`release` gives them back. Asking for rows does this by itself.
 
         Example:
             >>> G = Gram(model, x, labelled(y))
@@ -188,12 +196,13 @@ class Gram:
                 return False
             worker = Worker(sides, chosen.layout)
             wide = slices(len(sides.x2), chosen.block_size)
-            self._kept = Tangents.join([worker.features(sides.x2[some], part(sides.c2, some)) for some in wide])
+            self._features = Tangents.join([worker.features(sides.x2[some], part(sides.c2, some)) for some in wide])
+            self._seen = _state(sides.model)
         return True
 
     def release(self) -> None:
         """Give the features back that :meth:`keep` holds."""
-        self._kept = None
+        self._features = self._seen = None
 
     def against(self, x: Tensor, c: Cotangent) -> "Gram":
         """Return the matrix of other samples against this one's second side, with the same layout and the features kept.
@@ -261,16 +270,17 @@ class Gram:
         out = sides.known.z.new_empty(len(rows), count, *sides.cotangents)
         if cols is None:
             self.keep()
+        kept = self._kept
         for i in slices(len(rows), chosen.block_size):
             some = rows[i]
-            if self._kept is not None and sides.symmetric:
-                f = self._kept.samples(some)
+            if kept is not None and sides.symmetric:
+                f = kept.samples(some)
             else:
                 f = worker.features(sides.x1[some], part(sides.c1, some))
-            for j in [slice(0, count)] if self._kept is not None and cols is None else slices(count, chosen.block_size):
+            for j in [slice(0, count)] if kept is not None and cols is None else slices(count, chosen.block_size):
                 where = j if cols is None else cols[j]
-                if self._kept is not None:
-                    g = self._kept.samples(where)
+                if kept is not None:
+                    g = kept.samples(where)
                 else:
                     g = worker.features(sides.x2[where], part(sides.c2, where))
                 out[i, j] = worker.product(f, g)
@@ -289,9 +299,9 @@ class Gram:
         sides, chosen = self._sides, self._plan
         if len(sides.x1) != len(sides.x2):
             raise ValueError(f"diagonal: got a matrix of {len(sides.x1)} x {len(sides.x2)}; wanted as many rows as columns")
-        worker, parts = Worker(sides, chosen.layout), []
+        worker, parts, kept = Worker(sides, chosen.layout), [], self._kept
         for where in slices(len(sides.x1), chosen.block_size):
-            g = self._kept.samples(where) if self._kept is not None else None
+            g = kept.samples(where) if kept is not None else None
             f = g if g is not None and sides.symmetric else worker.features(sides.x1[where], part(sides.c1, where))
             if g is None:
                 g = f if sides.symmetric else worker.features(sides.x2[where], part(sides.c2, where))
@@ -507,3 +517,14 @@ class Gram:
             torch.Size([32])
         """
         return interoperate.gpytorch_operator(self)
+
+
+def _state(model: nn.Module) -> tuple:
+    """Tell a model's weights and buffers from others: where they lie, how often they were written to, what they add up to.
+
+    An optimiser's step counts as a write; what goes round the count, as through ``.data``, changes the sums.
+    """
+    tensors = [*model.parameters(), *model.buffers()]
+    with torch.no_grad():
+        sums = torch.stack([t.double().sum() if not t.is_complex() else t.abs().double().sum() for t in tensors]).tolist()
+    return tuple((t.data_ptr(), t._version) for t in tensors), tuple(sums)

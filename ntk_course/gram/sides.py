@@ -83,6 +83,8 @@ def check(
     model: nn.Module, x1: Tensor, c1: Cotangent, x2: Tensor | None, c2: Cotangent | None, precision: str = "exact"
 ) -> Sides:
     """Check the arguments of a Gram matrix, as :class:`ntk_course.Gram` promises."""
+    if c2 is None and x2 is not None and not isinstance(c1, Tensor | PerSample):
+        c2 = c1
     if (x2 is None) != (c2 is None):
         raise ValueError(f"{'c2' if c2 is None else 'x2'}: got None; wanted x2 and c2 together, or neither")
     validate.per_sample(model)

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from ..gram.operator import Gram
-from ..tangents.cotangents import Cotangent, basis, ones
+from ..tangents.cotangents import basis, ones
 from ..training.path import TrainingPath
 from .infinite.dense import Kernels
 from .infinite.dense import mlp as dense
@@ -49,8 +49,7 @@ def empirical(model: nn.Module, cotangent: Callable[[Tensor], Tensor] = ones, **
     """
 
     def kernel(x1: Tensor, x2: Tensor | None = None) -> Tensor:
-        second: Cotangent | None = None if x2 is None else cotangent
-        found = Gram(model, x1, cotangent, x2, second, **options).dense()
+        found = Gram(model, x1, cotangent, x2, **options).dense()
         return traced(found) if cotangent is basis else found
 
     return kernel

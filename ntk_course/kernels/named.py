@@ -19,7 +19,7 @@ def tangent_kernel(
         x1: (N, ...).
         c1: the cotangent, a function of the logits or a tensor (N, K), see :mod:`ntk_course.tangents.cotangents`.
         x2: (M, ...), or None for x1 against itself.
-        c2: of x2, given exactly when that is.
+        c2: of x2; by default c1, where that is a function of the logits alone.
         **options: ``block_size``, ``memory`` and ``precision`` of :class:`ntk_course.Gram`.
 
     Returns:
@@ -58,7 +58,7 @@ def entk(model: nn.Module, x1: Tensor, x2: Tensor | None = None, **options) -> T
         >>> entk(model, x[:8], x[8:12]).shape
         torch.Size([8, 4, 10, 10])
     """
-    return Gram(model, x1, basis, x2, None if x2 is None else basis, **options).dense()
+    return Gram(model, x1, basis, x2, **options).dense()
 
 
 def pntk(model: nn.Module, x1: Tensor, x2: Tensor | None = None, **options) -> Tensor:
@@ -82,7 +82,7 @@ def pntk(model: nn.Module, x1: Tensor, x2: Tensor | None = None, **options) -> T
         >>> torch.allclose(pntk(model, x), entk(model, x).sum((2, 3)) / 10)
         True
     """
-    return Gram(model, x1, ones, x2, None if x2 is None else ones, **options).dense()
+    return Gram(model, x1, ones, x2, **options).dense()
 
 
 def lpntk(model: nn.Module, x1: Tensor, y1: Tensor, x2: Tensor | None = None, y2: Tensor | None = None, **options) -> Tensor:

@@ -22,6 +22,8 @@ from torch.nn.functional import one_hot
 
 from ..basics import validate
 
+# Of the first sample's logits: stand-ins for those of other samples, of the same signs.
+_SCALES = (1.0, 0.5, 0.75)
 # Samples, spread over all, whose cotangents tell one function from another.
 _LOOKED_AT = 64
 
@@ -280,7 +282,20 @@ def checked(c: Cotangent, x: Tensor, z: Tensor, name: str) -> tuple[Cotangent, i
     elif not callable(c):
         raise TypeError(f"{name}: got {type(c).__name__}; wanted a torch.Tensor (N, K), or a function of the logits")
     first = of_block(part(c, slice(0, 1)), z, name)
+    _one_by_one(c, z * torch.tensor(_SCALES[:n], dtype=z.dtype, device=z.device)[:, None], name)
     return c, first.shape[1] if first.dim() == 3 else None
+
+
+def _one_by_one(c: Cotangent, z: Tensor, name: str) -> None:
+    """Refuse a function whose cotangent of one sample depends on the others, or on chance: blocks would give other numbers."""
+    together = of_block(part(c, slice(0, len(z))), z, name)
+    alone = torch.cat([of_block(part(c, slice(i, i + 1)), z[i : i + 1], name) for i in range(len(z))])
+    tolerance = 1e3 * torch.finfo(z.dtype).eps
+    if together.shape != alone.shape or not torch.allclose(together, alone, rtol=tolerance, atol=tolerance):
+        raise ValueError(
+            f"{name}: got a function whose cotangent of one sample depends on the samples beside it, or on chance; "
+            "wanted each row from that row of the logits alone"
+        )
 
 
 def part(c: Cotangent, rows) -> Cotangent:
