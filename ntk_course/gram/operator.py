@@ -189,16 +189,20 @@ class Gram:
             >>> G.keep()
             True
         """
-        sides, chosen = self._sides, self._plan
-        if self._kept is None:
+        return self._held() is not None
+
+    def _held(self) -> Tangents | None:
+        """Return the features of the second side, made where they are missing and fit."""
+        sides, chosen, kept = self._sides, self._plan, self._kept
+        if kept is None:
             numbers = chosen.layout.numbers(sides.cotangents[1]) * len(sides.x2)
             if numbers * sides.known.z.element_size() > chosen.memory:
-                return False
+                return None
             worker = Worker(sides, chosen.layout)
             wide = slices(len(sides.x2), chosen.block_size)
-            self._features = Tangents.join([worker.features(sides.x2[some], part(sides.c2, some)) for some in wide])
+            kept = self._features = Tangents.join([worker.features(sides.x2[some], part(sides.c2, some)) for some in wide])
             self._seen = _state(sides.model)
-        return True
+        return kept
 
     def release(self) -> None:
         """Give the features back that :meth:`keep` holds."""
@@ -268,11 +272,9 @@ class Gram:
         sides, chosen = self._sides, self._plan
         worker, count = Worker(sides, chosen.layout), len(sides.x2) if cols is None else len(cols)
         out = sides.known.z.new_empty(len(rows), count, *sides.cotangents)
-        if cols is None:
-            self.keep()
-        kept = self._kept
+        kept = self._held() if cols is None else self._kept
         for i in slices(len(rows), chosen.block_size):
-            some = rows[i]
+            some = slice(int(rows[0]), int(rows[0]) + 1) if len(rows) == 1 else rows[i]  # a view, not a copy
             if kept is not None and sides.symmetric:
                 f = kept.samples(some)
             else:
@@ -526,5 +528,5 @@ def _state(model: nn.Module) -> tuple:
     """
     tensors = [*model.parameters(), *model.buffers()]
     with torch.no_grad():
-        sums = torch.stack([t.double().sum() if not t.is_complex() else t.abs().double().sum() for t in tensors]).tolist()
+        sums = torch.stack([(t.abs() if t.is_complex() else t).sum(dtype=torch.float64) for t in tensors]).tolist()
     return tuple((t.data_ptr(), t._version) for t in tensors), tuple(sums)
