@@ -12,7 +12,8 @@ import torch
 
 import ntk_course as ntk
 from ntk_course.replication import cli, results
-from ntk_course.replication.experiments import _common, config, find, names, presets, seconds_a_seed
+from ntk_course.replication.experiment import Experiment
+from ntk_course.replication.experiments import PRESETS, _common, find, forgetting_prediction, names, seconds_a_seed
 from ntk_course.replication.experiments.theorem_1 import bound, largest_hidden_kernel_entry, lecun
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -22,8 +23,7 @@ _SMOKE = {}
 def smoke(name):
     """Run an experiment's smoke preset, once for all tests."""
     if name not in _SMOKE:
-        module = find(name)
-        _SMOKE[name] = module.run(module.Config.preset("smoke"), "smoke", progress=False)
+        _SMOKE[name] = find(name).of("smoke")
     return _SMOKE[name]
 
 
@@ -43,8 +43,9 @@ def test_every_experiment_says_what_it_redoes(name):
     module = find(name)
     assert module.Config.__doc__.count("Attributes:") == 1
     assert all(f"        {field}: " in module.Config.__doc__ for field in module.Config.__dataclass_fields__)
-    for preset in presets(name):
-        assert config(name, preset).seeds
+    assert {"smoke", "class", "paper"} <= set(module.presets) <= set(PRESETS)
+    for settings in module.presets.values():
+        assert type(settings) is module.Config and settings.seeds
     assert seconds_a_seed(name, "smoke") is None
 
 
@@ -61,9 +62,9 @@ NEED_A_GPU = {
 
 def test_the_experiments_for_a_gpu():
     """Those with a ResNet-18 or a large CNTK have a preset for it, and a seed of each takes less than half an hour in all."""
-    ready = {name for name in names() if "cifar10" in presets(name)}
+    ready = {name for name in names() if "cifar10" in find(name).presets}
     assert ready == NEED_A_GPU
-    assert all(config(name, "cifar10").data == "cifar10" and seconds_a_seed(name, "cifar10") > 0 for name in ready)
+    assert all(find(name).settings("cifar10").data == "cifar10" and seconds_a_seed(name, "cifar10") > 0 for name in ready)
     assert sum(seconds_a_seed(name, "cifar10") for name in ready) < 27 * 60
 
 
@@ -83,7 +84,7 @@ def test_the_script_for_a_gpu(tmp_path):
 
 def test_a_run_at_chance_is_counted_and_not_averaged():
     rows = [{"lr": 0.1, "accuracy": a, "best": a} for a in (0.98, 0.96, 0.11)]
-    found = find("training_rates").figures(results.Result("training_rates", "smoke", rows, {"config": {"data": "mnist"}}))
+    found = find("training_rates").quoted(results.Result("training_rates", "smoke", rows, {"config": {"data": "mnist"}}))
     assert [f.ours for f in found] == pytest.approx([1, 97, 97])
     assert [f.count for f in found] == [1, 2, 2]
 
@@ -103,10 +104,10 @@ def test_the_resnet_trains_by_its_recipe():
 
 def test_a_killed_run_keeps_its_seeds_and_goes_on(tmp_path, monkeypatch, capsys):
     """Kill after two of three seeds: the third alone is computed by the next call, and the file is that of a whole run."""
-    module = find("forgetting_prediction")
+    module = forgetting_prediction
     config = module.Config("digits", 5, 32, ((0.5, 0.0, 0.0),), (0, 1, 2))
     whole = module.run(config, "smoke", progress=False)
-    monkeypatch.setattr(module.Config, "preset", classmethod(lambda cls, name: config))
+    monkeypatch.setitem(module.PRESETS, "smoke", config)
     made, real = [], module.forgetting_run
 
     def counted(*args, **kwargs):
@@ -217,23 +218,22 @@ def test_changed_code_is_dirty_and_changed_results_are_not(tmp_path, monkeypatch
 def test_all_experiments_run_shortest_first_and_tell_what_is_left(tmp_path, monkeypatch, capsys):
     made = []
 
-    class Module:
-        def __init__(self, name, seconds, fails=False):
-            self.name, self.seconds, self.fails = name, seconds, fails
+    settings = find("forgetting_prediction").Config(seeds=(0, 1, 2, 3))
 
-        def run(self, config, preset, folder):
-            made.append((self.name, config.seeds))
-            if self.fails:
+    def experiment(name, seconds, fails=False):
+        def run(config, preset, folder):
+            made.append((name, config.seeds))
+            if fails:
                 raise FileNotFoundError("no data")
-            return results.Result(self.name, preset, [{"seed": s} for s in config.seeds], {"config": {"seeds": config.seeds}})
+            return results.Result(name, preset, [{"seed": s} for s in config.seeds], {"config": {"seeds": config.seeds}})
 
-    found = {m.name: m for m in (Module("slow", 600.0), Module("quick", 30.0), Module("new", None), Module("bad", 45.0, True))}
-    config = find("forgetting_prediction").Config
+        return Experiment({"paper": settings}, run, lambda result: [], seconds, name)
+
+    several = (("slow", 600.0), ("quick", 30.0), ("new", None), ("bad", 45.0, True))
+    found = {about[0]: experiment(*about) for about in several}
     monkeypatch.setattr(cli.experiments, "names", lambda: list(found))
     monkeypatch.setattr(cli.experiments, "find", found.get)
-    monkeypatch.setattr(cli.experiments, "presets", lambda name: ["paper"])
-    monkeypatch.setattr(cli.experiments, "config", lambda name, preset: config(seeds=(0, 1, 2, 3)))
-    monkeypatch.setattr(cli.experiments, "seconds_a_seed", lambda name, preset: found[name].seconds)
+    monkeypatch.setattr(cli.experiments, "seconds_a_seed", lambda name, preset: found[name].seconds_on_a_gpu)
     command = ["run", "--all", "--preset", "paper", "--where", "cpu", "--seeds", "2", "--results", str(tmp_path)]
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
     assert cli.main(command) == 2
@@ -349,7 +349,7 @@ def test_correlations_are_whole_tables():
 
 
 def test_pooling_counts_events_once():
-    module = find("forgetting_prediction")
+    module = forgetting_prediction
     row = {"lr": 0.1, "momentum": 0.0, "predictor": "a"}
     rows = [row | {"events": 4, "predicted": 2, "hits": 1}, row | {"events": 0, "predicted": 2, "hits": 0}]
     pooled = module.pooled(results.Result("x", "smoke", rows, {}))

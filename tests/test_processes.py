@@ -188,13 +188,13 @@ sys.exit(cli.main(["run", "theorem_1", "--preset", "smoke", "--results", folder]
     seeds = """
 import dataclasses
 from ntk_course.replication.experiments import theorem_1
-preset = theorem_1.Config.preset("smoke")
-theorem_1.Config.preset = staticmethod(lambda name: dataclasses.replace(preset, seeds=(0, 1, 2)))
+preset = theorem_1.PRESETS["smoke"]
+theorem_1.PRESETS["smoke"] = dataclasses.replace(preset, seeds=(0, 1, 2))
 """
     launch(helpers, tmp_path, seeds + command, 2)
     found = json.loads((tmp_path / "theorem_1/smoke.json").read_text())
     assert found["provenance"]["processes"] == 2
-    config = dataclasses.replace(theorem_1.Config.preset("smoke"), seeds=(0, 1, 2))
+    config = dataclasses.replace(theorem_1.PRESETS["smoke"], seeds=(0, 1, 2))
     wanted = theorem_1.run(config, "smoke", progress=False).rows
     assert [row["seed"] for row in found["rows"]] == [row["seed"] for row in wanted]
     for row, other in zip(found["rows"], wanted, strict=True):

@@ -12,8 +12,8 @@ from pybtex.database import parse_file
 import ntk_course as ntk
 from ntk_course.replication import report as replication
 from ntk_course.replication import results
-from ntk_course.replication.experiments import PRESETS, find, names, presets
-from ntk_course.replication.results import Figure, stored
+from ntk_course.replication.experiments import PRESETS, find, names
+from ntk_course.replication.results import Quoted, stored
 
 ROOT = Path(__file__).resolve().parent.parent
 BOOK = ROOT / "book"
@@ -33,7 +33,7 @@ def test_schema(path):
     found = results.read(path.parent.name, path.stem, BOOK / "results")
     module = find(found.name)
     assert (found.name, found.preset) == (path.parent.name, path.stem)
-    assert found.preset in presets(found.name)
+    assert found.preset in module.presets
     config = found.provenance["config"]
     assert set(config) == {field.name for field in fields(module.Config)}
     assert found.rows
@@ -77,11 +77,11 @@ def test_data_are_those_at_hand(path):
 def test_figures_belong_to_a_claim(path):
     """What an experiment sets beside a paper appears in the report, or it is the chapter's own table."""
     found = stored(path.parent.name, path.stem)
-    figures = find(found.name).figures(found)
+    figures = find(found.name).quoted(found)
     assert figures
     known = {claim.item for claim in CLAIMS if found.name in claim.experiments} | {"One table"}
     for figure in figures:
-        assert isinstance(figure, Figure)
+        assert isinstance(figure, Quoted)
         assert figure.item in known
         assert figure.count >= 1
         assert figure.ours == figure.ours  # no NaN
@@ -89,10 +89,10 @@ def test_figures_belong_to_a_claim(path):
 
 
 def test_figures_are_means_over_seeds():
-    assert Figure.of("a", "b", 1.0, [1.0, 3.0]) == Figure("a", "b", 1.0, 2.0, pytest.approx(2**0.5), 2)
-    assert Figure.of("a", "b", None, [1.0]).sd is None
+    assert Quoted.of("a", "b", 1.0, [1.0, 3.0]) == Quoted("a", "b", 1.0, 2.0, pytest.approx(2**0.5), 2)
+    assert Quoted.of("a", "b", None, [1.0]).sd is None
     with pytest.raises(ValueError, match="values: got none for a, b"):
-        Figure.of("a", "b", None, [])
+        Quoted.of("a", "b", None, [])
 
 
 # ----- the replication report

@@ -68,9 +68,8 @@ def _doctor(args: argparse.Namespace) -> int:
 
 def _list(args: argparse.Namespace) -> int:
     for name in experiments.names():
-        stored = [p for p in experiments.presets(name) if results.read(name, p, args.results)]
-        summary = (experiments.find(name).__doc__ or "").splitlines()[0]
-        print(f"{name:<20} {summary}\n{'':<20} stored: {', '.join(stored) or 'none'}")
+        stored = [p for p in experiments.find(name).presets if results.read(name, p, args.results)]
+        print(f"{name:<20} {experiments.find(name).summary}\n{'':<20} stored: {', '.join(stored) or 'none'}")
     return 0
 
 
@@ -83,8 +82,8 @@ def _run(args: argparse.Namespace) -> int:
         raise ValueError("--where: got 'device'; wanted 'cpu', as torch sees no GPU here")
     if args.seeds is not None:
         validate.positive(args.seeds, "--seeds")
-    names = [args.name] if args.name else [n for n in experiments.names() if args.preset in experiments.presets(n)]
-    configs = {name: experiments.config(name, args.preset) for name in names}
+    names = [args.name] if args.name else [n for n in experiments.names() if args.preset in experiments.find(n).presets]
+    configs = {name: experiments.find(name).settings(args.preset) for name in names}
     if args.seeds:
         configs = {name: replace(config, seeds=config.seeds[: args.seeds]) for name, config in configs.items()}
     failed = []

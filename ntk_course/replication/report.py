@@ -11,7 +11,7 @@ from scipy import stats
 from ..analysis.comparisons import compare_means
 from . import experiments
 from .experiments.pruned_training import METHODS
-from .results import Figure, Result, stored
+from .results import Quoted, Result, stored
 
 VERDICTS = ("holds", "holds in part", "does not hold", "not tested", "not a claim to test")
 
@@ -36,8 +36,8 @@ class Claim:
         claim: in our words.
         verdict: one of :data:`VERDICTS`.
         chapter: the page that shows it.
-        why: what makes the difference, or what to add; without numbers, which stand in the figures.
-        experiments: whose figures are the evidence.
+        why: what makes the difference, or what to add; without numbers, which stand in the quoted numbers.
+        experiments: whose quoted numbers are the evidence.
         not_run: why there is no run, where there is none.
     """
 
@@ -72,19 +72,19 @@ def runs(name: str) -> list[Result]:
     return list(found.values())
 
 
-def evidence(claim: Claim) -> list[tuple[Figure, str, str]]:
+def evidence(claim: Claim) -> list[tuple[Quoted, str, str]]:
     """Return a claim's figures, each with the experiment and the preset whose artifact it was read from."""
     found = [(f, "cost", "class") for f in _cost()] if "cost" in claim.experiments else []
     for name in claim.experiments:
         for run in runs(name) if name in experiments.names() else ():
-            found += [(f, name, run.preset) for f in experiments.find(name).figures(run) if f.item == claim.item]
+            found += [(f, name, run.preset) for f in experiments.find(name).quoted(run) if f.item == claim.item]
     return found
 
 
-def _cost() -> list[Figure]:
+def _cost() -> list[Quoted]:
     cost = stored("cost", "class")
     rows = [row for row in (cost.rows if cost else ()) if row["part"] == "mnist"]
-    return [Figure.of("Sec. 4.3", f"{key} for all {rows[0]['samples']:,} x {rows[0]['samples']:,} values, two cores", None,
+    return [Quoted.of("Sec. 4.3", f"{key} for all {rows[0]['samples']:,} x {rows[0]['samples']:,} values, two cores", None,
                       [row[key] for row in rows]) for key in ("seconds", "gib")]  # fmt: skip
 
 
@@ -149,7 +149,7 @@ def report_html(source: str) -> str:
     return "\n".join(parts)
 
 
-def _figures(found: list[Figure]) -> str:
+def _figures(found: list[Quoted]) -> str:
     if not found:
         return ""
     lines = []

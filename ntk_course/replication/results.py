@@ -37,7 +37,7 @@ class Result:
     provenance: dict
 
 
-class Figure(NamedTuple):
+class Quoted(NamedTuple):
     """One number of a source beside ours.
 
     Attributes:
@@ -57,7 +57,7 @@ class Figure(NamedTuple):
     count: int  # type: ignore[assignment]  # a tuple has a method of this name
 
     @classmethod
-    def of(cls, item: str, quantity: str, paper: float | None, values: Sequence[float]) -> "Figure":
+    def of(cls, item: str, quantity: str, paper: float | None, values: Sequence[float]) -> "Quoted":
         """Average values, of which there must be one at least."""
         if not values:
             raise ValueError(f"values: got none for {item}, {quantity}; wanted at least one")

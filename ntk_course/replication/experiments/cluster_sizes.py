@@ -4,7 +4,8 @@ from dataclasses import dataclass, replace
 
 from ...data.datasets import load
 from ...training.sgd import device
-from ..results import Figure, Result, over_seeds
+from ..experiment import Experiment
+from ..results import Quoted, Result, over_seeds
 from ._common import Recipe, clusters_of_class, fit, on_device
 
 
@@ -26,14 +27,13 @@ class Config:
     share: float = 0.1
     seeds: tuple[int, ...] = (0, 1, 2)
 
-    @classmethod
-    def preset(cls, name: str) -> "Config":
-        """Return the settings of "smoke", "class" (digits) or "paper" (MNIST)."""
-        return {
-            "smoke": cls("digits", 400, Recipe(epochs=2, lr=0.05), seeds=(0,)),
-            "class": cls("digits", None, Recipe(epochs=20, lr=0.05)),
-            "paper": cls(seeds=(0,)),
-        }[name]
+
+# "smoke", "class" (digits) or "paper" (MNIST).
+PRESETS = {
+    "smoke": Config(data="digits", limit=400, recipe=Recipe(epochs=2, lr=0.05), seeds=(0,)),
+    "class": Config(data="digits", limit=None, recipe=Recipe(epochs=20, lr=0.05)),
+    "paper": Config(seeds=(0,)),
+}
 
 
 def run(config: Config, preset: str = "class", progress: bool = True, folder=None) -> Result:
@@ -65,19 +65,22 @@ def run(config: Config, preset: str = "class", progress: bool = True, folder=Non
     return over_seeds("cluster_sizes", preset, config, data, one_seed, device=device(), folder=folder, progress=progress)
 
 
-def figures(result: Result) -> list[Figure]:
+def quoted(result: Result) -> list[Quoted]:
     """Set Fig 15 beside the run: class 0 there, and the range over all classes."""
     rows = [r for r in result.rows if r["state"] == "trained"]
     zero = [r for r in rows if r["class"] == 0]
     heads = [r["head_share"] for r in rows]
     return [
-        Figure.of("Fig. 15", "head cluster's share of class 0", None, [r["head_share"] for r in zero]),
-        Figure.of("Fig. 15", "head cluster's share, smallest of ten classes", None, [min(heads)]),
-        Figure.of("Fig. 15", "head cluster's share, largest of ten classes", None, [max(heads)]),
-        Figure.of(
+        Quoted.of("Fig. 15", "head cluster's share of class 0", None, [r["head_share"] for r in zero]),
+        Quoted.of("Fig. 15", "head cluster's share, smallest of ten classes", None, [min(heads)]),
+        Quoted.of("Fig. 15", "head cluster's share, largest of ten classes", None, [max(heads)]),
+        Quoted.of(
             "Fig. 15",
             "clusters of more than one sample, class 0 (paper: 5 to 20)",
             None,
             [float(r["more_than_one"]) for r in zero],
         ),
     ]
+
+
+EXPERIMENT = Experiment(PRESETS, run, quoted)

@@ -6,7 +6,8 @@ from ...analysis.difficulty import difficulty_correlation, visits_by_size
 from ...analysis.difficulty import learning_difficulty as difficulty_of
 from ...data.datasets import load
 from ...training.sgd import device
-from ..results import Figure, Result, over_seeds
+from ..experiment import Experiment
+from ..results import Quoted, Result, over_seeds
 from ._common import initial, on_device
 from .learning_difficulty import PAPER
 
@@ -33,11 +34,14 @@ class Config:
     epochs: int = 30
     seeds: tuple[int, ...] = (0,)
 
-    @classmethod
-    def preset(cls, name: str) -> "Config":
-        """Return the settings of "smoke" (digits), "class" (MNIST, 256 a class) or "paper" (MNIST, 4096 a class)."""
-        smoke = cls("digits", (16, 4, 1), epochs=5)
-        return {"smoke": smoke, "class": cls(sizes=(256, 64, 16, 4, 1)), "paper": cls()}[name]
+
+# "smoke" (digits), "class" (MNIST, 256 a class) or "paper" (MNIST, 4096 a class).
+_SMOKE = Config(data="digits", sizes=(16, 4, 1), epochs=5)
+PRESETS = {
+    "smoke": _SMOKE,
+    "class": Config(sizes=(256, 64, 16, 4, 1)),
+    "paper": Config(),
+}
 
 
 def run(config: Config, preset: str = "class", progress: bool = True, folder=None) -> Result:
@@ -58,11 +62,14 @@ def run(config: Config, preset: str = "class", progress: bool = True, folder=Non
     return over_seeds("difficulty_optimizers", preset, config, data, one_seed, **how)
 
 
-def figures(result: Result) -> list[Figure]:
+def quoted(result: Result) -> list[Quoted]:
     """Set the first row of Table 5 beside the run with another optimizer."""
     found, name = [], result.provenance["config"]["optimizer"].capitalize()
     for size in dict.fromkeys(r["to"] for r in result.rows if r["to"] < r["from"]):
         rho = [r["rho"] for r in result.rows if r["to"] == size]
         words = f"rho of {result.rows[0]['from']} with {size} a class, {name}"
-        found.append(Figure.of("Table 5, Adam", words, PAPER["Table 5"].get(size), rho))
+        found.append(Quoted.of("Table 5, Adam", words, PAPER["Table 5"].get(size), rho))
     return found
+
+
+EXPERIMENT = Experiment(PRESETS, run, quoted)

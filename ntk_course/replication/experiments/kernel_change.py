@@ -10,7 +10,8 @@ from ...kernels.infinite.dense import network
 from ...kernels.label_aware import lantk_hr
 from ...kernels.named import entk
 from ...kernels.tangent_hierarchy import hierarchy, lantk_nth, two_layer_hierarchy
-from ..results import Figure, Result, over_seeds
+from ..experiment import Experiment
+from ..results import Quoted, Result, over_seeds
 from ._common import class_pair, descent
 
 
@@ -42,14 +43,13 @@ class Config:
     halflife: float = 6.0
     seeds: tuple[int, ...] = (0, 1, 2)
 
-    @classmethod
-    def preset(cls, name: str) -> "Config":
-        """Return the settings of "smoke", "class" or "paper" (more seeds)."""
-        return {
-            "smoke": cls(6, (16, 64), networks=10, draws=(2, 32), few=2, wide=(16, 64), seeds=(0, 1)),
-            "class": cls(),
-            "paper": cls(seeds=tuple(range(10))),
-        }[name]
+
+# "smoke", "class" or "paper" (more seeds).
+PRESETS = {
+    "smoke": Config(points=6, widths=(16, 64), networks=10, draws=(2, 32), few=2, wide=(16, 64), seeds=(0, 1)),
+    "class": Config(),
+    "paper": Config(seeds=tuple(range(10))),
+}
 
 
 def run(config: Config, preset: str = "class", progress: bool = True, folder=None) -> Result:
@@ -116,7 +116,7 @@ def run(config: Config, preset: str = "class", progress: bool = True, folder=Non
     )
 
 
-def figures(result: Result) -> list[Figure]:
+def quoted(result: Result) -> list[Quoted]:
     """Set LANTK-NTH beside the run: how it follows the kernel's change in training, and R1.4's two numbers."""
     width = min(r["width"] for r in result.rows if r["part"] == "trained")  # the widest move no more than their error bar
     rows = [r for r in result.rows if r["part"] == "trained" and (r["width"], r["activation"]) == (width, "relu")]
@@ -131,6 +131,9 @@ def figures(result: Result) -> list[Figure]:
         for where in ("within", "between")
     ]
     return [
-        *(Figure.of("LANTK-NTH", f"{words}, width {width}", None, [r[key] for r in rows]) for words, key in keys.items()),
-        *(Figure.of("R1.4", f"{words}, width {width}", None, [r[key] for r in rows]) for key, words in added),
+        *(Quoted.of("LANTK-NTH", f"{words}, width {width}", None, [r[key] for r in rows]) for words, key in keys.items()),
+        *(Quoted.of("R1.4", f"{words}, width {width}", None, [r[key] for r in rows]) for key, words in added),
     ]
+
+
+EXPERIMENT = Experiment(PRESETS, run, quoted)

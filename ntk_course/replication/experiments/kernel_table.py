@@ -18,7 +18,8 @@ from ...models.networks import mlp
 from ...tangents.cotangents import basis, ones
 from ...training.path import TrainingPath, train_path
 from ...training.sgd import device
-from ..results import Figure, Result, over_seeds
+from ..experiment import Experiment
+from ..results import Quoted, Result, over_seeds
 from ._common import both_splits, class_pair, peak_memory, together
 
 PAIRS = (("digits", (1, 8)), ("digits", (3, 9)), ("mnist", (3, 5)), ("mnist", (4, 9)), ("cifar10", (3, 5)), ("cifar10", (1, 9)))
@@ -56,14 +57,13 @@ class Config:
     width: int = 256
     seeds: tuple[int, ...] = (0, 1, 2)
 
-    @classmethod
-    def preset(cls, name: str) -> "Config":
-        """Return the settings of "smoke" (digits), "class" or "paper" (1000 images of each pair)."""
-        return {
-            "smoke": cls(PAIRS[:1], 24, 10, (8,), 4, few=4, few_test=4, width=16, seeds=(0, 1)),
-            "class": cls(),
-            "paper": cls(points=1000, test=500, steps=200),
-        }[name]
+
+# "smoke" (digits), "class" or "paper" (1000 images of each pair).
+PRESETS = {
+    "smoke": Config(pairs=PAIRS[:1], points=24, test=10, hidden=(8,), steps=4, few=4, few_test=4, width=16, seeds=(0, 1)),
+    "class": Config(),
+    "paper": Config(points=1000, test=500, steps=200),
+}
 
 
 class Task(NamedTuple):
@@ -205,10 +205,13 @@ def run(config: Config, preset: str = "class", progress: bool = True, folder=Non
     )
 
 
-def figures(result: Result) -> list[Figure]:
+def quoted(result: Result) -> list[Quoted]:
     """Set local elasticity and accuracy of the kernels beside each other, means over pairs and seeds."""
     found = []
     for kernel in dict.fromkeys(r["kernel"] for r in result.rows):
         rows = [r for r in result.rows if r["kernel"] == kernel]
-        found.append(Figure.of("One table", f"accuracy in per cent, {kernel}", None, [100 * r["accuracy"] for r in rows]))
+        found.append(Quoted.of("One table", f"accuracy in per cent, {kernel}", None, [100 * r["accuracy"] for r in rows]))
     return found
+
+
+EXPERIMENT = Experiment(PRESETS, run, quoted)

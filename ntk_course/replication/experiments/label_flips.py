@@ -12,7 +12,8 @@ from ...kernels.named import tangent_kernel
 from ...models.networks import mlp
 from ...tangents.cotangents import centred, labelled, logit, loss_gradient
 from ...training.sgd import device, train
-from ..results import Figure, Result, over_seeds
+from ..experiment import Experiment
+from ..results import Quoted, Result, over_seeds
 from ._common import Recipe, fit, on_device
 
 KERNELS = ("lpNTK", "kappa tilde", "y-th logit", "loss gradient")
@@ -43,14 +44,13 @@ class Config:
     threshold: float = 0.55
     seeds: tuple[int, ...] = (0, 1, 2)
 
-    @classmethod
-    def preset(cls, name: str) -> "Config":
-        """Return the settings of "smoke", "class" (digits) or "paper" (MNIST)."""
-        return {
-            "smoke": cls("digits", 300, 150, 0.1, Recipe(2, 0.05), seeds=(0,)),
-            "class": cls("digits", None, 700, 0.1, Recipe(30, 0.05)),
-            "paper": cls(limit=12000),
-        }[name]
+
+# "smoke", "class" (digits) or "paper" (MNIST).
+PRESETS = {
+    "smoke": Config(data="digits", limit=300, observed=150, flipped=0.1, recipe=Recipe(epochs=2, lr=0.05), seeds=(0,)),
+    "class": Config(data="digits", limit=None, observed=700, flipped=0.1, recipe=Recipe(epochs=30, lr=0.05)),
+    "paper": Config(limit=12000),
+}
 
 
 # The cotangents of the kernels that are compared, by name.
@@ -130,7 +130,7 @@ def _copies(x: Tensor, seed: int) -> list[dict]:
     return rows
 
 
-def figures(result: Result) -> list[Figure]:
+def quoted(result: Result) -> list[Quoted]:
     """Set Fig 3, App. C and App. D.1 beside the run: who contradicts whom, and two copies of one input."""
     found, relations = [], [r for r in result.rows if r["part"] == "relations" and r["state"] == "trained"]
     for kernel in ("lpNTK", "loss gradient"):
@@ -139,9 +139,12 @@ def figures(result: Result) -> list[Figure]:
                 r for r in relations if (r["kernel"], r["flipped"], r["pairs"], r["by"]) == (kernel, share, pairs, "projections")
             ]
             words = f"pairs of {pairs}, {share:.0%} flipped, {kernel}"
-            found.append(Figure.of("Fig. 3, App. C", f"contradictory {words}", None, [r["contradictory"] for r in rows]))
-            found.append(Figure.of("Fig. 3, App. C", f"mean cosine of {words}", None, [r["mean_cosine"] for r in rows]))
+            found.append(Quoted.of("Fig. 3, App. C", f"contradictory {words}", None, [r["contradictory"] for r in rows]))
+            found.append(Quoted.of("Fig. 3, App. C", f"mean cosine of {words}", None, [r["mean_cosine"] for r in rows]))
     for row in (r for r in result.rows if r["part"] == "copies" and r["seed"] == 0):
         words = f"cosine of two copies, {row['labels']} label, {row['classes']} classes"
-        found.append(Figure.of("App. D.1", words, None, [row["lpNTK"]]))
+        found.append(Quoted.of("App. D.1", words, None, [row["lpNTK"]]))
     return found
+
+
+EXPERIMENT = Experiment(PRESETS, run, quoted)

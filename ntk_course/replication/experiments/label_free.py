@@ -8,7 +8,8 @@ from ...analysis.regression import kernel_ridge
 from ...kernels.infinite import dense as infinite
 from ...kernels.label_aware import label_products, with_label_part
 from ...training.sgd import device
-from ..results import Figure, Result, over_seeds
+from ..experiment import Experiment
+from ..results import Quoted, Result, over_seeds
 from ._common import both_splits, some_classes
 from .label_products import CIFAR_PAIRS, MNIST_PAIRS, corners
 
@@ -37,14 +38,13 @@ class Config:
     depth: int = 3
     seeds: tuple[int, ...] = (0, 1, 2)
 
-    @classmethod
-    def preset(cls, name: str) -> "Config":
-        """Return the settings of "smoke" (digits), "class" (MNIST) or "paper" (CIFAR-10)."""
-        return {
-            "smoke": cls("digits", ((3, 5),), 40, 20, seeds=(0, 1)),
-            "class": cls(),
-            "paper": cls("cifar10", CIFAR_PAIRS),
-        }[name]
+
+# "smoke" (digits), "class" (MNIST) or "paper" (CIFAR-10).
+PRESETS = {
+    "smoke": Config(data="digits", pairs=((3, 5),), points=40, test=20, seeds=(0, 1)),
+    "class": Config(),
+    "paper": Config(data="cifar10", pairs=CIFAR_PAIRS),
+}
 
 
 def run(config: Config, preset: str = "class", progress: bool = True, folder=None, name: str = "label_free") -> Result:
@@ -78,7 +78,7 @@ def run(config: Config, preset: str = "class", progress: bool = True, folder=Non
     return over_seeds(name, preset, config, train, one_seed, device=device(), parts=parts, folder=folder, progress=progress)
 
 
-def figures(result: Result, item: str = "LANTK-HR") -> list[Figure]:
+def quoted(result: Result, item: str = "LANTK-HR") -> list[Quoted]:
     """Set the control beside LANTK-HR: gains in points of kernels bent without labels."""
     name = result.provenance["data"]["name"]
     plain = {(r["seed"], *r["pair"]): r["accuracy"] for r in result.rows if r["added"] == "none"}
@@ -86,5 +86,8 @@ def figures(result: Result, item: str = "LANTK-HR") -> list[Figure]:
     for added in dict.fromkeys(r["added"] for r in result.rows if r["added"] != "none"):
         rows = [r for r in result.rows if r["added"] == added and r["weight"] in (0.0, 0.1)]
         gains = [100 * (r["accuracy"] - plain[r["seed"], *r["pair"]]) for r in rows]
-        found.append(Figure.of(item, f"gain of {added}, points, {name}, control", None, gains))
+        found.append(Quoted.of(item, f"gain of {added}, points, {name}, control", None, gains))
     return found
+
+
+EXPERIMENT = Experiment(PRESETS, run, quoted)

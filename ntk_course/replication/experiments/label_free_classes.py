@@ -2,7 +2,8 @@
 
 from dataclasses import dataclass
 
-from ..results import Figure, Result
+from ..experiment import Experiment
+from ..results import Quoted, Result
 from . import label_free
 from .label_products_classes import TEN
 
@@ -24,14 +25,13 @@ class Config(label_free.Config):
 
     pairs: tuple[tuple[int, ...], ...] = TEN
 
-    @classmethod
-    def preset(cls, name: str) -> "Config":
-        """Return the settings of "smoke" (digits), "class" (MNIST) or "paper" (CIFAR-10, 4,000 images)."""
-        return {
-            "smoke": cls("digits", TEN, 60, 40, seeds=(0,)),
-            "class": cls(),
-            "paper": cls("cifar10", TEN, 4000),
-        }[name]
+
+# "smoke" (digits), "class" (MNIST) or "paper" (CIFAR-10, 4,000 images).
+PRESETS = {
+    "smoke": Config(data="digits", pairs=TEN, points=60, test=40, seeds=(0,)),
+    "class": Config(),
+    "paper": Config(data="cifar10", pairs=TEN, points=4000),
+}
 
 
 def run(config: Config, preset: str = "class", progress: bool = True, folder=None) -> Result:
@@ -39,6 +39,9 @@ def run(config: Config, preset: str = "class", progress: bool = True, folder=Non
     return label_free.run(config, preset, progress, folder, name="label_free_classes")
 
 
-def figures(result: Result) -> list[Figure]:
+def quoted(result: Result) -> list[Quoted]:
     """Give gains in points of kernels bent without labels."""
-    return label_free.figures(result, "Multi-class")
+    return label_free.quoted(result, "Multi-class")
+
+
+EXPERIMENT = Experiment(PRESETS, run, quoted)

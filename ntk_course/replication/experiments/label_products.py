@@ -11,7 +11,8 @@ from ...analysis.regression import kernel_ridge, leave_one_out, local_elasticity
 from ...kernels.infinite import dense as infinite
 from ...kernels.label_aware import label_products, regressed_products, with_label_part
 from ...training.sgd import device
-from ..results import Figure, Result, over_seeds
+from ..experiment import Experiment
+from ..results import Quoted, Result, over_seeds
 from ._common import both_splits, some_classes
 
 CIFAR_PAIRS = ((3, 5), (2, 4), (2, 3), (1, 9), (2, 5))
@@ -42,14 +43,13 @@ class Config:
     accuracies: tuple[float, ...] = (0.6, 0.8, 1.0)
     seeds: tuple[int, ...] = (0, 1, 2)
 
-    @classmethod
-    def preset(cls, name: str) -> "Config":
-        """Return the settings of "smoke" (digits), "class" (MNIST) or "paper" (CIFAR-10)."""
-        return {
-            "smoke": cls("digits", ((3, 5),), (40,), 20, (1, 2), seeds=(0, 1)),
-            "class": cls(),
-            "paper": cls("cifar10", CIFAR_PAIRS, (1000, 4000)),
-        }[name]
+
+# "smoke" (digits), "class" (MNIST) or "paper" (CIFAR-10).
+PRESETS = {
+    "smoke": Config(data="digits", pairs=((3, 5),), sizes=(40,), test=20, depths=(1, 2), seeds=(0, 1)),
+    "class": Config(),
+    "paper": Config(data="cifar10", pairs=CIFAR_PAIRS, sizes=(1000, 4000)),
+}
 
 
 def corners(y: Tensor, count: int) -> Tensor:
@@ -150,15 +150,15 @@ def run(config: Config, preset: str = "class", progress: bool = True, folder=Non
     return over_seeds(name, preset, config, train, one_seed, device=device(), parts=parts, folder=folder, progress=progress)
 
 
-def largest(result: Result) -> Callable[..., Figure]:
+def largest(result: Result) -> Callable[..., Quoted]:
     """Make figures of a run's largest size: from an item, words, an estimate and a value of its row and of the plain kernel's."""
     most, name = max(r["train"] for r in result.rows), result.provenance["data"]["name"]
     rows = [r for r in result.rows if r["train"] == most]
     plain = {(r["seed"], *r["pair"]): r for r in rows if r["estimate"] == "none"}
 
-    def of(item: str, words: str, estimate: str, value) -> Figure:
+    def of(item: str, words: str, estimate: str, value) -> Quoted:
         mine = [r for r in rows if r["estimate"] == estimate and r["weight"] in (0.0, 0.1)]
-        return Figure.of(item, f"{words}, {name}, {most} images", None, [value(r, plain[r["seed"], *r["pair"]]) for r in mine])
+        return Quoted.of(item, f"{words}, {name}, {most} images", None, [value(r, plain[r["seed"], *r["pair"]]) for r in mine])
 
     return of
 
@@ -168,7 +168,7 @@ def gain(row: dict, plain: dict) -> float:
     return 100 * (row["accuracy"] - plain["accuracy"])
 
 
-def figures(result: Result) -> list[Figure]:
+def quoted(result: Result) -> list[Quoted]:
     """Set LANTK-HR beside the run: gains in points over the kernel, elasticity, and the mean of Z within and between classes."""
     of = largest(result)
     return [
@@ -181,3 +181,6 @@ def figures(result: Result) -> list[Figure]:
         of("R1.4", "mean of HR's Z between classes", "HR 1", lambda r, _: r["between"]),
         of("Local elasticity", "rise on test samples", "HR 1", lambda r, p: r["elasticity_test"] - p["elasticity_test"]),
     ]
+
+
+EXPERIMENT = Experiment(PRESETS, run, quoted)

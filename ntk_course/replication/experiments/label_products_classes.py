@@ -2,7 +2,8 @@
 
 from dataclasses import dataclass
 
-from ..results import Figure, Result
+from ..experiment import Experiment
+from ..results import Quoted, Result
 from . import label_products
 from .label_products import gain, largest
 
@@ -27,14 +28,13 @@ class Config(label_products.Config):
     pairs: tuple[tuple[int, ...], ...] = TEN
     sizes: tuple[int | None, ...] = (2000,)
 
-    @classmethod
-    def preset(cls, name: str) -> "Config":
-        """Return the settings of "smoke" (digits), "class" (MNIST) or "paper" (CIFAR-10, 4,000 images)."""
-        return {
-            "smoke": cls("digits", TEN, (60,), 40, (1, 2), seeds=(0,)),
-            "class": cls(),
-            "paper": cls("cifar10", TEN, (4000,)),
-        }[name]
+
+# "smoke" (digits), "class" (MNIST) or "paper" (CIFAR-10, 4,000 images).
+PRESETS = {
+    "smoke": Config(data="digits", pairs=TEN, sizes=(60,), test=40, depths=(1, 2), seeds=(0,)),
+    "class": Config(),
+    "paper": Config(data="cifar10", pairs=TEN, sizes=(4000,)),
+}
 
 
 def run(config: Config, preset: str = "class", progress: bool = True, folder=None) -> Result:
@@ -42,7 +42,7 @@ def run(config: Config, preset: str = "class", progress: bool = True, folder=Non
     return label_products.run(config, preset, progress, folder, name="label_products_classes")
 
 
-def figures(result: Result) -> list[Figure]:
+def quoted(result: Result) -> list[Quoted]:
     """Give the kernel's test accuracy in per cent, gains over it in points, and the rise of elasticity."""
     of = largest(result)
     return [
@@ -54,3 +54,6 @@ def figures(result: Result) -> list[Figure]:
         of("Multi-class", "gain with the true products, points", "signs 100% right", gain),
         of("Multi-class", "rise of elasticity on test samples", "HR 1", lambda r, p: r["elasticity_test"] - p["elasticity_test"]),
     ]
+
+
+EXPERIMENT = Experiment(PRESETS, run, quoted)

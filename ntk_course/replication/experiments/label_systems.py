@@ -11,7 +11,8 @@ from ...kernels.named import entk
 from ...models.networks import mlp
 from ...training.path import train_path
 from ...training.sgd import device
-from ..results import Figure, Result, over_seeds
+from ..experiment import Experiment
+from ..results import Quoted, Result, over_seeds
 
 
 @dataclass(frozen=True)
@@ -32,10 +33,13 @@ class Config:
     lr: float = 0.1
     seeds: tuple[int, ...] = (0, 1, 2)
 
-    @classmethod
-    def preset(cls, name: str) -> "Config":
-        """Return the settings of "smoke", "class" or "paper" (ten seeds)."""
-        return {"smoke": cls(40, (16,), 10, seeds=(0, 1)), "class": cls(), "paper": cls(seeds=tuple(range(10)))}[name]
+
+# "smoke", "class" or "paper" (ten seeds).
+PRESETS = {
+    "smoke": Config(points=40, hidden=(16,), steps=10, seeds=(0, 1)),
+    "class": Config(),
+    "paper": Config(seeds=tuple(range(10))),
+}
 
 
 def run(config: Config, preset: str = "class", progress: bool = True, folder=None) -> Result:
@@ -67,14 +71,17 @@ def run(config: Config, preset: str = "class", progress: bool = True, folder=Non
     return over_seeds("label_systems", preset, config, data, one_seed, device=device(), folder=folder, progress=progress)
 
 
-def figures(result: Result) -> list[Figure]:
+def quoted(result: Result) -> list[Quoted]:
     """Set Claim 2.1 and R1.3 beside the run: shares of labels that a kernel reaches, and elasticity by what it was trained on."""
     item, found = "R1.3, Claim 2.1", []
     for row in (r for r in result.rows if r["part"] == "four points" and r["seed"] == result.rows[0]["seed"]):
         words = f'share of the labels "{row["labels"]}" that a linear kernel of four points reaches'
-        found.append(Figure.of(item, words, None, [row["share"]]))
+        found.append(Quoted.of(item, words, None, [row["share"]]))
     rows = [r for r in result.rows if r["part"] == "elasticity"]
     for trained, system in dict.fromkeys((r["trained_on"], r["system"]) for r in rows):
         mine = [r["elasticity"] for r in rows if (r["trained_on"], r["system"]) == (trained, system)]
-        found.append(Figure.of(item, f"elasticity under {system}, trained on {trained}", None, mine))
+        found.append(Quoted.of(item, f"elasticity under {system}, trained on {trained}", None, mine))
     return found
+
+
+EXPERIMENT = Experiment(PRESETS, run, quoted)

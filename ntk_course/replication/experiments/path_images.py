@@ -10,7 +10,8 @@ from ...kernels.paths.kernel import epk, step_breakpoints
 from ...models.networks import small_cnn
 from ...training.path import train_path
 from ...training.sgd import device
-from ..results import Figure, Result, over_seeds
+from ..experiment import Experiment
+from ..results import Quoted, Result, over_seeds
 
 
 @dataclass(frozen=True)
@@ -44,14 +45,13 @@ class Config:
     )
     seeds: tuple[int, ...] = (0,)
 
-    @classmethod
-    def preset(cls, name: str) -> "Config":
-        """Return the settings of "smoke" or "class" (both digits) or "paper" (MNIST)."""
-        return {
-            "smoke": cls("digits", 60, 4, (2, 3), 3, rules=(("left", 1), ("piecewise", 4))),
-            "class": cls("digits", 300, 40, steps=100),
-            "paper": cls(),
-        }[name]
+
+# "smoke" or "class" (both digits) or "paper" (MNIST).
+PRESETS = {
+    "smoke": Config(data="digits", points=60, test=4, channels=(2, 3), steps=3, rules=(("left", 1), ("piecewise", 4))),
+    "class": Config(data="digits", points=300, test=40, steps=100),
+    "paper": Config(),
+}
 
 
 def run(config: Config, preset: str = "class", progress: bool = True, folder=None) -> Result:
@@ -83,11 +83,14 @@ def run(config: Config, preset: str = "class", progress: bool = True, folder=Non
     return over_seeds("path_images", preset, config, data, one_seed, **how)
 
 
-def figures(result: Result) -> list[Figure]:
+def quoted(result: Result) -> list[Quoted]:
     """Set Fig 7 beside the run: largest error of a log-probability, and test images that change class, by rule."""
     found = []
     for r in result.rows:
         rule = f"{r['rule']} {r['nodes']}"
-        found.append(Figure.of("Fig. 7", f"largest error, {rule}", None, [r["error"]]))
-        found.append(Figure.of("Fig. 7", f"classes changed, {rule}", None, [float(r["changed"])]))
+        found.append(Quoted.of("Fig. 7", f"largest error, {rule}", None, [r["error"]]))
+        found.append(Quoted.of("Fig. 7", f"classes changed, {rule}", None, [float(r["changed"])]))
     return found
+
+
+EXPERIMENT = Experiment(PRESETS, run, quoted)

@@ -15,7 +15,8 @@ from ...kernels.paths.rules import Quadrature
 from ...models.networks import mlp, small_cnn
 from ...training.path import TrainingPath, train_path
 from ...training.sgd import device
-from ..results import Figure, Result, over_seeds
+from ..experiment import Experiment
+from ..results import Quoted, Result, over_seeds
 
 MEANS = ((1.0, 4.0), (4.0, 1.0), (5.0, 5.0))
 
@@ -52,15 +53,14 @@ class Config:
     line: tuple[int, float] = (100, 0.2)
     seeds: tuple[int, ...] = (0, 1, 2)
 
-    @classmethod
-    def preset(cls, name: str) -> "Config":
-        """Return the settings of "smoke", "class" or "paper" (ten seeds)."""
-        smoke = {"nodes": 4, "side": 5, "scales": (0.0, 1.0), "images": 40, "channels": ((2, 3), (8, 12)), "line": (5, 0.2)}
-        return {
-            "smoke": cls(24, 9, 8, 5, seeds=(0, 1), **smoke),
-            "class": cls(),
-            "paper": cls(seeds=tuple(range(10))),
-        }[name]
+
+# "smoke", "class" or "paper" (ten seeds).
+_SMOKE = {"nodes": 4, "side": 5, "scales": (0.0, 1.0), "images": 40, "channels": ((2, 3), (8, 12)), "line": (5, 0.2)}
+PRESETS = {
+    "smoke": Config(points=24, test=9, hidden=8, steps=5, seeds=(0, 1), **_SMOKE),
+    "class": Config(),
+    "paper": Config(seeds=tuple(range(10))),
+}
 
 
 def as_matrix(gram: Tensor) -> Tensor:
@@ -182,13 +182,13 @@ def line_loss(path: TrainingPath, weights: Tensor) -> Tensor:
     return -f[torch.arange(len(f)), path.y].mean()
 
 
-def figures(result: Result) -> list[Figure]:
+def quoted(result: Result) -> list[Quoted]:
     """Set the smaller figures of the paper beside the run."""
 
-    def of(item: str, words: str, part: str, key, paper=None, **wanted) -> Figure:
+    def of(item: str, words: str, part: str, key, paper=None, **wanted) -> Quoted:
         rows = [r for r in result.rows if r["part"] == part and all(r[k] == v for k, v in wanted.items())]
         values = [key(r) if callable(key) else r[key] for r in rows]
-        return Figure.of(item, words, paper, [v for v in values if v is not None])
+        return Quoted.of(item, words, paper, [v for v in values if v is not None])
 
     lines = sorted({r["weights"] for r in result.rows if r["part"] == "straight line"})
     last = max(
@@ -214,7 +214,7 @@ def figures(result: Result) -> list[Figure]:
         of("Fig. 3", "share of test points where SVM and network agree", "support vectors", "test"),
         of("Fig. 3", "share of the grid where they agree", "support vectors", "grid"),
         *(
-            Figure.of(
+            Quoted.of(
                 "Fig. 5, App. A.6",
                 f"{key.replace('_', ' ')} of the {end} grid points",
                 None,
@@ -249,3 +249,6 @@ def figures(result: Result) -> list[Figure]:
         ),
         of("Eq. (18)", "asymmetry of the EPK's own kernel", "symmetric kernel", "asymmetry", 0.0),
     ]
+
+
+EXPERIMENT = Experiment(PRESETS, run, quoted)

@@ -10,7 +10,8 @@ from ...kernels.paths.kernel import epk
 from ...models.networks import mlp
 from ...training.path import train_path
 from ...training.sgd import device
-from ..results import Figure, Result, over_seeds
+from ..experiment import Experiment
+from ..results import Quoted, Result, over_seeds
 
 RULES = (("left", 1), ("left", 10), ("left", 100), ("midpoint", 10), ("gauss", 2), ("gauss", 4), ("gauss", 8), ("piecewise", 4))
 WAYS = (
@@ -49,14 +50,13 @@ class Config:
     nodes: int = 8
     seeds: tuple[int, ...] = (0,)
 
-    @classmethod
-    def preset(cls, name: str) -> "Config":
-        """Return the settings of "smoke", "class" (300 points) or "paper" (3000 points)."""
-        return {
-            "smoke": cls(60, 8, 8, ("tanh", "relu"), 4, rules=RULES[-2:], ways=WAYS[:2]),
-            "class": cls(300, 50, 32, steps=20),
-            "paper": cls(),
-        }[name]
+
+# "smoke", "class" (300 points) or "paper" (3000 points).
+PRESETS = {
+    "smoke": Config(points=60, test=8, hidden=8, activations=("tanh", "relu"), steps=4, rules=RULES[-2:], ways=WAYS[:2]),
+    "class": Config(points=300, test=50, hidden=32, steps=20),
+    "paper": Config(),
+}
 
 
 def run(config: Config, preset: str = "class", progress: bool = True, folder=None) -> Result:
@@ -98,7 +98,7 @@ def run(config: Config, preset: str = "class", progress: bool = True, folder=Non
     )
 
 
-def figures(result: Result) -> list[Figure]:
+def quoted(result: Result) -> list[Quoted]:
     """Set Fig 4 and Alg. 1 beside the run: the largest error of a log-probability, by rule and by way of training."""
     shown, found = (("left", 100), ("gauss", 4), ("piecewise", 4), ("gauss", 8), ("piecewise", 8)), []
     for r in result.rows:
@@ -108,6 +108,9 @@ def figures(result: Result) -> list[Figure]:
         item = "Thm. 3.7, Alg. 1, Fig. 4" if plain else "Sec. 3.3, App. A.5"
         words = f"{r['activation']}, {r['rule']} {r['nodes']}" if plain else f"{r['activation']}, {r['training']}"
         rows = [q for q in result.rows if all(q[k] == r[k] for k in ("activation", "training", "rule", "nodes"))]
-        figure = Figure.of(item, f"largest error, {words}", None, [max(q["error"] for q in rows)])
+        figure = Quoted.of(item, f"largest error, {words}", None, [max(q["error"] for q in rows)])
         found += [] if figure in found else [figure]
     return found
+
+
+EXPERIMENT = Experiment(PRESETS, run, quoted)

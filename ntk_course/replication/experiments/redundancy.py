@@ -10,11 +10,9 @@ from ...analysis.pruning import el2n
 from ...gram.operator import Gram
 from ...tangents.cotangents import labelled, ones
 from ...training.sgd import device
-from ..results import Figure, Result, over_seeds
+from ..experiment import Experiment
+from ..results import Quoted, Result, over_seeds
 from ._common import SHORT, Recipe, ResNetRecipe, both_splits, fit, on_device
-
-# Of the preset "cifar10", a seed on an H100; reckoned from operations, not measured.
-SECONDS_ON_A_GPU = 150
 
 
 @dataclass(frozen=True)
@@ -39,18 +37,17 @@ class Config:
     sizes: tuple[int, ...] = (500, 2000, 8000)
     seeds: tuple[int, ...] = tuple(range(10))
 
-    @classmethod
-    def preset(cls, name: str) -> "Config":
-        """Return the settings of "smoke" (digits), "class" (MNIST, 6 epochs, 3 seeds), "paper" (30 epochs, 10 seeds) or "cifar10".
 
-        On CIFAR-10 with 10,000 images, so that a seed takes a GPU minutes.
-        """
-        return {
-            "smoke": cls("digits", 500, Recipe(3, 0.05), 100, (0,), (100, 200), (0,)),
-            "class": cls(recipe=SHORT, seeds=(0, 1, 2)),
-            "paper": cls(),
-            "cifar10": cls("cifar10", 10000, ResNetRecipe(), 1000, (), (), (0, 1)),
-        }[name]
+# "smoke" (digits), "class" (MNIST, 6 epochs, 3 seeds), "paper" (30 epochs, 10 seeds) or "cifar10".
+# On CIFAR-10 with 10,000 images, so that a seed takes a GPU minutes.
+PRESETS = {
+    "smoke": Config(
+        data="digits", limit=500, recipe=Recipe(epochs=3, lr=0.05), validation=100, states=(0,), sizes=(100, 200), seeds=(0,)
+    ),
+    "class": Config(recipe=SHORT, seeds=(0, 1, 2)),
+    "paper": Config(),
+    "cifar10": Config(data="cifar10", limit=10000, recipe=ResNetRecipe(), validation=1000, states=(), sizes=(), seeds=(0, 1)),
+}
 
 
 def partners(model: nn.Module, x: Tensor, y: Tensor, kernel: str, within_class: bool) -> Partners:
@@ -148,7 +145,7 @@ PAPER = {
 }
 
 
-def figures(result: Result) -> list[Figure]:
+def quoted(result: Result) -> list[Quoted]:
     """Set Table 2 beside the run, and the shares that the rule removes."""
     found, config = [], result.provenance["config"]
     item = "Table 2" + ", CIFAR-10" * (config["data"] == "cifar10")
@@ -159,8 +156,12 @@ def figures(result: Result) -> list[Figure]:
             for r in result.rows
             if r["part"] == "fraction" and (r["kernel"], r["compared"], r["state"]) == (kernel, "all", trained)
         ]
-        found.append(Figure.of(item, f"per cent redundant by {kernel}", None, [100 * r["redundant"] for r in rows]))
+        found.append(Quoted.of(item, f"per cent redundant by {kernel}", None, [100 * r["redundant"] for r in rows]))
     for name in dict.fromkeys(r["set"] for r in result.rows if r["part"] == "accuracy"):
         ends = [100 * r["accuracy"] for r in result.rows if r["part"] == "accuracy" and r["set"] == name]
-        found.append(Figure.of(item, f"test accuracy, {name}", PAPER.get(config["data"], {}).get(name), ends))
+        found.append(Quoted.of(item, f"test accuracy, {name}", PAPER.get(config["data"], {}).get(name), ends))
     return found
+
+
+# Of the preset "cifar10", a seed on an H100; reckoned from operations, not measured.
+EXPERIMENT = Experiment(PRESETS, run, quoted, seconds_on_a_gpu=150)

@@ -6,7 +6,8 @@ import torch
 from torch import Tensor, nn
 
 from ...training.sgd import device
-from ..results import Figure, Result, over_seeds
+from ..experiment import Experiment
+from ..results import Quoted, Result, over_seeds
 from ._common import Recipe, both_splits, clusters_of_class, fit, on_device
 
 
@@ -32,14 +33,22 @@ class Config:
     training: Recipe = Recipe()
     seeds: tuple[int, ...] = tuple(range(10))
 
-    @classmethod
-    def preset(cls, name: str) -> "Config":
-        """Return the settings of "smoke", "class" (digits, larger fractions) or "paper" (MNIST, ten runs)."""
-        return {
-            "smoke": cls("digits", 600, Recipe(3, 0.05), fractions=(0.1,), training=Recipe(5, 0.05), seeds=(0,)),
-            "class": cls("digits", None, Recipe(20, 0.05), fractions=(0.05, 0.2), training=Recipe(30, 0.05)),
-            "paper": cls(),
-        }[name]
+
+# "smoke", "class" (digits, larger fractions) or "paper" (MNIST, ten runs).
+PRESETS = {
+    "smoke": Config(
+        data="digits",
+        limit=600,
+        recipe=Recipe(epochs=3, lr=0.05),
+        fractions=(0.1,),
+        training=Recipe(epochs=5, lr=0.05),
+        seeds=(0,),
+    ),
+    "class": Config(
+        data="digits", limit=None, recipe=Recipe(epochs=20, lr=0.05), fractions=(0.05, 0.2), training=Recipe(epochs=30, lr=0.05)
+    ),
+    "paper": Config(),
+}
 
 
 def run(config: Config, preset: str = "class", progress: bool = True, folder=None) -> Result:
@@ -98,11 +107,14 @@ def trained_on(pools: dict[str, list[Tensor]], x: Tensor, y: Tensor, held_out, c
     return rows
 
 
-def figures(result: Result) -> list[Figure]:
+def quoted(result: Result) -> list[Quoted]:
     """Set Fig 18 beside the run: median test accuracies in per cent, by what is kept and how it was drawn."""
     found = []
     for fraction, draw in dict.fromkeys((r["fraction"], r["draw"]) for r in result.rows):
         ends = sorted(100 * r["accuracy"] for r in result.rows if (r["fraction"], r["draw"]) == (fraction, draw))
         median = (ends[(len(ends) - 1) // 2] + ends[len(ends) // 2]) / 2
-        found.append(Figure.of("Fig. 18", f"median accuracy, {fraction:.0%} kept, {draw}", None, [median]))
+        found.append(Quoted.of("Fig. 18", f"median accuracy, {fraction:.0%} kept, {draw}", None, [median]))
     return found
+
+
+EXPERIMENT = Experiment(PRESETS, run, quoted)

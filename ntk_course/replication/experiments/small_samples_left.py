@@ -5,7 +5,8 @@ from dataclasses import dataclass
 import torch
 
 from ...training.sgd import device
-from ..results import Figure, Result, over_seeds
+from ..experiment import Experiment
+from ..results import Quoted, Result, over_seeds
 from . import small_samples
 from ._common import both_splits, fit, on_device
 from .redundancy import partners
@@ -25,6 +26,9 @@ class Config(small_samples.Config):
         training: on what is kept.
         seeds: of the draws and the networks trained on them.
     """
+
+
+PRESETS = {name: Config(**vars(settings)) for name, settings in small_samples.PRESETS.items()}
 
 
 def run(config: Config, preset: str = "class", progress: bool = True, folder=None) -> Result:
@@ -47,12 +51,15 @@ def run(config: Config, preset: str = "class", progress: bool = True, folder=Non
     return over_seeds("small_samples_left", preset, config, data, one_seed, **how)
 
 
-def figures(result: Result) -> list[Figure]:
+def quoted(result: Result) -> list[Quoted]:
     """Set Fig 18 beside the run: median test accuracies in per cent, by what is kept and how it was drawn."""
     shares = [100 * row["left"] / result.provenance["data"]["samples"] for row in result.rows[:1]]
-    found = [Figure.of("Fig. 18", "per cent of the samples left", None, shares)]
+    found = [Quoted.of("Fig. 18", "per cent of the samples left", None, shares)]
     for fraction, draw in dict.fromkeys((r["fraction"], r["draw"]) for r in result.rows):
         ends = torch.tensor([100 * r["accuracy"] for r in result.rows if (r["fraction"], r["draw"]) == (fraction, draw)])
         words = f"median accuracy, {fraction:.0%} kept, {draw}, of what is left"
-        found.append(Figure.of("Fig. 18", words, None, [ends.double().quantile(0.5).item()]))
+        found.append(Quoted.of("Fig. 18", words, None, [ends.double().quantile(0.5).item()]))
     return found
+
+
+EXPERIMENT = Experiment(PRESETS, run, quoted)

@@ -3,7 +3,8 @@
 from dataclasses import dataclass, replace
 
 from ...training.sgd import device, evaluate
-from ..results import Figure, Result, mean_and_sd, over_seeds
+from ..experiment import Experiment
+from ..results import Quoted, Result, mean_and_sd, over_seeds
 from . import small_samples
 from ._common import both_splits, fit, on_device
 from .small_samples import draws, pools_of
@@ -29,6 +30,9 @@ class Config(small_samples.Config):
     rates: tuple[float, ...] = (0.001, 0.01, 0.1)
     kinds: tuple[str, ...] = ("head", "random, unbalanced")
     failed: float = 0.5
+
+
+PRESETS = {name: Config(**vars(settings)) for name, settings in small_samples.PRESETS.items()}
 
 
 def run(config: Config, preset: str = "class", progress: bool = True, folder=None) -> Result:
@@ -63,13 +67,16 @@ def summary(result: Result) -> list[dict]:
     return sorted(lines, key=lambda line: (line["kept"], line["rate"], line["draw"]))
 
 
-def figures(result: Result) -> list[Figure]:
+def quoted(result: Result) -> list[Quoted]:
     """Set Fig 18 beside the run: mean and median test accuracies in per cent, and the share of failed runs."""
     found = []
     for line in summary(result):
         words = f"{line['kept']} kept, {line['draw']}, rate {line['rate']}"
         found.append(
-            Figure.of("Fig. 18", f"per cent of {line['runs']} runs failed, {words}", None, [100 * line["failed"] / line["runs"]])
+            Quoted.of("Fig. 18", f"per cent of {line['runs']} runs failed, {words}", None, [100 * line["failed"] / line["runs"]])
         )
-        found += [Figure.of("Fig. 18", f"{key} accuracy of all runs, {words}", None, [line[key]]) for key in ("mean", "median")]
+        found += [Quoted.of("Fig. 18", f"{key} accuracy of all runs, {words}", None, [line[key]]) for key in ("mean", "median")]
     return found
+
+
+EXPERIMENT = Experiment(PRESETS, run, quoted)

@@ -9,7 +9,8 @@ from ...analysis.one_step import predicted_change, true_change
 from ...data.datasets import load
 from ...models.networks import lenet5, mlp
 from ...training.sgd import device, train
-from ..results import Figure, Result, over_seeds
+from ..experiment import Experiment
+from ..results import Quoted, Result, over_seeds
 
 
 @dataclass(frozen=True)
@@ -34,15 +35,14 @@ class Config:
     lrs: tuple[float, ...] = (1e-1, 1e-2, 1e-3, 1e-4)
     seeds: tuple[int, ...] = (0,)
 
-    @classmethod
-    def preset(cls, name: str) -> "Config":
-        """Return the settings of "smoke", "class" or "paper"."""
-        lrs = tuple(float(v) for v in np.logspace(0, -5, 11))
-        return {
-            "smoke": cls(),
-            "class": cls(epochs=3, observed=40, steps=40, lrs=lrs, seeds=(0, 1, 2)),
-            "paper": cls("mnist", "lenet5", 1, 100, 100, lrs, tuple(range(10))),
-        }[name]
+
+# "smoke", "class" or "paper".
+_LRS = tuple(float(v) for v in np.logspace(0, -5, 11))
+PRESETS = {
+    "smoke": Config(),
+    "class": Config(epochs=3, observed=40, steps=40, lrs=_LRS, seeds=(0, 1, 2)),
+    "paper": Config(data="mnist", model="lenet5", epochs=1, observed=100, steps=100, lrs=_LRS, seeds=tuple(range(10))),
+}
 
 
 def run(config: Config, preset: str = "class", progress: bool = True, folder=None) -> Result:
@@ -74,11 +74,14 @@ def run(config: Config, preset: str = "class", progress: bool = True, folder=Non
     return over_seeds("taylor_remainder", preset, config, data, one_seed, device=where, folder=folder, progress=progress)
 
 
-def figures(result: Result) -> list[Figure]:
+def quoted(result: Result) -> list[Quoted]:
     """Set what the paper says of eq. (1) beside the run: the order in eta of what the first term leaves out."""
     slopes = []
     for seed in result.provenance["config"]["seeds"]:
         # below the rate 0.1, where higher orders matter, and above 1e-4, where a change of 1e-4 still has twelve digits
         rows = [r for r in result.rows if r["seed"] == seed and 1e-4 < r["lr"] < 0.1]
         slopes.append(float(np.polyfit(*(np.log([r[key] for r in rows]) for key in ("lr", "remainder")), 1)[0]))
-    return [Figure.of("Eq. (1)", "order of the remainder in the learning rate", 2.0, slopes)]
+    return [Quoted.of("Eq. (1)", "order of the remainder in the learning rate", 2.0, slopes)]
+
+
+EXPERIMENT = Experiment(PRESETS, run, quoted)

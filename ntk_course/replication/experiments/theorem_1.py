@@ -10,7 +10,8 @@ from ...data.datasets import load
 from ...kernels.named import entk
 from ...models.networks import mlp
 from ...tangents.cotangents import signs
-from ..results import Figure, Result, over_seeds
+from ..experiment import Experiment
+from ..results import Quoted, Result, over_seeds
 
 
 @dataclass(frozen=True)
@@ -33,14 +34,13 @@ class Config:
     delta: float = 0.05
     seeds: tuple[int, ...] = tuple(range(10))
 
-    @classmethod
-    def preset(cls, name: str) -> "Config":
-        """Return the settings of "smoke", "class" (digits, widths to 1024) or "paper" (MNIST, widths to 4096)."""
-        return {
-            "smoke": cls("digits", (256, 1024), (1, 2), 3, seeds=(0,)),
-            "class": cls("digits", (64, 128, 256, 512, 1024), seeds=(0, 1, 2)),
-            "paper": cls(),
-        }[name]
+
+# "smoke", "class" (digits, widths to 1024) or "paper" (MNIST, widths to 4096).
+PRESETS = {
+    "smoke": Config(data="digits", widths=(256, 1024), hidden=(1, 2), pairs=3, seeds=(0,)),
+    "class": Config(data="digits", widths=(64, 128, 256, 512, 1024), seeds=(0, 1, 2)),
+    "paper": Config(),
+}
 
 
 def lecun(sizes: tuple[int, ...], seed: int) -> nn.Sequential:
@@ -119,7 +119,7 @@ def run(config: Config, preset: str = "class", progress: bool = True, folder=Non
     return over_seeds("theorem_1", preset, config, data, one_seed, device=torch.device("cpu"), folder=folder, progress=progress)
 
 
-def figures(result: Result) -> list[Figure]:
+def quoted(result: Result) -> list[Quoted]:
     """Set what Theorem 1 says beside the run: the bound (20) holds, and the gap does or does not close with the width."""
     widest = max(r["width"] for r in result.rows)
     found = []
@@ -128,8 +128,11 @@ def figures(result: Result) -> list[Figure]:
         for hidden in sorted({r["hidden"] for r in rows}):
             ends = [r["relative_gap"] for r in rows if (r["width"], r["hidden"]) == (widest, hidden)]
             about = f"{labels} label, {hidden} hidden, width {widest}"
-            found.append(Figure.of("Theorem 1", f"gap over the eNTK, {about}", None, ends))
+            found.append(Quoted.of("Theorem 1", f"gap over the eNTK, {about}", None, ends))
         found.append(
-            Figure.of("Theorem 1", f"pairs within the bound (20), {labels} label", 1.0, [r["within_bound"] for r in rows])
+            Quoted.of("Theorem 1", f"pairs within the bound (20), {labels} label", 1.0, [r["within_bound"] for r in rows])
         )
     return found
+
+
+EXPERIMENT = Experiment(PRESETS, run, quoted)

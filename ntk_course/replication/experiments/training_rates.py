@@ -3,12 +3,10 @@
 from dataclasses import dataclass, replace
 
 from ...training.sgd import device
-from ..results import Figure, Result, over_seeds
+from ..experiment import Experiment
+from ..results import Quoted, Result, over_seeds
 from ._common import Recipe, ResNetRecipe, both_splits, fit, on_device
 from .pruned_training import PAPER
-
-# Of the preset "cifar10", a seed on an H100; reckoned from operations, not measured.
-SECONDS_ON_A_GPU = 200
 
 # A run that is never right more often than this has not trained.
 FAILED = 0.5
@@ -32,16 +30,15 @@ class Config:
     rates: tuple[float, ...] = (0.01, 0.03, 0.1)
     seeds: tuple[int, ...] = (0, 1, 2, 3, 4)
 
-    @classmethod
-    def preset(cls, name: str) -> "Config":
-        """Return the settings of "smoke" (digits), "class" (10,000 samples, 6 epochs), "paper" (all, 30 epochs) or "cifar10"."""
-        short = Recipe(epochs=6, decay=0.35)
-        return {
-            "smoke": cls("digits", 300, Recipe(epochs=2), (0.01, 0.1), (0,)),
-            "class": cls(limit=10000, recipe=short, seeds=(0, 1, 2)),
-            "paper": cls(),
-            "cifar10": cls("cifar10", None, ResNetRecipe(), (0.1,), (0, 1)),
-        }[name]
+
+# "smoke" (digits), "class" (10,000 samples, 6 epochs), "paper" (all, 30 epochs) or "cifar10".
+_SHORT = Recipe(epochs=6, decay=0.35)
+PRESETS = {
+    "smoke": Config(data="digits", limit=300, recipe=Recipe(epochs=2), rates=(0.01, 0.1), seeds=(0,)),
+    "class": Config(limit=10000, recipe=_SHORT, seeds=(0, 1, 2)),
+    "paper": Config(),
+    "cifar10": Config(data="cifar10", limit=None, recipe=ResNetRecipe(), rates=(0.1,), seeds=(0, 1)),
+}
 
 
 def run(config: Config, preset: str = "class", progress: bool = True, folder=None) -> Result:
@@ -57,7 +54,7 @@ def run(config: Config, preset: str = "class", progress: bool = True, folder=Non
     return over_seeds("training_rates", preset, config, data, one_seed, **how)
 
 
-def figures(result: Result) -> list[Figure]:
+def quoted(result: Result) -> list[Quoted]:
     """Set the full set's row of Table 3 beside the run: accuracies in per cent of what trained, and how many runs did not."""
     found, data = [], result.provenance["config"]["data"]
     item, paper = "Tables 2 and 3, full" + ", CIFAR-10" * (data == "cifar10"), PAPER.get(data, {}).get("full")
@@ -65,9 +62,13 @@ def figures(result: Result) -> list[Figure]:
         runs = [r for r in result.rows if r["lr"] == rate]
         trained = [r for r in runs if r["best"] > FAILED]
         words = f"runs of {len(runs)} that never left chance, rate {rate}"
-        found.append(Figure.of(item, words, None, [float(len(runs) - len(trained))]))
+        found.append(Quoted.of(item, words, None, [float(len(runs) - len(trained))]))
         for key, words in (("accuracy", "after the last epoch"), ("best", "at the epoch best on the test set")):
             if trained:
                 ends = [100 * r[key] for r in trained]
-                found.append(Figure.of(item, f"test accuracy {words}, rate {rate}, of the others", paper, ends))
+                found.append(Quoted.of(item, f"test accuracy {words}, rate {rate}, of the others", paper, ends))
     return found
+
+
+# Of the preset "cifar10", a seed on an H100; reckoned from operations, not measured.
+EXPERIMENT = Experiment(PRESETS, run, quoted, seconds_on_a_gpu=200)

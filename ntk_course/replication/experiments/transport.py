@@ -10,7 +10,8 @@ from torch import Tensor
 
 from ...analysis import transport
 from ...data.datasets import Dataset
-from ..results import Figure, Result, over_seeds
+from ..experiment import Experiment
+from ..results import Quoted, Result, over_seeds
 
 
 @dataclass(frozen=True)
@@ -37,14 +38,13 @@ class Config:
     points: int = 200
     seeds: tuple[int, ...] = tuple(range(20))
 
-    @classmethod
-    def preset(cls, name: str) -> "Config":
-        """Return the settings of "smoke", "class" or "paper" (more seeds and widths)."""
-        return {
-            "smoke": cls((64, 256), dimensions=(1, 2), wide=256, points=20, seeds=(0, 1)),
-            "class": cls(),
-            "paper": cls((64, 256, 1024, 4096, 16384, 65536), seeds=tuple(range(100))),
-        }[name]
+
+# "smoke", "class" or "paper" (more seeds and widths).
+PRESETS = {
+    "smoke": Config(widths=(64, 256), dimensions=(1, 2), wide=256, points=20, seeds=(0, 1)),
+    "class": Config(),
+    "paper": Config(widths=(64, 256, 1024, 4096, 16384, 65536), seeds=tuple(range(100))),
+}
 
 
 def ball(count: int, dimension: int, seed: int) -> Tensor:
@@ -102,7 +102,7 @@ def run(config: Config, preset: str = "class", progress: bool = True, folder=Non
     return over_seeds("transport", preset, config, about, one_seed, device=where, folder=folder, progress=progress)
 
 
-def figures(result: Result) -> list[Figure]:
+def quoted(result: Result) -> list[Quoted]:
     """Set the rates beside the run: slopes over the width, and the cost of dimension."""
     found = []
     for target in ("kernel", "bump"):
@@ -111,8 +111,11 @@ def figures(result: Result) -> list[Figure]:
             for seed in sorted({r["seed"] for r in rows}):
                 mine = [(math.log(r["width"]), math.log(r[key])) for r in rows if r["seed"] == seed]
                 slopes.append(float(np.polyfit(*zip(*mine, strict=True), 1)[0]))
-            found.append(Figure.of("Rates in m", f"slope of the {words}, {target}", -0.5, slopes))
+            found.append(Quoted.of("Rates in m", f"slope of the {words}, {target}", -0.5, slopes))
     for d in sorted({r["dimension"] for r in result.rows if r["part"] == "dimension"}):
         errors = [r["moved"] for r in result.rows if (r["part"], r["target"], r["dimension"]) == ("dimension", "bump", d)]
-        found.append(Figure.of("Rates in d", f"relative error of the bump, d = {d}", None, errors))
+        found.append(Quoted.of("Rates in d", f"relative error of the bump, d = {d}", None, errors))
     return found
+
+
+EXPERIMENT = Experiment(PRESETS, run, quoted)

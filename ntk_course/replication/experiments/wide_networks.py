@@ -12,7 +12,8 @@ from ...data.datasets import load
 from ...kernels.infinite import dense as infinite
 from ...kernels.named import entk
 from ...training.sgd import device
-from ..results import Figure, Result, over_seeds
+from ..experiment import Experiment
+from ..results import Quoted, Result, over_seeds
 from ._common import descent
 
 
@@ -42,14 +43,13 @@ class Config:
     classes_from: int = 200
     seeds: tuple[int, ...] = tuple(range(5))
 
-    @classmethod
-    def preset(cls, name: str) -> "Config":
-        """Return the settings of "smoke", "class" or "paper" (wider, more seeds)."""
-        return {
-            "smoke": cls(20, 20, (16, 64), activations=("relu",), times=(2, 5), classes_from=40, seeds=(0, 1)),
-            "class": cls(),
-            "paper": cls(widths=(32, 128, 512, 2048, 8192), seeds=tuple(range(20))),
-        }[name]
+
+# "smoke", "class" or "paper" (wider, more seeds).
+PRESETS = {
+    "smoke": Config(points=20, test=20, widths=(16, 64), activations=("relu",), times=(2, 5), classes_from=40, seeds=(0, 1)),
+    "class": Config(),
+    "paper": Config(widths=(32, 128, 512, 2048, 8192), seeds=tuple(range(20))),
+}
 
 
 def linear_descent(
@@ -125,11 +125,14 @@ def run(config: Config, preset: str = "class", progress: bool = True, folder=Non
     )
 
 
-def figures(result: Result) -> list[Figure]:
+def quoted(result: Result) -> list[Quoted]:
     """Set R1.5 beside the run: regression with the expected kernel against one realised kernel, gains in points."""
     rows = [r for r in result.rows if r["part"] == "kernel" and r["activation"] == "relu"]
     found = []
     for width in sorted({r["width"] for r in rows}):
         gains = [100 * (r["accuracy_expected"] - r["accuracy"]) for r in rows if r["width"] == width]
-        found.append(Figure.of("R1.5", f"gain of the expected kernel, points, width {width}", None, gains))
+        found.append(Quoted.of("R1.5", f"gain of the expected kernel, points, width {width}", None, gains))
     return found
+
+
+EXPERIMENT = Experiment(PRESETS, run, quoted)
