@@ -96,10 +96,10 @@ def test_the_resnet_trains_by_its_recipe():
     model, history = _common.fit(x, y, _common.ResNetRecipe(epochs=1, batch_size=8), 0)
     assert type(model[3]).__name__ == "_ResidualBlock"
     assert history.loss.isfinite().all()
-    options = _common.ResNetRecipe(epochs=4).options()
-    assert [options["schedule"](e) for e in (0, 2, 4)] == pytest.approx([1.0, 0.5, 0.0])
-    assert options["augment"] is ntk.training.crop_and_flip
-    assert options["epochs"] == 4
+    options = _common.ResNetRecipe(epochs=4).recipe()
+    assert [options.schedule(e) for e in (0, 2, 4)] == pytest.approx([1.0, 0.5, 0.0])
+    assert options.augment is ntk.training.crop_and_flip
+    assert options.epochs == 4
 
 
 def test_a_killed_run_keeps_its_seeds_and_goes_on(tmp_path, monkeypatch, capsys):

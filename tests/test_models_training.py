@@ -1,6 +1,7 @@
 """Networks have the sizes they claim; training is repeatable and does what torch.optim would."""
 
 import copy
+from dataclasses import replace
 
 import pytest
 import torch
@@ -279,3 +280,66 @@ def test_half_precision_passes_keep_the_weights_whole():
     full, half = (model[0].weight for model in models)
     assert half.dtype == torch.float32
     assert 0 < (full - half).norm() / full.norm() < 0.02
+
+
+# ----- one recipe for all that trains
+
+
+def test_a_recipe_and_its_fields_by_keyword_are_the_same():
+    data = ntk.load("digits", limit=60)
+    recipe = ntk.training.Recipe(
+        lr=0.1, epochs=3, momentum=0.9, weight_decay=1e-3, batch_size=16, schedule=ntk.training.cosine(3)
+    )
+    settings = {
+        "lr": 0.1,
+        "epochs": 3,
+        "momentum": 0.9,
+        "weight_decay": 1e-3,
+        "batch_size": 16,
+        "schedule": ntk.training.cosine(3),
+    }
+    ends = []
+    for how, more in (((recipe,), {}), ((), settings), ((recipe,), {"epochs": 3}), ((replace(recipe, lr=9.0),), {"lr": 0.1})):
+        torch.manual_seed(0)
+        model = ntk.mlp((64, 8, 10))
+        ntk.train(model, data.x, data.y, *how, progress=False, **more)
+        ends.append(model[1].weight.detach())
+    assert all(torch.equal(end, ends[0]) for end in ends)
+    torch.manual_seed(0)
+    subsets = torch.arange(60)[None]
+    member = ntk.training.train_ensemble(ntk.mlp((64, 8, 10)), data.x, data.y, subsets, recipe, progress=False)
+    torch.testing.assert_close(member.state["1.weight"][0], ends[0], rtol=1e-4, atol=1e-6)
+
+
+def test_what_a_function_has_no_use_for_is_refused():
+    data, model = ntk.load("digits", limit=40), ntk.mlp((64, 8, 10))
+    x, y, recipe = data.x, data.y, ntk.training.Recipe(lr=0.1, epochs=2)
+    with pytest.raises(TypeError, match=r"train: got rate=0.1; wanted fields of a Recipe out of \['augment'"):
+        ntk.train(model, x, y, epochs=1, lr=0.1, rate=0.1)
+    with pytest.raises(TypeError, match="train: got no lr; wanted a Recipe, or lr="):
+        ntk.train(model, x, y, epochs=1)
+    with pytest.raises(TypeError, match="train: got no epochs"):
+        ntk.train(model, x, y, lr=0.1)
+    with pytest.raises(TypeError, match="recipe: got dict; wanted a Recipe"):
+        ntk.train(model, x, y, {"lr": 0.1})
+    with pytest.raises(TypeError, match="train_path: got weight_decay=0.1"):
+        ntk.train_path(model, x, y, recipe, steps=2, weight_decay=0.1)
+    with pytest.raises(ValueError, match="recipe: got weight_decay=0.1, for which train_path has no use"):
+        ntk.train_path(model, x, y, replace(recipe, weight_decay=0.1), steps=2)
+    with pytest.raises(ValueError, match="recipe: got optimizer='adam', for which forgetting_run has no use"):
+        ntk.analysis.forgetting_run(model, x, y, replace(recipe, optimizer="adam"), iterations=1)
+    for wrong, words in (
+        ({"optimizer": "lbfgs"}, "optimizer: got 'lbfgs'"),
+        ({"epochs": 0}, "epochs: got 0"),
+        ({"batch_size": 0}, "batch_size: got 0"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            ntk.training.Recipe(lr=0.1, **wrong)
+
+
+def test_adam_trains_one_network_too():
+    data = ntk.load("digits", limit=200)
+    torch.manual_seed(0)
+    model = ntk.mlp((64, 32, 10))
+    history = ntk.train(model, data.x, data.y, lr=1e-2, epochs=8, batch_size=32, optimizer="adam", progress=False)
+    assert history.accuracy[-1] > 0.9

@@ -97,7 +97,7 @@ def visits_by_size(
         sizes: samples per class, as in :func:`nested_subsets`.
         seed: of the split and of the batches.
         batch_size: samples a step; a smaller subset is one batch.
-        **training: epochs, lr, momentum, weight_decay, schedule and progress of :func:`ntk_course.training.train_ensemble`.
+        **training: recipe (or its fields) and progress of :func:`ntk_course.training.train_ensemble`.
 
     Returns:
         The indices of the U samples of the universe in increasing order, and for each size X the logits (E, U, K) of

@@ -11,6 +11,7 @@ from torch.nn.functional import cross_entropy
 from tqdm.auto import tqdm
 
 from ..basics import validate
+from ..training.recipe import Recipe, recipe_of
 from ..training.sgd import whole_batches
 from .one_step import Step, first_order_change, sgd_step, softmax_jacobian
 
@@ -122,15 +123,13 @@ def forgetting_run(
     model: nn.Module,
     x: Tensor,
     y: Tensor,
+    recipe: Recipe | None = None,
     *,
     iterations: int,
-    lr: float,
-    batch_size: int = 128,
-    momentum: float = 0.0,
-    weight_decay: float = 0.0,
     seed: int = 0,
     predictors: dict[str, Predictor] | Sequence[str] = tuple(PREDICTORS),
     progress: bool = True,
+    **settings,
 ) -> ForgettingRun:
     """Train for some iterations and watch, at each, what the step does to the batch before (Guo et al., 2024, Algorithm 2).
 
@@ -142,14 +141,12 @@ def forgetting_run(
         model: gives logits (N, K).
         x: (N, ...), on the model's device; batches are drawn without replacement, a fresh order each epoch.
         y: integer labels (N,).
+        recipe: a :class:`ntk_course.training.Recipe` of SGD at one rate, or its fields by keyword.
         iterations: T; one step more is made first, so that there is a batch before.
-        lr: of SGD on the mean cross entropy.
-        batch_size: B, at most N.
-        momentum: as in :func:`ntk_course.train`.
-        weight_decay: as there.
         seed: of the batch order.
         predictors: names out of :data:`PREDICTORS`, or a dict of your own.
         progress: show a bar.
+        **settings: fields of the recipe: ``lr``, ``batch_size`` (128, at most N), ``momentum``, ``weight_decay``.
 
     Returns:
         A :class:`ForgettingRun`, on the CPU.
@@ -167,12 +164,14 @@ def forgetting_run(
         if unknown:
             raise ValueError(f"predictors: got {unknown[0]!r}; wanted names out of {list(PREDICTORS)}")
         predictors = {name: PREDICTORS[name] for name in predictors}
-    if validate.positive(batch_size, "batch_size") > len(x):
+    recipe = recipe_of(recipe, settings, "forgetting_run", ("lr", "batch_size", "momentum", "weight_decay"))
+    batch_size = recipe.batch_of(len(x))
+    if batch_size > len(x):
         raise ValueError(f"batch_size: got {batch_size} for {len(x)} samples; wanted at most as many")
     x = validate.inputs(x, validate.parameters(model)[0])
     validate.positive(iterations, "iterations")
     y = validate.labels(y, len(x), validate.logits(model.eval()(x[:1]), 1).shape[1], x)
-    optimizer = torch.optim.SGD(validate.parameters(model), lr=lr, momentum=momentum, weight_decay=weight_decay)
+    optimizer = recipe.steps_on(validate.parameters(model))
     batches = whole_batches(len(x), batch_size, seed)
     previous, rows = next(batches), []
     _step(model, optimizer, x, y, previous)
@@ -181,7 +180,7 @@ def forgetting_run(
         known = _right(before, x[previous], y[previous])
         loss = _step(model, optimizer, x, y, now)
         steps = {
-            how: _difference(model, before) if how == "made" else sgd_step(before, x[now], y[now], lr, how)
+            how: _difference(model, before) if how == "made" else sgd_step(before, x[now], y[now], recipe.lr, how)
             for how in {p.step for p in predictors.values()}
         }
         changes = {how: first_order_change(before, x[previous], step) for how, step in steps.items()}

@@ -2,9 +2,11 @@
 
 from .ensemble import Ensemble, train_ensemble
 from .path import TrainingPath, load_path, train_path
+from .recipe import Recipe
 from .sgd import History, cosine, crop_and_flip, device, evaluate, step_decay, train
 
 __all__ = [
+    "Recipe",
     "Ensemble",
     "History",
     "TrainingPath",

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -12,7 +11,7 @@ from tqdm.auto import tqdm
 
 from ..basics import validate
 from ..models.functional import call_with
-from .sgd import Schedule
+from .recipe import Recipe, recipe_of
 
 
 @dataclass(frozen=True)
@@ -33,17 +32,12 @@ def train_ensemble(
     x: Tensor,
     y: Tensor,
     subsets: Tensor,
+    recipe: Recipe | None = None,
     *,
-    epochs: int,
-    lr: float,
-    batch_size: int | None = 128,
-    momentum: float = 0.0,
-    weight_decay: float = 0.0,
-    optimizer: str = "sgd",
-    schedule: Schedule | None = None,
     seed: int = 0,
     together: int = 64,
     progress: bool = True,
+    **settings,
 ) -> Ensemble:
     r"""Train M models of one architecture, each on a subset of its own, ``together`` at a time in one vmap.
 
@@ -57,16 +51,11 @@ def train_ensemble(
         x: (N, ...), on the models' device.
         y: integer labels (N,).
         subsets: indices into x, (M, n).
-        epochs: passes over each subset.
-        lr: learning rate, for the mean loss of a batch.
-        batch_size: samples a step, or None for the whole subset.
-        momentum: as in :func:`ntk_course.train`.
-        weight_decay: as in :func:`ntk_course.train`.
-        optimizer: "sgd", or "adam" (torch.optim.Adam with its other defaults, and without momentum).
-        schedule: as in :func:`ntk_course.train`.
+        recipe: a :class:`ntk_course.training.Recipe` without augmentation and autocast, or its fields by keyword.
         seed: of the batch order of member 0.
         together: members in memory and in flight at once.
         progress: show a bar.
+        **settings: fields of the recipe, as in :func:`ntk_course.train`.
 
     Returns:
         An :class:`Ensemble`.
@@ -79,6 +68,8 @@ def train_ensemble(
         >>> train_ensemble(mlp((64, 8, 10)), x, y, halves, epochs=3, lr=0.1).logits.shape
         torch.Size([3, 2, 16, 10])
     """
+    used = ("lr", "epochs", "batch_size", "momentum", "weight_decay", "schedule", "optimizer")
+    recipe = recipe_of(recipe, settings, "train_ensemble", used)
     subsets = torch.as_tensor(subsets)
     if subsets.dim() != 2 or subsets.is_floating_point() or 0 in subsets.shape:
         raise ValueError(f"subsets: got {subsets.dtype} of shape {tuple(subsets.shape)}; wanted indices (M, n)")
@@ -91,20 +82,10 @@ def train_ensemble(
     y = validate.labels(y, len(x), z.shape[1], z)
     if subsets.min() < 0 or subsets.max() >= len(x):
         raise ValueError(f"subsets: got indices {int(subsets.min())} to {int(subsets.max())}; wanted 0 to {len(x) - 1}")
-    if optimizer not in ("sgd", "adam"):
-        raise ValueError(f"optimizer: got {optimizer!r}; wanted 'sgd' or 'adam'")
-    if optimizer == "adam" and momentum:
-        raise ValueError(f"momentum: got {momentum} with optimizer='adam'; wanted 0, Adam has moments of its own")
-    rule = partial(torch.optim.SGD, momentum=momentum) if optimizer == "sgd" else torch.optim.Adam
-    rule = partial(rule, lr=lr, weight_decay=weight_decay)
-    size = subsets.shape[1]
-    batch_size = size if batch_size is None else validate.positive(batch_size, "batch_size")
     validate.positive(together, "together")
     parts = []
     with (
-        tqdm(
-            total=len(subsets) * validate.positive(epochs, "epochs"), desc="training", unit="epoch", disable=not progress
-        ) as bar,
+        tqdm(total=len(subsets) * (recipe.epochs or 0), desc="training", unit="epoch", disable=not progress) as bar,
         torch.random.fork_rng(devices=[x.device] if x.device.type == "cuda" else []),
     ):
         torch.manual_seed(seed)
@@ -113,8 +94,7 @@ def train_ensemble(
             own = [models] * len(some) if isinstance(models, nn.Module) else models[start : start + together]
             orders = [torch.Generator().manual_seed(seed + start + m) for m in range(len(some))]
             try:
-                how = (epochs, lr, batch_size, rule, schedule, bar)
-                parts.append(_train_together(own, x, y, some, orders, *how))
+                parts.append(_train_together(own, x, y, some, orders, recipe, bar))
             finally:
                 for model in own:
                     model.eval()
@@ -122,23 +102,25 @@ def train_ensemble(
     return Ensemble(state, torch.cat([part.logits for part in parts], dim=1))
 
 
-def _train_together(models, x, y, subsets, orders, epochs, lr, batch_size, rule, schedule, bar) -> Ensemble:
+def _train_together(models, x, y, subsets, orders, recipe: Recipe, bar) -> Ensemble:
     params, buffers = stack_module_state([model.train() for model in models])
     forward = vmap(lambda p, b, part: call_with(models[0], p | b, part), randomness="different")
     # SGD and Adam act on every number by itself, so one optimiser over the stack is each member's own.
-    optimizer = rule(params.values())
-    scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, schedule or (lambda epoch: 1.0))
+    optimizer = recipe.steps_on(params.values())
+    scheduler = recipe.factors_on(optimizer)
     rows = torch.arange(len(subsets), device=x.device)[:, None]
     visited = []
-    for epoch in range(epochs):
+    for epoch in range(recipe.epochs or 0):
         order = torch.stack([torch.randperm(subsets.shape[1], generator=g) for g in orders]).to(x.device)
         parts = []
-        for batch in order.split(batch_size, dim=1):
+        for batch in order.split(recipe.batch_of(subsets.shape[1]), dim=1):
             chosen = subsets[rows, batch]
             z = forward(params, buffers, x[chosen])
             losses = cross_entropy(z.flatten(0, 1), y[chosen].flatten(), reduction="none")
             if not torch.isfinite(losses).all():
-                raise ArithmeticError(f"lr: a loss became NaN or infinite in epoch {epoch} with lr={lr}; wanted a smaller one")
+                raise ArithmeticError(
+                    f"lr: a loss became NaN or infinite in epoch {epoch} with lr={recipe.lr}; wanted a smaller one"
+                )
             optimizer.zero_grad(set_to_none=True)
             (losses.sum() / batch.shape[1]).backward()
             optimizer.step()

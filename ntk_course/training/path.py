@@ -2,7 +2,6 @@
 
 import copy
 import json
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -17,6 +16,7 @@ from tqdm.auto import tqdm
 from ..basics import validate
 from ..models.functional import assign, call_with
 from ..models.networks import zero_output_layer
+from .recipe import Recipe, recipe_of
 from .sgd import whole_batches
 
 LOSSES = ("log_softmax", "cross_entropy", "squared")
@@ -114,17 +114,15 @@ def train_path(
     model: nn.Module,
     x: Tensor,
     y: Tensor,
+    recipe: Recipe | None = None,
     *,
     steps: int,
-    lr: float,
-    batch_size: int | None = None,
-    momentum: float = 0.0,
-    schedule: Callable[[int], float] | None = None,
     seed: int = 0,
     loss: str = "log_softmax",
     zero_output: bool = True,
     folder: str | Path | None = None,
     progress: bool = True,
+    **settings,
 ) -> TrainingPath:
     r"""Train a copy of a model and keep every step's weights.
 
@@ -135,16 +133,15 @@ def train_path(
         model: gives logits (N, K), in eval mode where it has BatchNorm or Dropout; not changed.
         x: (N, ...), on the model's device.
         y: integer labels (N,).
+        recipe: a :class:`ntk_course.training.Recipe` of SGD without weight decay, or its fields by keyword.
         steps: S.
-        lr: step size, for the mean loss of a batch.
-        batch_size: B, or None for all samples; a new random order each epoch, the rest of an epoch left out.
-        momentum: mu.
-        schedule: maps the step (from 0) to a factor on lr.
         seed: of the batches.
         loss: as in :class:`TrainingPath`.
         zero_output: set the last linear layer to zero first, so that the initial output is the same for every x.
         folder: keep the weights in files there, memory-mapped, instead of in memory; written whole or not at all.
         progress: show a bar.
+        **settings: fields of the recipe: ``lr``, ``batch_size`` (B; here by default None, all samples; a new random order each
+            epoch, the rest of an epoch left out), ``momentum``, ``schedule`` (of the step).
 
     Returns:
         A :class:`TrainingPath` of steps + 1 weight states, in the model's dtype.
@@ -159,6 +156,7 @@ def train_path(
     """
     if loss not in LOSSES:
         raise ValueError(f"loss: got {loss!r}; wanted one of {LOSSES}")
+    recipe = recipe_of(recipe, settings, "train_path", ("lr", "batch_size", "momentum", "schedule"), batch_size=None)
     validate.per_sample(model)
     own = zero_output_layer(copy.deepcopy(model)) if zero_output else copy.deepcopy(model)
     params = validate.parameters(own)
@@ -167,10 +165,10 @@ def train_path(
         z = validate.logits(own(x[:1]), 1)
     y = validate.labels(y, len(x), z.shape[1], z)
     size = sum(p.numel() for p in params)
-    batch_size = len(x) if batch_size is None else min(len(x), validate.positive(batch_size, "batch_size"))
+    batch_size, schedule, momentum = min(len(x), recipe.batch_of(len(x))), recipe.schedule, recipe.momentum
     order = whole_batches(len(x), batch_size, seed)
     batches = tuple(next(order).to(x.device) for _ in range(validate.positive(steps, "steps")))
-    lrs = tuple(lr * (schedule(s) if schedule else 1.0) for s in range(steps))
+    lrs = tuple(recipe.lr * (schedule(s) if schedule else 1.0) for s in range(steps))
     weights = _room(steps + 1, size, params[0], folder)
     path = TrainingPath(own, x, y, weights, batches, lrs, momentum, loss)
 

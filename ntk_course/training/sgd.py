@@ -1,8 +1,8 @@
 """Training as the papers do it: cross entropy, SGD with momentum, weight decay and a schedule, repeatable by seed."""
 
 import math
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, fields
 
 import torch
 from torch import Tensor, nn
@@ -10,8 +10,10 @@ from torch.nn.functional import cross_entropy, pad
 from tqdm.auto import tqdm
 
 from ..basics import validate
+from .recipe import Recipe, Schedule, recipe_of
 
-Schedule = Callable[[int], float]
+# Of a recipe, what train() has a use for: all of it.
+_FIELDS = [field.name for field in fields(Recipe)]
 
 
 @dataclass(frozen=True)
@@ -71,21 +73,15 @@ def train(
     model: nn.Module,
     x: Tensor,
     y: Tensor,
+    recipe: Recipe | None = None,
     *,
-    epochs: int,
-    lr: float,
-    batch_size: int | None = 128,
-    momentum: float = 0.0,
-    weight_decay: float = 0.0,
-    schedule: Schedule | None = None,
-    augment: Callable[[Tensor], Tensor] | None = None,
-    autocast: torch.dtype | None = None,
     seed: int = 0,
     per_sample: bool = False,
     each_epoch: bool = True,
     validation: tuple[Tensor, Tensor] | None = None,
     keep_best: bool = False,
     progress: bool = True,
+    **settings,
 ) -> History:
     r"""Train a model in place by SGD on the mean cross entropy of each batch.
 
@@ -97,20 +93,15 @@ def train(
         model: gives logits (N, K); its own initialisation is the caller's (``torch.manual_seed`` before building it).
         x: (N, ...), on the model's device.
         y: integer labels (N,), on the model's device.
-        epochs: passes over the data.
-        lr: learning rate eta, for the mean loss of a batch.
-        batch_size: samples a step, or None for the full batch.
-        momentum: mu (heavy ball).
-        weight_decay: lambda.
-        schedule: maps the epoch (from 0) to a factor on lr; see :func:`cosine`, :func:`step_decay`.
-        augment: makes of a batch (B, ...) another of its shape, as :func:`crop_and_flip`; the history sees no augmentation.
-        autocast: dtype of the passes, e.g. torch.bfloat16 on a GPU; weights and loss stay in their own. None: theirs.
+        recipe: a :class:`ntk_course.training.Recipe`, or its fields by keyword: ``epochs`` and ``lr`` at least.
         seed: of the batch order.
         per_sample: keep every sample's loss and prediction.
         each_epoch: score the training samples after every epoch, or only after the last: for LeNet-5 a fifth of the work.
         validation: other samples and labels, on the model's device, to be scored after every epoch.
         keep_best: end with the weights of the epoch with the best validation accuracy, the first among equals.
         progress: show a bar.
+        **settings: fields of the recipe: ``epochs``, ``lr``, ``batch_size`` (128; None for all), ``momentum``,
+            ``weight_decay``, ``schedule``, ``optimizer``, ``augment`` (the history sees no augmentation), ``autocast``.
 
     Returns:
         A :class:`History`, on the CPU.
@@ -124,37 +115,38 @@ def train(
         >>> history.accuracy.shape
         torch.Size([5])
     """
+    recipe = recipe_of(recipe, settings, "train", _FIELDS)
+    epochs = recipe.epochs or 0
     x = validate.inputs(x, validate.parameters(model)[0])
     with torch.no_grad():
         z = validate.logits(model.eval()(x[:1]), 1)
     y = validate.labels(y, len(x), z.shape[1], z)
-    validate.positive(epochs, "epochs")
-    batch_size = len(x) if batch_size is None else validate.positive(batch_size, "batch_size")
+    batch_size, augment = recipe.batch_of(len(x)), recipe.augment or (lambda part: part)
     if keep_best and validation is None:
         raise ValueError("validation: got None with keep_best; wanted samples and labels to choose the epoch by")
     if validation is not None:
         x_val = validate.inputs(validation[0], z, "validation")
         y_val = validate.labels(validation[1], len(x_val), z.shape[1], z, "validation")
 
-    optimizer = torch.optim.SGD(validate.parameters(model), lr=lr, momentum=momentum, weight_decay=weight_decay)
-    scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, schedule or (lambda epoch: 1.0))
+    optimizer = recipe.steps_on(validate.parameters(model))
+    scheduler = recipe.factors_on(optimizer)
     order = torch.Generator().manual_seed(seed)
     rows: list[tuple[Tensor, Tensor]] = []
     scores: list[float] = []
     best: dict[str, Tensor] = {}
     with (
         torch.random.fork_rng(devices=[x.device] if x.device.type == "cuda" else []),
-        torch.autocast(x.device.type, autocast, enabled=autocast is not None),
+        torch.autocast(x.device.type, recipe.autocast, enabled=recipe.autocast is not None),
     ):
         torch.manual_seed(seed)
         bar = tqdm(range(epochs), desc="training", unit="epoch", disable=not progress)
         for epoch in bar:
             model.train()
             for batch in torch.randperm(len(x), generator=order).to(x.device).split(batch_size):
-                loss = cross_entropy(model(x[batch] if augment is None else augment(x[batch])).to(x.dtype), y[batch])
+                loss = cross_entropy(model(augment(x[batch])).to(x.dtype), y[batch])
                 if not torch.isfinite(loss):
                     raise ArithmeticError(
-                        f"lr: the loss became {loss.item()} in epoch {epoch} with lr={lr}; wanted a smaller one"
+                        f"lr: the loss became {loss.item()} in epoch {epoch} with lr={recipe.lr}; wanted a smaller one"
                     )
                 optimizer.zero_grad(set_to_none=True)
                 loss.backward()

@@ -5,7 +5,7 @@ import gc
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import torch
@@ -18,11 +18,12 @@ from ...gram.operator import Gram
 from ...models.functional import assign, call_with
 from ...models.networks import network_for
 from ...tangents.cotangents import labelled
+from ...training.recipe import Recipe
 from ...training.sgd import History, cosine, crop_and_flip, device, step_decay, train
 
 
 @dataclass(frozen=True)
-class Recipe:
+class PaperRecipe:
     """Training as in the lpNTK paper's own code for LeNet-5: SGD, the rate times ``decay`` every second epoch.
 
     Attributes:
@@ -41,14 +42,14 @@ class Recipe:
     batch_size: int = 128
     decay: float = 0.7
 
-    def options(self) -> dict:
-        """Return the recipe as arguments of train and train_ensemble."""
-        schedule = {"schedule": step_decay(self.decay, 2)}
-        return {name: value for name, value in asdict(self).items() if name != "decay"} | schedule
+    def recipe(self) -> Recipe:
+        """Return it as what train and train_ensemble take."""
+        settings = {name: value for name, value in asdict(self).items() if name != "decay"}
+        return Recipe(schedule=step_decay(self.decay, 2), **settings)
 
 
 @dataclass(frozen=True)
-class ResNetRecipe(Recipe):
+class ResNetRecipe(PaperRecipe):
     """Training of the ResNet-18 on CIFAR-10: a cosine to zero, crops and mirror images, half precision on a GPU.
 
     Attributes:
@@ -58,14 +59,14 @@ class ResNetRecipe(Recipe):
 
     epochs: int = 20
 
-    def options(self) -> dict:
-        """Return the recipe as arguments of train."""
-        more = {"schedule": cosine(self.epochs), "augment": crop_and_flip}
-        return super().options() | more | ({"autocast": torch.bfloat16} if device().type == "cuda" else {})
+    def recipe(self) -> Recipe:
+        """Return it as what train takes."""
+        half = torch.bfloat16 if device().type == "cuda" else None
+        return replace(super().recipe(), schedule=cosine(self.epochs), augment=crop_and_flip, autocast=half)
 
 
 # Six epochs that end as far down the schedule as thirty of the above; at the rate 0.1 some small sets fail to train.
-SHORT = Recipe(epochs=6, lr=0.05, decay=0.35)
+SHORT = PaperRecipe(epochs=6, lr=0.05, decay=0.35)
 
 
 def initial(x: Tensor, seed: int) -> nn.Module:
@@ -74,7 +75,9 @@ def initial(x: Tensor, seed: int) -> nn.Module:
     return network_for(x, 10).to(x.device).eval()
 
 
-def fit(x: Tensor, y: Tensor, recipe: Recipe, seed: int, per_sample: bool = False, **options) -> tuple[nn.Module, History | None]:
+def fit(
+    x: Tensor, y: Tensor, recipe: PaperRecipe, seed: int, per_sample: bool = False, **options
+) -> tuple[nn.Module, History | None]:
     """Train the initial network by the recipe, and return it with its history; no epochs leave it as it is, without one.
 
     The training samples are scored after every epoch where each one's scores are asked for, else after the last.
@@ -86,7 +89,7 @@ def fit(x: Tensor, y: Tensor, recipe: Recipe, seed: int, per_sample: bool = Fals
     options |= {"per_sample": per_sample, "each_epoch": per_sample}
     if x.dim() == 4:
         model, x = model.to(memory_format=torch.channels_last), x.contiguous(memory_format=torch.channels_last)
-    history = train(model, x, y, seed=seed, progress=False, **recipe.options(), **options)
+    history = train(model, x, y, recipe.recipe(), seed=seed, progress=False, **options)
     return model.to(memory_format=torch.contiguous_format), history
 
 

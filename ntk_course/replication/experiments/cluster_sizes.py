@@ -6,7 +6,7 @@ from ...data.datasets import load
 from ...training.sgd import device
 from ..experiment import Experiment
 from ..results import Quoted, Result, over_seeds
-from ._common import Recipe, clusters_of_class, fit, on_device
+from ._common import PaperRecipe, clusters_of_class, fit, on_device
 
 
 @dataclass(frozen=True)
@@ -23,15 +23,15 @@ class Config:
 
     data: str = "mnist"
     limit: int | None = None
-    recipe: Recipe = Recipe()
+    recipe: PaperRecipe = PaperRecipe()
     share: float = 0.1
     seeds: tuple[int, ...] = (0, 1, 2)
 
 
 # "smoke", "class" (digits) or "paper" (MNIST).
 PRESETS = {
-    "smoke": Config(data="digits", limit=400, recipe=Recipe(epochs=2, lr=0.05), seeds=(0,)),
-    "class": Config(data="digits", limit=None, recipe=Recipe(epochs=20, lr=0.05)),
+    "smoke": Config(data="digits", limit=400, recipe=PaperRecipe(epochs=2, lr=0.05), seeds=(0,)),
+    "class": Config(data="digits", limit=None, recipe=PaperRecipe(epochs=20, lr=0.05)),
     "paper": Config(seeds=(0,)),
 }
 

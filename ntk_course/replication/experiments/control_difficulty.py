@@ -10,7 +10,7 @@ from ...training.ensemble import train_ensemble
 from ...training.sgd import device
 from ..experiment import Experiment
 from ..results import Quoted, Result, over_seeds
-from ._common import Recipe, ResNetRecipe, clusters_of_class, fit, initial, on_device
+from ._common import PaperRecipe, ResNetRecipe, clusters_of_class, fit, initial, on_device
 
 KINDS = ("most", "medium", "least")
 
@@ -32,28 +32,33 @@ class Config:
 
     data: str = "mnist"
     limit: int | None = None
-    recipe: Recipe = Recipe(epochs=6)
+    recipe: PaperRecipe = PaperRecipe(epochs=6)
     share: float = 0.1
     added: int = 10
-    training: Recipe = Recipe(epochs=50, lr=0.01, decay=1.0)
+    training: PaperRecipe = PaperRecipe(epochs=50, lr=0.01, decay=1.0)
     runs: int = 10
     seeds: tuple[int, ...] = tuple(range(10))
 
 
 # "smoke", "class" (digits), "paper" (MNIST, a hundred runs) or "cifar10" (twenty).
-_DIGITS = Recipe(epochs=20, lr=0.05)
+_DIGITS = PaperRecipe(epochs=20, lr=0.05)
 PRESETS = {
     "smoke": Config(
         data="digits",
         limit=None,
-        recipe=Recipe(epochs=2, lr=0.05),
+        recipe=PaperRecipe(epochs=2, lr=0.05),
         added=3,
-        training=Recipe(epochs=5, lr=0.01, decay=1.0),
+        training=PaperRecipe(epochs=5, lr=0.01, decay=1.0),
         runs=2,
         seeds=(0,),
     ),
     "class": Config(
-        data="digits", limit=None, recipe=_DIGITS, added=5, training=Recipe(epochs=50, lr=0.01, decay=1.0), seeds=tuple(range(4))
+        data="digits",
+        limit=None,
+        recipe=_DIGITS,
+        added=5,
+        training=PaperRecipe(epochs=50, lr=0.01, decay=1.0),
+        seeds=tuple(range(4)),
     ),
     "paper": Config(),
     "cifar10": Config(data="cifar10", recipe=ResNetRecipe(), runs=10, seeds=(0, 1)),
@@ -81,7 +86,7 @@ def run(config: Config, preset: str = "class", progress: bool = True, folder=Non
         models, found = [initial(x, 1000 * seed + r) for r in range(config.runs)], []
         for kind in KINDS:
             subset = torch.tensor(centroids + company[kind]).expand(config.runs, -1)
-            ensemble = train_ensemble(models, x, y, subset, seed=1000 * seed, progress=False, **config.training.options())
+            ensemble = train_ensemble(models, x, y, subset, config.training.recipe(), seed=1000 * seed, progress=False)
             logits = ensemble.logits[:, :, : len(centroids)]
             losses = torch.nn.functional.cross_entropy(
                 logits.flatten(0, 2), y.cpu()[centroids].repeat(logits.shape[0] * config.runs), reduction="none"

@@ -14,7 +14,7 @@ from ...tangents.cotangents import centred, labelled, logit, loss_gradient
 from ...training.sgd import device, train
 from ..experiment import Experiment
 from ..results import Quoted, Result, over_seeds
-from ._common import Recipe, fit, on_device
+from ._common import PaperRecipe, fit, on_device
 
 KERNELS = ("lpNTK", "kappa tilde", "y-th logit", "loss gradient")
 
@@ -39,7 +39,7 @@ class Config:
     limit: int | None = None
     observed: int = 2000
     flipped: float = 0.1
-    recipe: Recipe = Recipe(lr=0.02)
+    recipe: PaperRecipe = PaperRecipe(lr=0.02)
     early: int = 1
     threshold: float = 0.55
     seeds: tuple[int, ...] = (0, 1, 2)
@@ -47,8 +47,8 @@ class Config:
 
 # "smoke", "class" (digits) or "paper" (MNIST).
 PRESETS = {
-    "smoke": Config(data="digits", limit=300, observed=150, flipped=0.1, recipe=Recipe(epochs=2, lr=0.05), seeds=(0,)),
-    "class": Config(data="digits", limit=None, observed=700, flipped=0.1, recipe=Recipe(epochs=30, lr=0.05)),
+    "smoke": Config(data="digits", limit=300, observed=150, flipped=0.1, recipe=PaperRecipe(epochs=2, lr=0.05), seeds=(0,)),
+    "class": Config(data="digits", limit=None, observed=700, flipped=0.1, recipe=PaperRecipe(epochs=30, lr=0.05)),
     "paper": Config(limit=12000),
 }
 

@@ -9,7 +9,7 @@ from ...analysis.pruning import el2n, forgetting_score, grand, influence_score, 
 from ...training.sgd import device, evaluate
 from ..experiment import Experiment
 from ..results import Quoted, Result, over_seeds
-from ._common import SHORT, Recipe, ResNetRecipe, both_splits, clusters_of_class, fit, on_device
+from ._common import SHORT, PaperRecipe, ResNetRecipe, both_splits, clusters_of_class, fit, on_device
 from .redundancy import partners
 
 
@@ -32,7 +32,7 @@ class Config:
 
     data: str = "mnist"
     limit: int | None = None
-    recipe: Recipe = Recipe()
+    recipe: PaperRecipe = PaperRecipe()
     keep: float = 0.8
     share: float = 0.1
     score_models: int = 10
@@ -48,9 +48,9 @@ class Config:
 # a GPU minutes.
 _FEW = {"score_models": 3, "score_epochs": 1, "influence_models": 10, "influence_epochs": 2}
 PRESETS = {
-    "smoke": Config(data="digits", limit=400, recipe=Recipe(epochs=3, lr=0.05), seeds=(0,), **_FEW),
+    "smoke": Config(data="digits", limit=400, recipe=PaperRecipe(epochs=3, lr=0.05), seeds=(0,), **_FEW),
     "class": Config(recipe=SHORT, seeds=(0, 1, 2), **_FEW),
-    "paper": Config(recipe=Recipe(lr=0.03)),
+    "paper": Config(recipe=PaperRecipe(lr=0.03)),
     "cifar10": Config(data="cifar10", limit=10000, recipe=ResNetRecipe(), seeds=(0, 1), **_FEW),
 }
 
@@ -79,7 +79,7 @@ def influence(x: Tensor, y: Tensor, config: Config, seed: int) -> Tensor:
     for m in range(config.influence_models):
         generator = torch.Generator().manual_seed(1000 * seed + m)
         inside = torch.rand(len(x), generator=generator).to(x.device) < 0.7
-        how = Recipe(config.influence_epochs, config.recipe.lr)
+        how = PaperRecipe(config.influence_epochs, config.recipe.lr)
         net, _ = fit(x[inside], y[inside], how, 1000 * seed + m)
         right.append(evaluate(net, x, y)[1] == y)
         included.append(inside)
@@ -104,7 +104,9 @@ def run(config: Config, preset: str = "class", progress: bool = True, folder=Non
         return {"lpNTK": head_pruned(model, x, y, config.keep, config.share, seed), "forgetting score": hardest(events)}
 
     def by_early_scores(seed: int) -> dict[str, Tensor]:
-        early = [fit(x, y, Recipe(config.score_epochs, config.recipe.lr), 50 * seed + m)[0] for m in range(config.score_models)]
+        early = [
+            fit(x, y, PaperRecipe(config.score_epochs, config.recipe.lr), 50 * seed + m)[0] for m in range(config.score_models)
+        ]
         return {"EL2N": hardest(el2n(early, x, y)), "GraNd": hardest(grand(early, x, y))}
 
     def by_influence(seed: int) -> dict[str, Tensor]:

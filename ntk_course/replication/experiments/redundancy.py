@@ -12,7 +12,7 @@ from ...tangents.cotangents import labelled, ones
 from ...training.sgd import device
 from ..experiment import Experiment
 from ..results import Quoted, Result, over_seeds
-from ._common import SHORT, Recipe, ResNetRecipe, both_splits, fit, on_device
+from ._common import SHORT, PaperRecipe, ResNetRecipe, both_splits, fit, on_device
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Config:
 
     data: str = "mnist"
     limit: int | None = None
-    recipe: Recipe = Recipe()
+    recipe: PaperRecipe = PaperRecipe()
     validation: int = 5000
     states: tuple[int, ...] = (0, 1)
     sizes: tuple[int, ...] = (500, 2000, 8000)
@@ -42,7 +42,7 @@ class Config:
 # On CIFAR-10 with 10,000 images, so that a seed takes a GPU minutes.
 PRESETS = {
     "smoke": Config(
-        data="digits", limit=500, recipe=Recipe(epochs=3, lr=0.05), validation=100, states=(0,), sizes=(100, 200), seeds=(0,)
+        data="digits", limit=500, recipe=PaperRecipe(epochs=3, lr=0.05), validation=100, states=(0,), sizes=(100, 200), seeds=(0,)
     ),
     "class": Config(recipe=SHORT, seeds=(0, 1, 2)),
     "paper": Config(),

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from ...training.sgd import device
 from ..experiment import Experiment
 from ..results import Quoted, Result, over_seeds
-from ._common import Recipe, both_splits, clusters_of_class, fit, on_device
+from ._common import PaperRecipe, both_splits, clusters_of_class, fit, on_device
 
 
 @dataclass(frozen=True)
@@ -27,10 +27,10 @@ class Config:
 
     data: str = "mnist"
     limit: int | None = None
-    recipe: Recipe = Recipe(epochs=6)
+    recipe: PaperRecipe = PaperRecipe(epochs=6)
     share: float = 0.1
     fractions: tuple[float, ...] = (0.01, 0.05)
-    training: Recipe = Recipe()
+    training: PaperRecipe = PaperRecipe()
     seeds: tuple[int, ...] = tuple(range(10))
 
 
@@ -39,13 +39,17 @@ PRESETS = {
     "smoke": Config(
         data="digits",
         limit=600,
-        recipe=Recipe(epochs=3, lr=0.05),
+        recipe=PaperRecipe(epochs=3, lr=0.05),
         fractions=(0.1,),
-        training=Recipe(epochs=5, lr=0.05),
+        training=PaperRecipe(epochs=5, lr=0.05),
         seeds=(0,),
     ),
     "class": Config(
-        data="digits", limit=None, recipe=Recipe(epochs=20, lr=0.05), fractions=(0.05, 0.2), training=Recipe(epochs=30, lr=0.05)
+        data="digits",
+        limit=None,
+        recipe=PaperRecipe(epochs=20, lr=0.05),
+        fractions=(0.05, 0.2),
+        training=PaperRecipe(epochs=30, lr=0.05),
     ),
     "paper": Config(),
 }

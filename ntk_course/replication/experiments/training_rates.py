@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from ...training.sgd import device
 from ..experiment import Experiment
 from ..results import Quoted, Result, over_seeds
-from ._common import Recipe, ResNetRecipe, both_splits, fit, on_device
+from ._common import PaperRecipe, ResNetRecipe, both_splits, fit, on_device
 from .pruned_training import PAPER
 
 # A run that is never right more often than this has not trained.
@@ -26,15 +26,15 @@ class Config:
 
     data: str = "mnist"
     limit: int | None = None
-    recipe: Recipe = Recipe()
+    recipe: PaperRecipe = PaperRecipe()
     rates: tuple[float, ...] = (0.01, 0.03, 0.1)
     seeds: tuple[int, ...] = (0, 1, 2, 3, 4)
 
 
 # "smoke" (digits), "class" (10,000 samples, 6 epochs), "paper" (all, 30 epochs) or "cifar10".
-_SHORT = Recipe(epochs=6, decay=0.35)
+_SHORT = PaperRecipe(epochs=6, decay=0.35)
 PRESETS = {
-    "smoke": Config(data="digits", limit=300, recipe=Recipe(epochs=2), rates=(0.01, 0.1), seeds=(0,)),
+    "smoke": Config(data="digits", limit=300, recipe=PaperRecipe(epochs=2), rates=(0.01, 0.1), seeds=(0,)),
     "class": Config(limit=10000, recipe=_SHORT, seeds=(0, 1, 2)),
     "paper": Config(),
     "cifar10": Config(data="cifar10", limit=None, recipe=ResNetRecipe(), rates=(0.1,), seeds=(0, 1)),

@@ -1,0 +1,103 @@
+"""How a network is trained: one description of SGD, taken by everything that trains."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, fields, replace
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from ..basics import validate
+
+# The factor on the learning rate in an epoch, counted from 0; along a recorded path, in a step.
+Schedule = Callable[[int], float]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    r"""Steps of SGD on the mean loss of a batch, :math:`v \leftarrow \mu v + \nabla L(w) + \lambda w,\ w \leftarrow w - \eta v`.
+
+    What trains takes one, or its fields by keyword, or both: then a keyword changes that field. What a function has no use
+    for (an augmentation along a recorded path) it refuses.
+
+    Attributes:
+        lr: learning rate eta.
+        epochs: passes over the data, where training is counted in epochs.
+        batch_size: samples a step, or None for all of them.
+        momentum: mu (heavy ball).
+        weight_decay: lambda.
+        schedule: maps the epoch (along a path the step), from 0, to a factor on lr; see :func:`cosine`, :func:`step_decay`.
+        optimizer: "sgd", or "adam" (torch.optim.Adam with its other defaults, and without momentum).
+        augment: makes of a batch (B, ...) another of its shape, as :func:`crop_and_flip`.
+        autocast: dtype of the passes, e.g. torch.bfloat16 on a GPU; weights and loss stay in their own. None: theirs.
+
+    Raises:
+        ValueError: an unknown optimizer, momentum with Adam, numbers below their least.
+
+    Example:
+        >>> recipe = Recipe(lr=0.1, epochs=5, momentum=0.9)
+        >>> train(model, x, y, recipe, progress=False).accuracy.shape
+        torch.Size([5])
+        >>> train(model, x, y, recipe, epochs=2, progress=False).accuracy.shape
+        torch.Size([2])
+    """
+
+    lr: float
+    epochs: int | None = None
+    batch_size: int | None = 128
+    momentum: float = 0.0
+    weight_decay: float = 0.0
+    schedule: Schedule | None = None
+    optimizer: str = "sgd"
+    augment: Callable[[Tensor], Tensor] | None = None
+    autocast: torch.dtype | None = None
+
+    def __post_init__(self):
+        """Check what can be checked without the data."""
+        if self.optimizer not in ("sgd", "adam"):
+            raise ValueError(f"optimizer: got {self.optimizer!r}; wanted 'sgd' or 'adam'")
+        if self.optimizer == "adam" and self.momentum:
+            raise ValueError(f"momentum: got {self.momentum} with optimizer='adam'; wanted 0, Adam has moments of its own")
+        for name in ("epochs", "batch_size"):
+            if getattr(self, name) is not None:
+                validate.positive(getattr(self, name), name)
+
+    def steps_on(self, parameters: Iterable[Tensor]) -> torch.optim.Optimizer:
+        """Return torch's optimizer for some parameters."""
+        rule = torch.optim.Adam if self.optimizer == "adam" else partial(torch.optim.SGD, momentum=self.momentum)
+        return rule(parameters, lr=self.lr, weight_decay=self.weight_decay)
+
+    def factors_on(self, optimizer: torch.optim.Optimizer) -> torch.optim.lr_scheduler.LRScheduler:
+        """Return torch's scheduler, to be stepped after every epoch."""
+        return torch.optim.lr_scheduler.LambdaLR(optimizer, self.schedule or (lambda epoch: 1.0))
+
+    def batch_of(self, count: int) -> int:
+        """Return the samples a step out of so many."""
+        return count if self.batch_size is None else self.batch_size
+
+
+def recipe_of(given: Recipe | None, settings: dict, what: str, used: Iterable[str], **defaults) -> Recipe:
+    """Return a recipe changed by settings, after checking that a function has a use for all of it.
+
+    Args:
+        given: what the caller passed, or None.
+        settings: fields by keyword.
+        what: the function's name, for messages.
+        used: the fields that it has a use for.
+        **defaults: its own, where no recipe is given.
+    """
+    names, used = {field.name for field in fields(Recipe)}, set(used)
+    for name in settings:
+        if name not in names & used:
+            raise TypeError(f"{what}: got {name}={settings[name]!r}; wanted fields of a Recipe out of {sorted(used)}")
+    if given is not None and not isinstance(given, Recipe):
+        raise TypeError(f"recipe: got {type(given).__name__}; wanted a Recipe, or its fields by keyword")
+    if given is None and "lr" not in settings:
+        raise TypeError(f"{what}: got no lr; wanted a Recipe, or lr=... by keyword")
+    recipe = replace(given, **settings) if given is not None else Recipe(**{**defaults, **settings})
+    for field in fields(Recipe):
+        if field.name not in used | {"lr", "epochs"} and getattr(recipe, field.name) != field.default:
+            raise ValueError(f"recipe: got {field.name}={getattr(recipe, field.name)!r}, for which {what} has no use")
+    if "epochs" in used and recipe.epochs is None:
+        raise TypeError(f"{what}: got no epochs; wanted a number of passes over the data")
+    return recipe
