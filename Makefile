@@ -38,6 +38,7 @@ lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports --no-logo
+	$(BIN)/nbqa mypy book exercises solutions
 	$(BIN)/mypy
 	$(BIN)/python tools/notebooks.py --check
 
