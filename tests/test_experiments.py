@@ -49,6 +49,26 @@ def test_every_experiment_says_what_it_redoes(name):
     assert seconds_a_seed(name, "smoke") is None
 
 
+def test_rows_keep_to_their_schema():
+    it = find("redundancy")
+    row = {"seed": 0, "part": "accuracy", "set": "full", "samples": 3, "classes": 2, "accuracy": 0.5}
+    assert it.checked(results.Result("redundancy", "smoke", [row], {})).rows == [row]
+    for wrong in (row | {"acuracy": 0.5}, row | {"part": "acuracy"}, {"seed": 0, "accuracy": 0.5}):
+        with pytest.raises(ValueError, match="rows of redundancy: got .*wanted"):
+            it.checked(results.Result("redundancy", "smoke", [wrong], {}))
+
+
+def test_rows_are_read_as_a_table():
+    rows = [{"seed": s, "part": p, p: s + len(p), "kernel": "k"} for s in (0, 1) for p in ("one", "three")]
+    run = results.Result("x", "smoke", rows, {})
+    table = run.frame(part="three")
+    assert list(table) == ["seed", "part", "kernel", "three"]
+    assert table.three.tolist() == [5, 6]
+    assert len(run.frame(part="one", seed=1)) == 1 and len(run.frame()) == 4
+    with pytest.raises(ValueError, match="parts: got no such column in x; wanted one of"):
+        run.frame(parts="one")
+
+
 NEED_A_GPU = {
     "control_difficulty",
     "forgetting_prediction",
@@ -227,7 +247,7 @@ def test_all_experiments_run_shortest_first_and_tell_what_is_left(tmp_path, monk
                 raise FileNotFoundError("no data")
             return results.Result(name, preset, [{"seed": s} for s in config.seeds], {"config": {"seeds": config.seeds}})
 
-        return Experiment({"paper": settings}, run, lambda result: [], seconds, name)
+        return Experiment({"paper": settings}, run, lambda result: [], {"": ()}, seconds, name)
 
     several = (("slow", 600.0), ("quick", 30.0), ("new", None), ("bad", 45.0, True))
     found = {about[0]: experiment(*about) for about in several}

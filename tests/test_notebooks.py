@@ -154,7 +154,7 @@ def test_dependencies_are_lower_bounds_of_what_colab_has():
 
     names = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
     assert all(re.fullmatch(r"[\w-]+>=[\d.]+", name) for name in names)
-    has = {"torch", "numpy", "scipy", "scikit-learn", "matplotlib", "seaborn", "ipywidgets", "tqdm", "pooch"}
+    has = {"torch", "numpy", "scipy", "scikit-learn", "matplotlib", "seaborn", "ipywidgets", "tqdm", "pooch", "pandas"}
     assert {name.split(">")[0] for name in names} == has
 
 

@@ -34,6 +34,7 @@ def test_schema(path):
     module = find(found.name)
     assert (found.name, found.preset) == (path.parent.name, path.stem)
     assert found.preset in module.presets
+    assert module.checked(found) is found
     config = found.provenance["config"]
     assert set(config) == {field.name for field in fields(module.Config)}
     assert found.rows

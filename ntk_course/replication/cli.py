@@ -18,7 +18,19 @@ from ..basics import processes, validate
 from ..data import datasets as data
 from . import experiments, results
 
-_LIBRARIES = ("ntk_course", "torch", "numpy", "scipy", "scikit-learn", "matplotlib", "seaborn", "ipywidgets", "tqdm", "pooch")
+_LIBRARIES = (
+    "ntk_course",
+    "torch",
+    "numpy",
+    "scipy",
+    "scikit-learn",
+    "matplotlib",
+    "seaborn",
+    "ipywidgets",
+    "tqdm",
+    "pooch",
+    "pandas",
+)
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -92,7 +104,8 @@ def _run(args: argparse.Namespace) -> int:
             if here.rank == 0 and args.all:
                 print(told, flush=True)
             try:
-                result = experiments.find(name).run(configs[name], args.preset, folder=args.results)
+                it = experiments.find(name)
+                result = it.checked(it.run(configs[name], args.preset, folder=args.results))
             except (ValueError, FileNotFoundError, RuntimeError, ArithmeticError) as error:
                 if not args.all:
                     raise

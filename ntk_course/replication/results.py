@@ -14,6 +14,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import NamedTuple
 
+import pandas as pd
 import torch
 from tqdm.auto import tqdm
 
@@ -35,6 +36,21 @@ class Result:
     preset: str
     rows: list[dict]
     provenance: dict
+
+    def frame(self, **wanted) -> pd.DataFrame:
+        """Return the rows as a table, those whose columns have the wanted values, without columns that are empty there.
+
+        Example:
+            >>> run = stored("redundancy", "class")
+            >>> run.frame(part="accuracy").groupby("set", sort=False).accuracy.mean().index[0]
+            'full'
+        """
+        table = pd.DataFrame(self.rows)
+        for column, value in wanted.items():
+            if column not in table:
+                raise ValueError(f"{column}: got no such column in {self.name}; wanted one of {list(table)}")
+            table = table[table[column] == value]
+        return table.dropna(axis="columns", how="all").reset_index(drop=True)
 
 
 class Quoted(NamedTuple):

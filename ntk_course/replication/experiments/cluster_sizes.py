@@ -83,4 +83,9 @@ def quoted(result: Result) -> list[Quoted]:
     ]
 
 
-EXPERIMENT = Experiment(PRESETS, run, quoted)
+# Columns of the rows, by their part; "seed" is added to each.
+COLUMNS = {
+    "": ("state", "accuracy", "class", "samples", "clusters", "head_share", "more_than_one", "top_30"),
+}
+
+EXPERIMENT = Experiment(PRESETS, run, quoted, COLUMNS)

@@ -127,5 +127,10 @@ def quoted(result: Result) -> list[Quoted]:
     return found
 
 
+# Columns of the rows, by their part; "seed" is added to each.
+COLUMNS = {
+    "": ("class", "kind", "difficulty", "curve"),
+}
+
 # Of the preset "cifar10", a seed on an H100; reckoned from operations, not measured.
-EXPERIMENT = Experiment(PRESETS, run, quoted, seconds_on_a_gpu=180)
+EXPERIMENT = Experiment(PRESETS, run, quoted, COLUMNS, seconds_on_a_gpu=180)

@@ -72,4 +72,9 @@ def quoted(result: Result) -> list[Quoted]:
     return found
 
 
-EXPERIMENT = Experiment(PRESETS, run, quoted)
+# Columns of the rows, by their part; "seed" is added to each.
+COLUMNS = {
+    "": ("from", "to", "rho", "right_at_the_end"),
+}
+
+EXPERIMENT = Experiment(PRESETS, run, quoted, COLUMNS)

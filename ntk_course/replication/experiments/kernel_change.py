@@ -136,4 +136,23 @@ def quoted(result: Result) -> list[Quoted]:
     ]
 
 
-EXPERIMENT = Experiment(PRESETS, run, quoted)
+# Columns of the rows, by their part; "seed" is added to each.
+COLUMNS = {
+    "agreement": ("width", "error"),
+    "trained": (
+        "activation",
+        "width",
+        "change",
+        "missed",
+        "error_bar",
+        "correlation",
+        "NTH, within",
+        "change, within",
+        "HR, within",
+        "NTH, between",
+        "change, between",
+        "HR, between",
+    ),
+}
+
+EXPERIMENT = Experiment(PRESETS, run, quoted, COLUMNS)

@@ -214,4 +214,21 @@ def quoted(result: Result) -> list[Quoted]:
     return found
 
 
-EXPERIMENT = Experiment(PRESETS, run, quoted)
+# Columns of the rows, by their part; "seed" is added to each.
+COLUMNS = {
+    "": (
+        "data",
+        "pair",
+        "kernel",
+        "points",
+        "accuracy",
+        "agreement",
+        "alignment",
+        "elasticity",
+        "elasticity_test",
+        "seconds",
+        "MiB",
+    ),
+}
+
+EXPERIMENT = Experiment(PRESETS, run, quoted, COLUMNS)

@@ -147,4 +147,23 @@ def quoted(result: Result) -> list[Quoted]:
     return found
 
 
-EXPERIMENT = Experiment(PRESETS, run, quoted)
+# Columns of the rows, by their part; "seed" is added to each.
+COLUMNS = {
+    "copies": ("classes", "labels", "difficulty", "lpNTK", "kappa tilde", "y-th logit", "loss gradient"),
+    "relations": (
+        "flipped",
+        "state",
+        "accuracy",
+        "kernel",
+        "by",
+        "pairs",
+        "mean_cosine",
+        "contradictory",
+        "unrelated",
+        "interchangeable",
+        "neither",
+    ),
+    "detection": ("flipped", "state", "accuracy", "kernel", "auc"),
+}
+
+EXPERIMENT = Experiment(PRESETS, run, quoted, COLUMNS)

@@ -90,4 +90,9 @@ def quoted(result: Result, item: str = "LANTK-HR") -> list[Quoted]:
     return found
 
 
-EXPERIMENT = Experiment(PRESETS, run, quoted)
+# Columns of the rows, by their part; "seed" is added to each.
+COLUMNS = {
+    "": ("pair", "added", "weight", "accuracy", "ridge"),
+}
+
+EXPERIMENT = Experiment(PRESETS, run, quoted, COLUMNS)

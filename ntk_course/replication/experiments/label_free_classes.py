@@ -44,4 +44,9 @@ def quoted(result: Result) -> list[Quoted]:
     return label_free.quoted(result, "Multi-class")
 
 
-EXPERIMENT = Experiment(PRESETS, run, quoted)
+# Columns of the rows, by their part; "seed" is added to each.
+COLUMNS = {
+    "": ("pair", "added", "weight", "accuracy", "ridge"),
+}
+
+EXPERIMENT = Experiment(PRESETS, run, quoted, COLUMNS)

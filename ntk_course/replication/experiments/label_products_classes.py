@@ -56,4 +56,21 @@ def quoted(result: Result) -> list[Quoted]:
     ]
 
 
-EXPERIMENT = Experiment(PRESETS, run, quoted)
+# Columns of the rows, by their part; "seed" is added to each.
+COLUMNS = {
+    "": (
+        "pair",
+        "train",
+        "estimate",
+        "weight",
+        "accuracy",
+        "ridge",
+        "elasticity",
+        "elasticity_test",
+        "correlation",
+        "within",
+        "between",
+    ),
+}
+
+EXPERIMENT = Experiment(PRESETS, run, quoted, COLUMNS)

@@ -109,5 +109,23 @@ def quoted(result: Result) -> list[Quoted]:
     ]
 
 
+# Columns of the rows, by their part; "seed" is added to each.
+COLUMNS = {
+    "": (
+        "pair",
+        "train",
+        "estimate",
+        "weight",
+        "accuracy",
+        "fitted",
+        "ridge",
+        "elasticity",
+        "elasticity_test",
+        "correlation",
+        "within",
+        "between",
+    ),
+}
+
 # Of the preset "cifar10", a seed on an H100; reckoned from operations, not measured.
-EXPERIMENT = Experiment(PRESETS, run, quoted, seconds_on_a_gpu=200)
+EXPERIMENT = Experiment(PRESETS, run, quoted, COLUMNS, seconds_on_a_gpu=200)

@@ -84,4 +84,10 @@ def quoted(result: Result) -> list[Quoted]:
     return found
 
 
-EXPERIMENT = Experiment(PRESETS, run, quoted)
+# Columns of the rows, by their part; "seed" is added to each.
+COLUMNS = {
+    "four points": ("labels", "share"),
+    "elasticity": ("trained_on", "system", "elasticity"),
+}
+
+EXPERIMENT = Experiment(PRESETS, run, quoted, COLUMNS)

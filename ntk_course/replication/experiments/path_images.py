@@ -93,4 +93,9 @@ def quoted(result: Result) -> list[Quoted]:
     return found
 
 
-EXPERIMENT = Experiment(PRESETS, run, quoted)
+# Columns of the rows, by their part; "seed" is added to each.
+COLUMNS = {
+    "": ("rule", "nodes", "seconds", "error", "changed", "network", "kernel", "accuracy", "breakpoints"),
+}
+
+EXPERIMENT = Experiment(PRESETS, run, quoted, COLUMNS)

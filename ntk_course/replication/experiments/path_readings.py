@@ -251,4 +251,16 @@ def quoted(result: Result) -> list[Quoted]:
     ]
 
 
-EXPERIMENT = Experiment(PRESETS, run, quoted)
+# Columns of the rows, by their part; "seed" is added to each.
+COLUMNS = {
+    "constant b": ("scale", "spread", "error", "error_with_b_of_x"),
+    "contributions": ("mean", "class", "distance", "margin"),
+    "straight line": ("weights", "norm_times", "along", "across", "loss_rises", "loss_ends"),
+    "moving gradients": ("EPK", "DPK", "cosine_step_1", "cosine_step_15", "cosine_step_59", "cosine_step_4"),
+    "support vectors": ("vectors", "test", "grid", "accuracy", "network_accuracy"),
+    "deviation": ("where", "kernel_value", "median", "mean"),
+    "symmetric kernel": ("asymmetry", "lowest_over_highest"),
+    "weighted kernel": ("loss", "asymmetry", "lowest_over_highest"),
+}
+
+EXPERIMENT = Experiment(PRESETS, run, quoted, COLUMNS)

@@ -113,4 +113,9 @@ def quoted(result: Result) -> list[Quoted]:
     return found
 
 
-EXPERIMENT = Experiment(PRESETS, run, quoted)
+# Columns of the rows, by their part; "seed" is added to each.
+COLUMNS = {
+    "": ("activation", "training", "rule", "nodes", "error", "seconds"),
+}
+
+EXPERIMENT = Experiment(PRESETS, run, quoted, COLUMNS)

@@ -163,5 +163,25 @@ def quoted(result: Result) -> list[Quoted]:
     return found
 
 
+# Columns of the rows, by their part; "seed" is added to each.
+COLUMNS = {
+    "fraction": (
+        "state",
+        "kernel",
+        "compared",
+        "redundant",
+        "partners_for_90_percent",
+        "partner_same_label",
+        "own_5_50_95_100",
+        "own_kept_median",
+        "own_removed_median",
+        "el2n_kept",
+        "el2n_removed",
+    ),
+    "size": ("kernel", "samples", "closest_cosine", "redundant"),
+    "accuracy": ("set", "samples", "classes", "accuracy"),
+    "kernel network": ("validation",),
+}
+
 # Of the preset "cifar10", a seed on an H100; reckoned from operations, not measured.
-EXPERIMENT = Experiment(PRESETS, run, quoted, seconds_on_a_gpu=150)
+EXPERIMENT = Experiment(PRESETS, run, quoted, COLUMNS, seconds_on_a_gpu=150)

@@ -62,4 +62,9 @@ def quoted(result: Result) -> list[Quoted]:
     return found
 
 
-EXPERIMENT = Experiment(PRESETS, run, quoted)
+# Columns of the rows, by their part; "seed" is added to each.
+COLUMNS = {
+    "": ("left", "fraction", "draw", "samples", "accuracy", "curve"),
+}
+
+EXPERIMENT = Experiment(PRESETS, run, quoted, COLUMNS)

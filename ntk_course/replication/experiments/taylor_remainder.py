@@ -84,4 +84,9 @@ def quoted(result: Result) -> list[Quoted]:
     return [Quoted.of("Eq. (1)", "order of the remainder in the learning rate", 2.0, slopes)]
 
 
-EXPERIMENT = Experiment(PRESETS, run, quoted)
+# Columns of the rows, by their part; "seed" is added to each.
+COLUMNS = {
+    "": ("lr", "change", "remainder", "relative"),
+}
+
+EXPERIMENT = Experiment(PRESETS, run, quoted, COLUMNS)

@@ -135,4 +135,9 @@ def quoted(result: Result) -> list[Quoted]:
     return found
 
 
-EXPERIMENT = Experiment(PRESETS, run, quoted)
+# Columns of the rows, by their part; "seed" is added to each.
+COLUMNS = {
+    "": ("hidden", "width", "labels", "gap", "gap_over_sqrt_width", "relative_gap", "bound", "within_bound"),
+}
+
+EXPERIMENT = Experiment(PRESETS, run, quoted, COLUMNS)

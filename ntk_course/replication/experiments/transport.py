@@ -118,4 +118,10 @@ def quoted(result: Result) -> list[Quoted]:
     return found
 
 
-EXPERIMENT = Experiment(PRESETS, run, quoted)
+# Columns of the rows, by their part; "seed" is added to each.
+COLUMNS = {
+    "width": ("target", "dimension", "width", "linear", "moved", "largest_move", "flips"),
+    "dimension": ("target", "dimension", "width", "linear", "moved", "largest_move", "flips"),
+}
+
+EXPERIMENT = Experiment(PRESETS, run, quoted, COLUMNS)

@@ -135,4 +135,20 @@ def quoted(result: Result) -> list[Quoted]:
     return found
 
 
-EXPERIMENT = Experiment(PRESETS, run, quoted)
+# Columns of the rows, by their part; "seed" is added to each.
+COLUMNS = {
+    "kernel": ("activation", "width", "error", "accuracy", "accuracy_expected"),
+    "trained": (
+        "activation",
+        "width",
+        "time",
+        "loss",
+        "linear_error",
+        "moved",
+        "kernel_change",
+        "largest_move",
+        "weights_change",
+    ),
+}
+
+EXPERIMENT = Experiment(PRESETS, run, quoted, COLUMNS)
