@@ -62,11 +62,14 @@ def test_rows_are_read_as_a_table():
     rows = [{"seed": s, "part": p, p: s + len(p), "kernel": "k"} for s in (0, 1) for p in ("one", "three")]
     run = results.Result("x", "smoke", rows, {})
     table = run.frame(part="three")
-    assert list(table) == ["seed", "part", "kernel", "three"]
+    assert list(table) == ["seed", "part", "three", "kernel"]
     assert table.three.tolist() == [5, 6]
     assert len(run.frame(part="one", seed=1)) == 1 and len(run.frame()) == 4
-    with pytest.raises(ValueError, match="parts: got no such column in x; wanted one of"):
+    assert run.frame().one.dtype == float and run.frame(part="one").one.dtype == int  # empty in no row of these
+    with pytest.raises(ValueError, match="parts: got no such column in x; wanted one of .*'kernel'"):
         run.frame(parts="one")
+    with pytest.raises(ValueError, match="part: got 'two' in x; wanted one of .'one', 'three'."):
+        run.frame(kernel="k", part="two")
 
 
 NEED_A_GPU = {

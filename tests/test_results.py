@@ -251,9 +251,7 @@ SETTINGS += ["roughly 20 % of the total"]
 
 
 def fig_18(fraction, draw):
-    rows = [r for r in stored("small_samples", "paper").rows if (r["fraction"], r["draw"]) == (fraction, draw)]
-    ends = sorted(100 * r["accuracy"] for r in rows)
-    return (ends[(len(ends) - 1) // 2] + ends[len(ends) // 2]) / 2
+    return 100 * stored("small_samples", "paper").frame(fraction=fraction, draw=draw).accuracy.median()
 
 
 def head_behind(fraction, lr):

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
+from sklearn.metrics import precision_recall_fscore_support
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from tqdm.auto import tqdm
@@ -238,10 +239,12 @@ def event_scores(forgotten: Tensor, predicted: Tensor) -> Scores:
             raise TypeError(f"{name}: got dtype {t.dtype}; wanted bool")
     if forgotten.shape != predicted.shape:
         raise ValueError(f"predicted: got shape {tuple(predicted.shape)}; wanted {tuple(forgotten.shape)}, as in forgotten")
-    events, foreseen, hits = int(forgotten.sum()), int(predicted.sum()), int((forgotten & predicted).sum())
+    events, foreseen = int(forgotten.sum()), int(predicted.sum())
     if not events:
         return Scores(math.nan, math.nan, math.nan, 0, foreseen)
-    return Scores(hits / foreseen if foreseen else 0.0, hits / events, 2 * hits / (events + foreseen), events, foreseen)
+    flat = (t.flatten().numpy(force=True) for t in (forgotten, predicted))
+    scores = precision_recall_fscore_support(*flat, average="binary", zero_division=0.0)[:3]
+    return Scores(*map(float, scores), events, foreseen)
 
 
 def scores_per_iteration(forgotten: Tensor, predicted: Tensor) -> list[Scores]:

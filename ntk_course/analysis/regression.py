@@ -3,6 +3,7 @@ r"""Learning with a given kernel: ridge regression, the dynamics of the linearis
 from typing import NamedTuple
 
 import torch
+from sklearn.preprocessing import KernelCenterer
 from torch import Tensor
 from torch.nn.functional import one_hot
 
@@ -157,7 +158,7 @@ def alignment(gram: Tensor, y: Tensor, centred: bool = True) -> Tensor:
     target = _one_hot(y, gram)
     wanted = target @ target.T
     if centred:
-        gram, wanted = (m - m.mean(0) - m.mean(1, keepdim=True) + m.mean() for m in (gram, wanted))
+        gram, wanted = (torch.from_numpy(KernelCenterer().fit_transform(m.numpy(force=True))).to(m) for m in (gram, wanted))
     return (gram * wanted).sum() / (gram.norm() * wanted.norm())
 
 

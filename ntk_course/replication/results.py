@@ -8,7 +8,7 @@ import platform
 import shutil
 import subprocess
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -38,19 +38,28 @@ class Result:
     provenance: dict
 
     def frame(self, **wanted) -> pd.DataFrame:
-        """Return the rows as a table, those whose columns have the wanted values, without columns that are empty there.
+        """Return the rows as a table: those whose columns have the wanted values, without columns that are empty there.
+
+        Args:
+            **wanted: value by column; a column that is no Python name goes in as ``**{"from": 128}``.
+
+        Raises:
+            ValueError: a column that no row has, or a value that no row has there beside the others.
 
         Example:
             >>> run = stored("redundancy", "class")
             >>> run.frame(part="accuracy").groupby("set", sort=False).accuracy.mean().index[0]
             'full'
         """
-        table = pd.DataFrame(self.rows)
+        rows = self.rows
         for column, value in wanted.items():
-            if column not in table:
-                raise ValueError(f"{column}: got no such column in {self.name}; wanted one of {list(table)}")
-            table = table[table[column] == value]
-        return table.dropna(axis="columns", how="all").reset_index(drop=True)
+            # before the table is made, so that a column of integers in these rows is one
+            here, rows = rows, [row for row in rows if column in row and row[column] == value]
+            if not rows:
+                columns, values = dict.fromkeys(c for r in here for c in r), dict.fromkeys(str(r.get(column)) for r in here)
+                got, known = (repr(value), list(values)) if column in columns else ("no such column", list(columns))
+                raise ValueError(f"{column}: got {got} in {self.name}; wanted one of {known}")
+        return pd.DataFrame(rows).dropna(axis="columns", how="all")
 
 
 class Quoted(NamedTuple):
@@ -73,8 +82,9 @@ class Quoted(NamedTuple):
     count: int  # type: ignore[assignment]  # a tuple has a method of this name
 
     @classmethod
-    def of(cls, item: str, quantity: str, paper: float | None, values: Sequence[float]) -> "Quoted":
+    def of(cls, item: str, quantity: str, paper: float | None, values: Iterable[float]) -> "Quoted":
         """Average values, of which there must be one at least."""
+        values = list(values)
         if not values:
             raise ValueError(f"values: got none for {item}, {quantity}; wanted at least one")
         mean, sd = mean_and_sd(values)

@@ -67,19 +67,13 @@ def run(config: Config, preset: str = "class", progress: bool = True, folder=Non
 
 def quoted(result: Result) -> list[Quoted]:
     """Set Fig 15 beside the run: class 0 there, and the range over all classes."""
-    rows = [r for r in result.rows if r["state"] == "trained"]
-    zero = [r for r in rows if r["class"] == 0]
-    heads = [r["head_share"] for r in rows]
+    rows = result.frame(state="trained")
+    zero, heads = rows[rows["class"] == 0], rows.head_share
     return [
-        Quoted.of("Fig. 15", "head cluster's share of class 0", None, [r["head_share"] for r in zero]),
-        Quoted.of("Fig. 15", "head cluster's share, smallest of ten classes", None, [min(heads)]),
-        Quoted.of("Fig. 15", "head cluster's share, largest of ten classes", None, [max(heads)]),
-        Quoted.of(
-            "Fig. 15",
-            "clusters of more than one sample, class 0 (paper: 5 to 20)",
-            None,
-            [float(r["more_than_one"]) for r in zero],
-        ),
+        Quoted.of("Fig. 15", "head cluster's share of class 0", None, zero.head_share),
+        Quoted.of("Fig. 15", "head cluster's share, smallest of ten classes", None, [heads.min()]),
+        Quoted.of("Fig. 15", "head cluster's share, largest of ten classes", None, [heads.max()]),
+        Quoted.of("Fig. 15", "clusters of more than one sample, class 0 (paper: 5 to 20)", None, zero.more_than_one),
     ]
 
 

@@ -107,14 +107,10 @@ def run(config: Config, preset: str = "class", progress: bool = True, folder=Non
 
 def ordered(result: Result) -> list[dict]:
     """Average over all runs: one row for each class, with the three difficulties and whether most < medium < least."""
-    rows = []
-    for label in sorted({row["class"] for row in result.rows}):
-        means = {}
-        for kind in KINDS:
-            runs = [d for row in result.rows if (row["class"], row["kind"]) == (label, kind) for d in row["difficulty"]]
-            means[kind] = sum(runs) / len(runs)
-        rows.append({"class": label, **means, "ordered": means["most"] < means["medium"] < means["least"]})
-    return rows
+    runs = result.frame().explode("difficulty").astype({"difficulty": float})
+    means = runs.pivot_table("difficulty", "class", "kind").reset_index()[["class", *KINDS]]
+    means["ordered"] = (means.most < means.medium) & (means.medium < means.least)
+    return means.to_dict("records")
 
 
 def quoted(result: Result) -> list[Quoted]:
@@ -122,7 +118,7 @@ def quoted(result: Result) -> list[Quoted]:
     rows, item = ordered(result), "Fig. 2" + ", CIFAR-10" * (result.provenance["config"]["data"] == "cifar10")
     found = [Quoted.of(item, "classes with most < medium < least", 10.0, [float(sum(row["ordered"] for row in rows))])]
     for kind in KINDS:
-        runs = [d for row in result.rows if row["kind"] == kind for d in row["difficulty"]]
+        runs = result.frame(kind=kind).difficulty.explode()
         found.append(Quoted.of(item, f"difficulty with the {kind} interchangeable", None, runs))
     return found
 

@@ -65,10 +65,10 @@ def run(config: Config, preset: str = "class", progress: bool = True, folder=Non
 def quoted(result: Result) -> list[Quoted]:
     """Set the first row of Table 5 beside the run with another optimizer."""
     found, name = [], result.provenance["config"]["optimizer"].capitalize()
-    for size in dict.fromkeys(r["to"] for r in result.rows if r["to"] < r["from"]):
-        rho = [r["rho"] for r in result.rows if r["to"] == size]
-        words = f"rho of {result.rows[0]['from']} with {size} a class, {name}"
-        found.append(Quoted.of("Table 5, Adam", words, PAPER["Table 5"].get(size), rho))
+    rows = result.frame()
+    for (size, universe), some in rows[rows["to"] < rows["from"]].groupby(["to", "from"], sort=False):
+        words = f"rho of {universe} with {size} a class, {name}"
+        found.append(Quoted.of("Table 5, Adam", words, PAPER["Table 5"].get(size), some.rho))
     return found
 
 

@@ -83,11 +83,9 @@ def run(config: Config, preset: str = "class", progress: bool = True, folder=Non
 
 def pooled(result: Result) -> list[dict]:
     """Pool all seeds: one row for each setting and predictor, with precision, recall, F1 and the count of events."""
-    keys = dict.fromkeys((row["lr"], row["momentum"], row["predictor"]) for row in result.rows)
     rows = []
-    for lr, momentum, predictor in keys:
-        some = [r for r in result.rows if (r["lr"], r["momentum"], r["predictor"]) == (lr, momentum, predictor)]
-        events, predicted, hits = (sum(r[k] for r in some) for k in ("events", "predicted", "hits"))
+    for (lr, momentum, predictor), some in result.frame().groupby(["lr", "momentum", "predictor"], sort=False):
+        events, predicted, hits = some[["events", "predicted", "hits"]].sum().tolist()
         precision = hits / predicted if predicted else (0.0 if events else None)
         recall, f1 = (hits / events, 2 * hits / (events + predicted)) if events else (None, None)
         rows.append({"lr": lr, "momentum": momentum, "predictor": predictor, "events": events})
@@ -101,17 +99,15 @@ def quoted(result: Result) -> list[Quoted]:
     paper, table = ((42.72, 59.02, 49.54), "Table 1") if mnist else ((49.47, 69.50, 57.76), "Table 1, CIFAR-10")
     found, events = [], 7873 if mnist else 2799
     for lr, momentum, _ in result.provenance["config"]["settings"]:
-        at = [r for r in result.rows if (r["lr"], r["momentum"]) == (lr, momentum)]
         setting = f"rate {lr:g}, momentum {momentum:g}"
-        counted = [r for r in at if r["predictor"] == "kappa tilde, softmax"]
-        total = float(sum(r["events"] for r in counted))
+        counted = result.frame(lr=lr, momentum=momentum, predictor="kappa tilde, softmax")
+        total = float(counted.events.sum())
         found.append(Quoted.of(table, f"events in {len(counted)} seeds, {setting}", float(events), [total]))
         if total < 100:
             continue  # a score of so few events would be noise
         for key, value in zip(("precision", "recall", "f1"), paper, strict=True):
-            scores = [100 * r[key] for r in counted if r[key] is not None]
-            found.append(Quoted.of(table, f"{key} of kappa tilde, {setting}", value, scores))
-        best = [100 * r["f1"] for r in at if r["predictor"] == "logits, step" and r["f1"] is not None]
+            found.append(Quoted.of(table, f"{key} of kappa tilde, {setting}", value, 100 * counted[key].dropna()))
+        best = 100 * result.frame(lr=lr, momentum=momentum, predictor="logits, step").f1.dropna()
         found.append(Quoted.of(table, f"f1 of the first order in logits along the step, {setting}", None, best))
     return found
 

@@ -118,8 +118,8 @@ def run(config: Config, preset: str = "class", progress: bool = True, folder=Non
 
 def quoted(result: Result) -> list[Quoted]:
     """Set LANTK-NTH beside the run: how it follows the kernel's change in training, and R1.4's two numbers."""
-    width = min(r["width"] for r in result.rows if r["part"] == "trained")  # the widest move no more than their error bar
-    rows = [r for r in result.rows if r["part"] == "trained" and (r["width"], r["activation"]) == (width, "relu")]
+    width = int(result.frame(part="trained").width.min())  # the widest move no more than their error bar
+    rows = result.frame(part="trained", width=width, activation="relu")
     keys = {
         "correlation with the kernel's change": "correlation",
         "share of the kernel missed": "missed",
@@ -131,8 +131,8 @@ def quoted(result: Result) -> list[Quoted]:
         for where in ("within", "between")
     ]
     return [
-        *(Quoted.of("LANTK-NTH", f"{words}, width {width}", None, [r[key] for r in rows]) for words, key in keys.items()),
-        *(Quoted.of("R1.4", f"{words}, width {width}", None, [r[key] for r in rows]) for key, words in added),
+        *(Quoted.of("LANTK-NTH", f"{words}, width {width}", None, rows[key]) for words, key in keys.items()),
+        *(Quoted.of("R1.4", f"{words}, width {width}", None, rows[key]) for key, words in added),
     ]
 
 

@@ -207,11 +207,8 @@ def run(config: Config, preset: str = "class", progress: bool = True, folder=Non
 
 def quoted(result: Result) -> list[Quoted]:
     """Set local elasticity and accuracy of the kernels beside each other, means over pairs and seeds."""
-    found = []
-    for kernel in dict.fromkeys(r["kernel"] for r in result.rows):
-        rows = [r for r in result.rows if r["kernel"] == kernel]
-        found.append(Quoted.of("One table", f"accuracy in per cent, {kernel}", None, [100 * r["accuracy"] for r in rows]))
-    return found
+    kernels = result.frame().groupby("kernel", sort=False).accuracy
+    return [Quoted.of("One table", f"accuracy in per cent, {kernel}", None, 100 * found) for kernel, found in kernels]
 
 
 # Columns of the rows, by their part; "seed" is added to each.

@@ -132,18 +132,17 @@ def _copies(x: Tensor, seed: int) -> list[dict]:
 
 def quoted(result: Result) -> list[Quoted]:
     """Set Fig 3, App. C and App. D.1 beside the run: who contradicts whom, and two copies of one input."""
-    found, relations = [], [r for r in result.rows if r["part"] == "relations" and r["state"] == "trained"]
+    found = []
     for kernel in ("lpNTK", "loss gradient"):
         for share, pairs in ((0.0, "two labels, two classes"), (result.provenance["config"]["flipped"], "two labels, one class")):
-            rows = [
-                r for r in relations if (r["kernel"], r["flipped"], r["pairs"], r["by"]) == (kernel, share, pairs, "projections")
-            ]
+            among = {"state": "trained", "kernel": kernel, "flipped": share, "pairs": pairs, "by": "projections"}
+            rows = result.frame(part="relations", **among)
             words = f"pairs of {pairs}, {share:.0%} flipped, {kernel}"
-            found.append(Quoted.of("Fig. 3, App. C", f"contradictory {words}", None, [r["contradictory"] for r in rows]))
-            found.append(Quoted.of("Fig. 3, App. C", f"mean cosine of {words}", None, [r["mean_cosine"] for r in rows]))
-    for row in (r for r in result.rows if r["part"] == "copies" and r["seed"] == 0):
-        words = f"cosine of two copies, {row['labels']} label, {row['classes']} classes"
-        found.append(Quoted.of("App. D.1", words, None, [row["lpNTK"]]))
+            found.append(Quoted.of("Fig. 3, App. C", f"contradictory {words}", None, rows.contradictory))
+            found.append(Quoted.of("Fig. 3, App. C", f"mean cosine of {words}", None, rows.mean_cosine))
+    for row in result.frame(part="copies", seed=0).itertuples():
+        words = f"cosine of two copies, {row.labels} label, {row.classes} classes"
+        found.append(Quoted.of("App. D.1", words, None, [row.lpNTK]))
     return found
 
 

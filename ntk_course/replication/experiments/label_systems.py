@@ -74,13 +74,11 @@ def run(config: Config, preset: str = "class", progress: bool = True, folder=Non
 def quoted(result: Result) -> list[Quoted]:
     """Set Claim 2.1 and R1.3 beside the run: shares of labels that a kernel reaches, and elasticity by what it was trained on."""
     item, found = "R1.3, Claim 2.1", []
-    for row in (r for r in result.rows if r["part"] == "four points" and r["seed"] == result.rows[0]["seed"]):
-        words = f'share of the labels "{row["labels"]}" that a linear kernel of four points reaches'
-        found.append(Quoted.of(item, words, None, [row["share"]]))
-    rows = [r for r in result.rows if r["part"] == "elasticity"]
-    for trained, system in dict.fromkeys((r["trained_on"], r["system"]) for r in rows):
-        mine = [r["elasticity"] for r in rows if (r["trained_on"], r["system"]) == (trained, system)]
-        found.append(Quoted.of(item, f"elasticity under {system}, trained on {trained}", None, mine))
+    for row in result.frame(part="four points", seed=result.rows[0]["seed"]).itertuples():
+        words = f'share of the labels "{row.labels}" that a linear kernel of four points reaches'
+        found.append(Quoted.of(item, words, None, [row.share]))
+    for (trained, system), rows in result.frame(part="elasticity").groupby(["trained_on", "system"], sort=False):
+        found.append(Quoted.of(item, f"elasticity under {system}, trained on {trained}", None, rows.elasticity))
     return found
 
 

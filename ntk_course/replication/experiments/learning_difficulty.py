@@ -91,12 +91,10 @@ PAPER = {
 def quoted(result: Result) -> list[Quoted]:
     """Set the first rows of Tables 4 to 6 beside the run: the correlation of 4096 a class with smaller subsets."""
     found, universe = [], max(result.provenance["config"]["sizes"])
-    for row in result.rows:
-        paper = PAPER[row["setting"].split(",")[0]].get(row["to"])
-        if row["measure"] == "loss" and row["from"] == universe > row["to"]:
-            rho = [r["rho"] for r in result.rows if all(r[k] == row[k] for k in ("setting", "measure", "from", "to"))]
-            figure = Quoted.of(row["setting"], f"rho of {universe} with {row['to']} a class", paper, rho)
-            found += [] if figure in found else [figure]
+    rows = result.frame(measure="loss", **{"from": universe})
+    for (setting, size), some in rows[rows["to"] < universe].groupby(["setting", "to"], sort=False):
+        paper = PAPER[setting.split(",")[0]].get(size)
+        found.append(Quoted.of(setting, f"rho of {universe} with {size} a class", paper, some.rho))
     return found
 
 

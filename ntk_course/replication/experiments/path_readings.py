@@ -186,23 +186,17 @@ def quoted(result: Result) -> list[Quoted]:
     """Set the smaller figures of the paper beside the run."""
 
     def of(item: str, words: str, part: str, key, paper=None, **wanted) -> Quoted:
-        rows = [r for r in result.rows if r["part"] == part and all(r[k] == v for k, v in wanted.items())]
-        values = [key(r) if callable(key) else r[key] for r in rows]
-        return Quoted.of(item, words, paper, [v for v in values if v is not None])
+        rows = result.frame(part=part, **wanted)
+        return Quoted.of(item, words, paper, (key(rows) if callable(key) else rows[key]).dropna())
 
-    lines = sorted({r["weights"] for r in result.rows if r["part"] == "straight line"})
-    last = max(
-        int(k.split("_")[-1])
-        for k in result.rows[-1] | next(r for r in result.rows if r["part"] == "moving gradients")
-        if "step_" in k
-    )
-    away = {where: [r for r in result.rows if r["part"] == "deviation" and r["where"] == where] for where in ("near", "far")}
+    lines = sorted(result.frame(part="straight line").weights.unique())
+    last = max(int(key.split("_")[-1]) for key in result.frame(part="moving gradients") if "step_" in key)
     return [
         of(
             "Remark 1",
             "error of a constant b over the initial spread",
             "constant b",
-            lambda r: r["error"] / r["spread"],
+            lambda rows: rows.error / rows.spread,
             1.0,
             scale=1.0,
         ),
@@ -214,19 +208,14 @@ def quoted(result: Result) -> list[Quoted]:
         of("Fig. 3", "share of test points where SVM and network agree", "support vectors", "test"),
         of("Fig. 3", "share of the grid where they agree", "support vectors", "grid"),
         *(
-            Quoted.of(
-                "Fig. 5, App. A.6",
-                f"{key.replace('_', ' ')} of the {end} grid points",
-                None,
-                [r[key] for r in away[end] if r[key] is not None],
-            )
+            of("Fig. 5, App. A.6", f"{key.replace('_', ' ')} of the {end} grid points", "deviation", key, where=end)
             for key in ("kernel_value", "median", "mean")
             for end in ("near", "far")
         ),
         of("Fig. 6", "rank correlation of contributions with distance", "contributions", "distance"),
         of("Fig. 6", "rank correlation with the margin", "contributions", "margin"),
         *(
-            of("Fig. 8", f"norm of {n} weights grows by", "straight line", lambda r: r["norm_times"] - 1, weights=n)
+            of("Fig. 8", f"norm of {n} weights grows by", "straight line", lambda rows: rows.norm_times - 1, weights=n)
             for n in lines
         ),
         *(
@@ -234,7 +223,7 @@ def quoted(result: Result) -> list[Quoted]:
                 "Fig. 8",
                 f"move across over move along, {n} weights",
                 "straight line",
-                lambda r: r["across"] / abs(r["along"]),
+                lambda rows: rows.across / rows.along.abs(),
                 weights=n,
             )
             for n in lines

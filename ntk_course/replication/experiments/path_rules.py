@@ -101,15 +101,14 @@ def run(config: Config, preset: str = "class", progress: bool = True, folder=Non
 def quoted(result: Result) -> list[Quoted]:
     """Set Fig 4 and Alg. 1 beside the run: the largest error of a log-probability, by rule and by way of training."""
     shown, found = (("left", 100), ("gauss", 4), ("piecewise", 4), ("gauss", 8), ("piecewise", 8)), []
-    for r in result.rows:
-        plain = r["training"] == "full batch"
-        if (r["rule"], r["nodes"]) not in shown:
+    settings = result.frame().groupby(["activation", "training", "rule", "nodes"], sort=False).error.max()
+    for (activation, training, rule, nodes), error in settings.items():
+        if (rule, nodes) not in shown:
             continue
+        plain = training == "full batch"
         item = "Thm. 3.7, Alg. 1, Fig. 4" if plain else "Sec. 3.3, App. A.5"
-        words = f"{r['activation']}, {r['rule']} {r['nodes']}" if plain else f"{r['activation']}, {r['training']}"
-        rows = [q for q in result.rows if all(q[k] == r[k] for k in ("activation", "training", "rule", "nodes"))]
-        figure = Quoted.of(item, f"largest error, {words}", None, [max(q["error"] for q in rows)])
-        found += [] if figure in found else [figure]
+        words = f"{activation}, {rule} {nodes}" if plain else f"{activation}, {training}"
+        found.append(Quoted.of(item, f"largest error, {words}", None, [error]))
     return found
 
 

@@ -152,7 +152,7 @@ def quoted(result: Result) -> list[Quoted]:
     found, data = [], result.provenance["config"]["data"]
     item = "Table 3" + ", CIFAR-10" * (data == "cifar10")
     for method in METHODS:
-        ends = [100 * r["accuracy"] for r in result.rows if r["method"] == method]
+        ends = 100 * result.frame(method=method).accuracy
         found.append(Quoted.of(item, f"test accuracy, {method}", PAPER.get(data, {}).get(method), ends))
     return found
 

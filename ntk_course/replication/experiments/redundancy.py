@@ -151,15 +151,10 @@ def quoted(result: Result) -> list[Quoted]:
     item = "Table 2" + ", CIFAR-10" * (config["data"] == "cifar10")
     trained = f"best of {config['recipe']['epochs']} epochs"
     for kernel in ("lpNTK", "pNTK"):
-        rows = [
-            r
-            for r in result.rows
-            if r["part"] == "fraction" and (r["kernel"], r["compared"], r["state"]) == (kernel, "all", trained)
-        ]
-        found.append(Quoted.of(item, f"per cent redundant by {kernel}", None, [100 * r["redundant"] for r in rows]))
-    for name in dict.fromkeys(r["set"] for r in result.rows if r["part"] == "accuracy"):
-        ends = [100 * r["accuracy"] for r in result.rows if r["part"] == "accuracy" and r["set"] == name]
-        found.append(Quoted.of(item, f"test accuracy, {name}", PAPER.get(config["data"], {}).get(name), ends))
+        rows = result.frame(part="fraction", kernel=kernel, compared="all", state=trained)
+        found.append(Quoted.of(item, f"per cent redundant by {kernel}", None, 100 * rows.redundant))
+    for name, ends in result.frame(part="accuracy").groupby("set", sort=False).accuracy:
+        found.append(Quoted.of(item, f"test accuracy, {name}", PAPER.get(config["data"], {}).get(name), 100 * ends))
     return found
 
 

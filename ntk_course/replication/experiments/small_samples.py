@@ -114,10 +114,9 @@ def trained_on(pools: dict[str, list[Tensor]], x: Tensor, y: Tensor, held_out, c
 def quoted(result: Result) -> list[Quoted]:
     """Set Fig 18 beside the run: median test accuracies in per cent, by what is kept and how it was drawn."""
     found = []
-    for fraction, draw in dict.fromkeys((r["fraction"], r["draw"]) for r in result.rows):
-        ends = sorted(100 * r["accuracy"] for r in result.rows if (r["fraction"], r["draw"]) == (fraction, draw))
-        median = (ends[(len(ends) - 1) // 2] + ends[len(ends) // 2]) / 2
-        found.append(Quoted.of("Fig. 18", f"median accuracy, {fraction:.0%} kept, {draw}", None, [median]))
+    for (fraction, draw), ends in result.frame().groupby(["fraction", "draw"], sort=False).accuracy:
+        words = f"median accuracy, {fraction:.0%} kept, {draw}"
+        found.append(Quoted.of("Fig. 18", words, None, [(100 * ends).median()]))
     return found
 
 

@@ -2,8 +2,6 @@
 
 from dataclasses import dataclass
 
-import torch
-
 from ...training.sgd import device
 from ..experiment import Experiment
 from ..results import Quoted, Result, over_seeds
@@ -53,12 +51,11 @@ def run(config: Config, preset: str = "class", progress: bool = True, folder=Non
 
 def quoted(result: Result) -> list[Quoted]:
     """Set Fig 18 beside the run: median test accuracies in per cent, by what is kept and how it was drawn."""
-    shares = [100 * row["left"] / result.provenance["data"]["samples"] for row in result.rows[:1]]
-    found = [Quoted.of("Fig. 18", "per cent of the samples left", None, shares)]
-    for fraction, draw in dict.fromkeys((r["fraction"], r["draw"]) for r in result.rows):
-        ends = torch.tensor([100 * r["accuracy"] for r in result.rows if (r["fraction"], r["draw"]) == (fraction, draw)])
+    share = 100 * result.rows[0]["left"] / result.provenance["data"]["samples"]
+    found = [Quoted.of("Fig. 18", "per cent of the samples left", None, [share])]
+    for (fraction, draw), ends in result.frame().groupby(["fraction", "draw"], sort=False).accuracy:
         words = f"median accuracy, {fraction:.0%} kept, {draw}, of what is left"
-        found.append(Quoted.of("Fig. 18", words, None, [ends.double().quantile(0.5).item()]))
+        found.append(Quoted.of("Fig. 18", words, None, [(100 * ends).median()]))
     return found
 
 

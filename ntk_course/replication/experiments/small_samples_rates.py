@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 
 from ...training.sgd import device, evaluate
 from ..experiment import Experiment
-from ..results import Quoted, Result, mean_and_sd, over_seeds
+from ..results import Quoted, Result, over_seeds
 from . import small_samples
 from ._common import both_splits, fit, on_device
 from .small_samples import draws, pools_of
@@ -58,12 +58,10 @@ def run(config: Config, preset: str = "class", progress: bool = True, folder=Non
 def summary(result: Result) -> list[dict]:
     """Give, for every fraction, rate and draw, the runs, how many failed, and mean and median test accuracy in per cent."""
     lines = []
-    for fraction, rate, kind in dict.fromkeys((r["fraction"], r["lr"], r["draw"]) for r in result.rows):
-        ends = sorted(100 * r["accuracy"] for r in result.rows if (r["fraction"], r["lr"], r["draw"]) == (fraction, rate, kind))
-        failed = sum(end < 100 * result.provenance["config"]["failed"] for end in ends)
-        median = (ends[(len(ends) - 1) // 2] + ends[len(ends) // 2]) / 2
+    for (fraction, rate, kind), ends in result.frame().groupby(["fraction", "lr", "draw"], sort=False).accuracy:
+        failed = int((ends < result.provenance["config"]["failed"]).sum())
         head = {"kept": f"{fraction:.0%}", "rate": rate, "draw": kind, "runs": len(ends), "failed": failed}
-        lines.append(head | {"mean": mean_and_sd(ends)[0], "median": median})
+        lines.append(head | {"mean": (100 * ends).mean(), "median": (100 * ends).median()})
     return sorted(lines, key=lambda line: (line["kept"], line["rate"], line["draw"]))
 
 

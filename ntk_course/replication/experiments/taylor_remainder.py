@@ -79,8 +79,8 @@ def quoted(result: Result) -> list[Quoted]:
     slopes = []
     for seed in result.provenance["config"]["seeds"]:
         # below the rate 0.1, where higher orders matter, and above 1e-4, where a change of 1e-4 still has twelve digits
-        rows = [r for r in result.rows if r["seed"] == seed and 1e-4 < r["lr"] < 0.1]
-        slopes.append(float(np.polyfit(*(np.log([r[key] for r in rows]) for key in ("lr", "remainder")), 1)[0]))
+        rows = result.frame(seed=seed).query("1e-4 < lr < 0.1")
+        slopes.append(float(np.polyfit(np.log(rows.lr), np.log(rows.remainder), 1)[0]))
     return [Quoted.of("Eq. (1)", "order of the remainder in the learning rate", 2.0, slopes)]
 
 

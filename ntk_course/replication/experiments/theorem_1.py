@@ -121,17 +121,14 @@ def run(config: Config, preset: str = "class", progress: bool = True, folder=Non
 
 def quoted(result: Result) -> list[Quoted]:
     """Set what Theorem 1 says beside the run: the bound (20) holds, and the gap does or does not close with the width."""
-    widest = max(r["width"] for r in result.rows)
+    widest = result.frame().width.max()
     found = []
     for labels in ("same", "different"):
-        rows = [r for r in result.rows if r["labels"] == labels]
-        for hidden in sorted({r["hidden"] for r in rows}):
-            ends = [r["relative_gap"] for r in rows if (r["width"], r["hidden"]) == (widest, hidden)]
+        for hidden, ends in result.frame(labels=labels, width=widest).groupby("hidden").relative_gap:
             about = f"{labels} label, {hidden} hidden, width {widest}"
             found.append(Quoted.of("Theorem 1", f"gap over the eNTK, {about}", None, ends))
-        found.append(
-            Quoted.of("Theorem 1", f"pairs within the bound (20), {labels} label", 1.0, [r["within_bound"] for r in rows])
-        )
+        within = result.frame(labels=labels).within_bound
+        found.append(Quoted.of("Theorem 1", f"pairs within the bound (20), {labels} label", 1.0, within))
     return found
 
 

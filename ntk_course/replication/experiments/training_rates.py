@@ -58,15 +58,13 @@ def quoted(result: Result) -> list[Quoted]:
     """Set the full set's row of Table 3 beside the run: accuracies in per cent of what trained, and how many runs did not."""
     found, data = [], result.provenance["config"]["data"]
     item, paper = "Tables 2 and 3, full" + ", CIFAR-10" * (data == "cifar10"), PAPER.get(data, {}).get("full")
-    for rate in dict.fromkeys(r["lr"] for r in result.rows):
-        runs = [r for r in result.rows if r["lr"] == rate]
-        trained = [r for r in runs if r["best"] > FAILED]
+    for rate, runs in result.frame().groupby("lr", sort=False):
+        trained = runs[runs.best > FAILED]
         words = f"runs of {len(runs)} that never left chance, rate {rate}"
         found.append(Quoted.of(item, words, None, [float(len(runs) - len(trained))]))
         for key, words in (("accuracy", "after the last epoch"), ("best", "at the epoch best on the test set")):
-            if trained:
-                ends = [100 * r[key] for r in trained]
-                found.append(Quoted.of(item, f"test accuracy {words}, rate {rate}, of the others", paper, ends))
+            if len(trained):
+                found.append(Quoted.of(item, f"test accuracy {words}, rate {rate}, of the others", paper, 100 * trained[key]))
     return found
 
 

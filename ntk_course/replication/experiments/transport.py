@@ -1,7 +1,6 @@
 """Rates of Ji, Telgarsky and Xian (2020): errors, moves and flips of sampled networks over widths, and the cost of dimension."""
 
 import hashlib
-import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -107,13 +106,10 @@ def quoted(result: Result) -> list[Quoted]:
     found = []
     for target in ("kernel", "bump"):
         for key, words in (("moved", "error"), ("largest_move", "largest move"), ("flips", "share of flips")):
-            rows, slopes = [r for r in result.rows if (r["part"], r["target"]) == ("width", target)], []
-            for seed in sorted({r["seed"] for r in rows}):
-                mine = [(math.log(r["width"]), math.log(r[key])) for r in rows if r["seed"] == seed]
-                slopes.append(float(np.polyfit(*zip(*mine, strict=True), 1)[0]))
+            rows = result.frame(part="width", target=target).groupby("seed")
+            slopes = [float(np.polyfit(np.log(mine.width), np.log(mine[key]), 1)[0]) for _, mine in rows]
             found.append(Quoted.of("Rates in m", f"slope of the {words}, {target}", -0.5, slopes))
-    for d in sorted({r["dimension"] for r in result.rows if r["part"] == "dimension"}):
-        errors = [r["moved"] for r in result.rows if (r["part"], r["target"], r["dimension"]) == ("dimension", "bump", d)]
+    for d, errors in result.frame(part="dimension", target="bump").groupby("dimension").moved:
         found.append(Quoted.of("Rates in d", f"relative error of the bump, d = {d}", None, errors))
     return found
 

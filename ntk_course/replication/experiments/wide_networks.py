@@ -127,10 +127,9 @@ def run(config: Config, preset: str = "class", progress: bool = True, folder=Non
 
 def quoted(result: Result) -> list[Quoted]:
     """Set R1.5 beside the run: regression with the expected kernel against one realised kernel, gains in points."""
-    rows = [r for r in result.rows if r["part"] == "kernel" and r["activation"] == "relu"]
     found = []
-    for width in sorted({r["width"] for r in rows}):
-        gains = [100 * (r["accuracy_expected"] - r["accuracy"]) for r in rows if r["width"] == width]
+    for width, rows in result.frame(part="kernel", activation="relu").groupby("width"):
+        gains = 100 * (rows.accuracy_expected - rows.accuracy)
         found.append(Quoted.of("R1.5", f"gain of the expected kernel, points, width {width}", None, gains))
     return found
 
