@@ -179,6 +179,31 @@ json.dump(said, open(f"{folder}/said{rank}.json", "w"))
 
 
 @pytest.mark.slow
+def test_ranks_of_different_memory_cut_the_matrix_alike(helpers, tmp_path):
+    launch(
+        helpers,
+        tmp_path,
+        """
+with processes.joined():
+    gram = ntk.Gram(model, x, c, memory=(1 << 18) << 3 * rank)
+    torch.save([gram._plan.block_size, *gram.reduce(TopPartners(4), progress=False)], f"{folder}/found{rank}.pt")
+    gram.save(folder + "/g.zarr", progress=False)
+""",
+        2,
+    )
+    model, x, c = setting()
+    gram = ntk.Gram(model, x, c, memory=1 << 18)
+    top = gram.reduce(TopPartners(4), progress=False)
+    sizes = []
+    for rank in range(2):
+        size, *found = torch.load(tmp_path / f"found{rank}.pt", weights_only=True)
+        sizes.append(size)
+        assert all(torch.equal(a, b) for a, b in zip(found, top, strict=True))
+    assert sizes[0] < sizes[1]  # each would have cut it in its own way
+    assert np.array_equal(ntk.open_gram(tmp_path / "g.zarr")[:], gram.dense().numpy())
+
+
+@pytest.mark.slow
 def test_seeds_are_dealt_out(helpers, tmp_path):
     command = """
 import sys
