@@ -243,8 +243,8 @@ def event_scores(forgotten: Tensor, predicted: Tensor) -> Scores:
     if not events:
         return Scores(math.nan, math.nan, math.nan, 0, foreseen)
     flat = (t.flatten().numpy(force=True) for t in (forgotten, predicted))
-    scores = precision_recall_fscore_support(*flat, average="binary", zero_division=0.0)[:3]
-    return Scores(*map(float, scores), events, foreseen)
+    precision, recall, f1, _ = precision_recall_fscore_support(*flat, average="binary", zero_division=0.0)
+    return Scores(float(precision), float(recall), float(f1), events, foreseen)
 
 
 def scores_per_iteration(forgotten: Tensor, predicted: Tensor) -> list[Scores]:
