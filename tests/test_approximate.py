@@ -76,14 +76,14 @@ def test_conjugate_gradients_need_no_matrix(setting):
 def test_bad_vectors_are_named(setting):
     model, x, c = setting
     for v, words in (
-        (torch.ones(39, dtype=torch.float64), r"v: got shape \(39,\); wanted \(40,\)"),
+        (torch.ones(39, dtype=torch.float64), r"v: got shape \(39,\); wanted a torch.Tensor \(40,\)"),
         (torch.ones(40, 1, 1, dtype=torch.float64), "v: got shape"),
         (torch.ones(40), "v: got torch.float32 .*wanted torch.float64"),
     ):
         for call in (ntk.Gram.__matmul__, ntk.Gram.quadratic):
             with pytest.raises(ValueError, match=words):
                 call(ntk.Gram(model, x, c), v)
-    with pytest.raises(ValueError, match=r"v: got shape \(40,\); wanted \(40, 2\)"):
+    with pytest.raises(ValueError, match=r"v: got shape \(40,\); wanted a torch.Tensor \(40, 2\)"):
         ntk.Gram(model, x, torch.stack([c, c], 1)) @ torch.ones(40, dtype=torch.float64)
 
 

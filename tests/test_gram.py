@@ -9,23 +9,31 @@ from conftest import jacobian, relative
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 from zoo import CASES
 
 import ntk_course as ntk
+from ntk_course import tangents as cotangents
 from ntk_course.tangents import PerSample
 
-# One model of every kind, and the cotangents by name; n of each side differ from each other and from K.
+
+def hot(z, y):
+    return torch.tensor([float(k == y) for k in range(len(z))], dtype=z.dtype)
+
+
+# By name: the cotangent, bound to labels, and its definition for one sample's logits z (K,) and label.
 COTANGENTS = {
-    "ones": lambda y: ntk.ones,
-    "labelled": ntk.labelled,
-    "centred": ntk.centred,
-    "logit": ntk.logit,
-    "loss gradient": ntk.loss_gradient,
-    "squared loss": lambda y: ntk.loss_gradient(y, "squared"),
-    "softmax": lambda y: lambda z: z.softmax(1),
-    "basis": lambda y: ntk.basis,
-    "two rows": lambda y: lambda z: torch.stack([z.sin(), z.cos()], 1),
+    "ones": (lambda y: ntk.ones, lambda z, y: torch.full_like(z, len(z) ** -0.5)),
+    "labelled": (ntk.labelled, lambda z, y: (2 * hot(z, y) - 1) / len(z) ** 0.5),
+    "centred": (ntk.centred, lambda z, y: hot(z, y) - 1 / len(z)),
+    "logit": (ntk.logit, hot),
+    "loss_gradient": (ntk.loss_gradient, lambda z, y: hot(z, y) - z.exp() / z.exp().sum()),
+    "squared loss": (lambda y: ntk.loss_gradient(y, "squared"), lambda z, y: hot(z, y) - z),
+    "a function": (lambda y: lambda z: z.softmax(1), lambda z, y: z.exp() / z.exp().sum()),
+    "basis": (lambda y: ntk.basis, lambda z, y: torch.eye(len(z), dtype=z.dtype)),
+    "two rows": (lambda y: lambda z: torch.stack([z.sin(), z.cos()], 1), lambda z, y: torch.stack([z.sin(), z.cos()])),
 }
+# n of each side differ from each other and from K.
 N, M = 7, 4
 
 
@@ -42,7 +50,9 @@ def problem(name, cotangent):
     x = torch.randn(N + M, *shape, dtype=torch.float64)
     z = model(x).detach()
     y = torch.randint(0, z.shape[1], (N + M,))
-    return model, x, COTANGENTS[cotangent](y), z
+    of, definition = COTANGENTS[cotangent]
+    values = torch.stack([definition(row, label).to(z) for row, label in zip(z, y.tolist(), strict=True)])
+    return model, x, of(y), z, values
 
 
 def part(c, rows):
@@ -53,8 +63,7 @@ def part(c, rows):
 @pytest.mark.parametrize("name", [name for name in CASES if "resnet" not in name])
 def test_the_contract(name, cotangent):
     """Symmetric, positive semi-definite; blocks, rows, columns, diagonal, products and two sides agree with brute force."""
-    model, x, c, z = problem(name, cotangent)
-    values = c(z)
+    model, x, c, z, values = problem(name, cotangent)
     phi = jacobian(model, x, values.view(N + M, -1, z.shape[1]))
     wanted = torch.einsum("nrd,msd->nmrs", phi, phi)
     wanted = wanted if values.dim() == 3 else wanted[..., 0, 0]
@@ -74,7 +83,10 @@ def test_the_contract(name, cotangent):
             [3, 0, 3],
             torch.arange(N + M) % 2 == 0,
             (slice(2, 5), [1, 7]),
+            ([0, 5, 2], torch.tensor([1, 7])),
+            np.ix_([0, 5, 2], [1, 7]),
             (4, 2),
+            (np.int64(4), np.int64(2)),
         ):
             got = gram[index]
             assert got.shape == expected(wanted, index).shape
@@ -102,6 +114,7 @@ def test_the_contract(name, cotangent):
 def expected(wanted, index):
     """Index as NumPy's ``ix_``: rows and columns each by themselves."""
     rows, cols = index if isinstance(index, tuple) else (index, slice(None))
+    rows, cols = (i.ravel() if isinstance(i, np.ndarray) else int(i) if isinstance(i, np.integer) else i for i in (rows, cols))
     n = np.arange(len(wanted))
     found = wanted[torch.as_tensor(n[rows].copy())] if not isinstance(rows, int) else wanted[rows]
     if isinstance(cols, slice) and cols == slice(None):
@@ -113,8 +126,8 @@ def expected(wanted, index):
 
 @pytest.mark.parametrize("cotangent", COTANGENTS)
 def test_every_cotangent_by_brute_force(cotangent):
-    model, x, c, z = problem("mlp tanh", cotangent)
-    values = c(z)
+    model, x, c, z, values = problem("mlp tanh", cotangent)
+    torch.testing.assert_close(c(z), values, rtol=1e-12, atol=1e-12)
     phi = jacobian(model, x, values.view(len(x), -1, z.shape[1]))
     wanted = torch.einsum("nrd,msd->nmrs", phi, phi)
     for block_size in (None, 2):  # it sees the logits of a block, in whatever blocks they come
@@ -122,16 +135,13 @@ def test_every_cotangent_by_brute_force(cotangent):
         assert relative(got, wanted if values.dim() == 3 else wanted[..., 0, 0]) < 1e-12
 
 
-def test_cotangents_by_their_definitions():
+def test_every_named_cotangent_is_in_the_list():
+    public = {name for name in cotangents.__all__ if getattr(getattr(cotangents, name), "__module__", "").endswith(".cotangents")}
+    assert public - {"signs", "PerSample"} <= COTANGENTS.keys(), "add it to COTANGENTS, with its definition"
+
+
+def test_a_cotangent_of_some_samples_is_that_of_the_others_left_out():
     z, y = torch.randn(6, 4, dtype=torch.float64), torch.tensor([3, 0, 1, 1, 2, 0])
-    for i in range(6):
-        sign = torch.tensor([1.0 if k == y[i] else -1.0 for k in range(4)], dtype=torch.float64)
-        hot = (sign + 1) / 2
-        torch.testing.assert_close(ntk.labelled(y)(z)[i], sign / 2)
-        torch.testing.assert_close(ntk.centred(y)(z)[i], hot - 0.25)
-        torch.testing.assert_close(ntk.logit(y)(z)[i], hot)
-        torch.testing.assert_close(ntk.ones(z)[i], torch.full((4,), 0.5, dtype=torch.float64))
-        torch.testing.assert_close(ntk.basis(z)[i], torch.eye(4, dtype=torch.float64))
     assert ntk.labelled(y)[2:4](z[2:4]).tolist() == ntk.labelled(y)(z)[2:4].tolist()
 
 
@@ -229,41 +239,58 @@ def test_nothing_is_computed_until_asked_and_the_model_runs_no_more_than_it_must
     assert sizes == []
 
 
-def step(model):
+def step(model, x, c):
     torch.optim.SGD(model.parameters(), lr=0.1).step()
 
 
-def by_data(model):
+def by_data(model, x, c):
     for p in model.parameters():
         p.data.mul_(1.1)
 
 
+def permuted(model, x, c):
+    model[1].weight.data.copy_(model[1].weight.data.flip(0))
+
+
+def columns_swapped(model, x, c):
+    model[1].weight.data.copy_(model[1].weight.data.flip(1))
+
+
 @torch.no_grad()
-def in_place(model):
+def in_place(model, x, c):
     model[1].weight[0, 0] += 1
 
 
-def loaded(model):
+def loaded(model, x, c):
     model.load_state_dict(ntk.mlp((6, 8, 10), "tanh").double().state_dict())
 
 
-def replaced(model):
+def replaced(model, x, c):
     model[1].weight = nn.Parameter(model[1].weight.detach() * 2)
 
 
-@pytest.mark.parametrize("change", [step, by_data, in_place, loaded, replaced])
-def test_kept_features_do_not_outlive_their_weights(change):
+def samples(model, x, c):
+    x.mul_(2)
+
+
+def labels(model, x, c):
+    c.values.copy_(c.values.flip(0))
+
+
+@pytest.mark.parametrize("change", [step, by_data, permuted, columns_swapped, in_place, loaded, replaced, samples, labels])
+def test_kept_features_do_not_outlive_what_they_are_of(change):
     model, x, y = ntk.mlp((6, 8, 10), "tanh").double(), torch.randn(12, 6).double(), torch.arange(12) % 10
-    gram = ntk.Gram(model, x, ntk.labelled(y))
+    c = ntk.labelled(y.clone())
+    gram = ntk.Gram(model, x, c)
     test = gram.against(x[:3] + 1, ntk.labelled(y[:3]))
-    before = gram[4]
+    before, other = gram[4], x[:3] + 1
     nn.functional.cross_entropy(model(x), y).backward()
-    change(model)
-    wanted = ntk.lpntk(model, x, y)
+    change(model, x, c)
+    wanted = ntk.lpntk(model, x, c.values)
     assert relative(before, wanted[4]) > 1e-4
     assert relative(gram[4], wanted[4]) < 1e-12
     assert relative(gram.dense(), wanted) < 1e-12
-    assert relative(test[:], ntk.lpntk(model, x[:3] + 1, y[:3], x, y)) < 1e-12
+    assert relative(test[:], ntk.lpntk(model, other, y[:3], x, c.values)) < 1e-12
 
 
 @pytest.mark.parametrize(
@@ -288,10 +315,13 @@ def test_it_says_what_it_is():
         ((0, -5), IndexError, "column: got -5"),
         ([0.5], TypeError, "row: got"),
         (torch.tensor([True]), IndexError, "row: got a mask of 1; wanted 4"),
+        ((1, 2, 3), IndexError, r"index: got \(1, 2, 3\); wanted rows, or rows and columns"),
+        ((None, 2), IndexError, r"index: got \(None, 2\); wanted rows"),
+        ((Ellipsis, 2), IndexError, r"index: got \(Ellipsis, 2\); wanted rows"),
     ):
         with pytest.raises(error, match=words):
             gram[index]
-    assert len(list(gram)) == 4
+    assert len(list(gram)) == 4 and torch.equal(gram[...], gram.dense())
     with pytest.raises(ValueError, match="diagonal: got a matrix of 3 x 4"):
         ntk.Gram(model, x[:3], ntk.ones, x, ntk.ones).diagonal()
 
@@ -320,11 +350,29 @@ class Attention(nn.Module):
         return self.last(nn.functional.scaled_dot_product_attention(q[:, None], k[:, None], v[:, None])[:, 0].mean(1))
 
 
-def test_a_product_without_forward_mode_goes_by_blocks():
-    model, x = Attention(), torch.randn(9, 5, 4)
+class Checkpointed(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.inner, self.last = nn.Sequential(nn.Linear(4, 6), nn.Tanh()), nn.Linear(6, 3)
+
+    def forward(self, x):
+        return self.last(checkpoint(self.inner, x.mean(1), use_reentrant=False))
+
+
+class OwnFunction(Checkpointed):
+    def forward(self, x):
+        return self.last(NoForwardRule.apply(self.inner(x.mean(1))))
+
+
+@pytest.mark.parametrize("build", [Attention, Checkpointed, OwnFunction])
+@pytest.mark.parametrize("columns", [None, 1, 20])
+def test_a_product_without_forward_mode_goes_by_blocks(build, columns):
+    model, x = build().double(), torch.randn(9, 5, 4).double()
     gram = ntk.Gram(model, x, ntk.ones)
-    v = torch.randn(9)
-    assert relative(gram @ v, gram.dense() @ v) < 1e-5
+    v = torch.randn(9, *([] if columns is None else [columns])).double()
+    dense = gram.dense()
+    assert relative(gram @ v, dense @ v) < 1e-12
+    assert relative(gram.quadratic(v), ((dense @ v) * v).sum(0)) < 1e-12
 
 
 # ----- as other libraries know it
@@ -342,9 +390,11 @@ def test_scipy_finds_its_eigenvalues():
     v, w = np.random.default_rng(0).normal(size=(36, 2)), np.random.default_rng(1).normal(size=24)
     np.testing.assert_allclose(two @ v, flat @ v, rtol=1e-9)
     np.testing.assert_allclose(two.T @ w, flat.T @ w, rtol=1e-9)
+    np.testing.assert_allclose(two @ (v + 1j * v[::-1]), flat @ (v + 1j * v[::-1]), rtol=1e-9)
 
 
 def test_scikit_learn_takes_it_as_a_precomputed_kernel():
+    from sklearn.model_selection import cross_val_score
     from sklearn.svm import SVC
 
     data = ntk.load("digits", limit=150)
@@ -354,6 +404,29 @@ def test_scikit_learn_takes_it_as_a_precomputed_kernel():
     test = train.against(data.x[100:].double(), ntk.ones)
     assert svc.predict(test).tolist() == svc.predict(test.dense().numpy()).tolist()
     assert (svc.predict(test) == data.y[100:].numpy()).mean() > 0.8
+    folds = cross_val_score(SVC(kernel="precomputed"), train, data.y[:100], cv=4)  # cuts it with numpy.ix_
+    assert folds.tolist() == cross_val_score(SVC(kernel="precomputed"), train.dense().numpy(), data.y[:100], cv=4).tolist()
+
+
+def test_the_analyses_take_it_as_a_matrix():
+    data = ntk.load("digits", limit=60)
+    gram = ntk.Gram(ntk.mlp((64, 32, 10)).double(), data.x.double(), ntk.ones)
+    targets, signs = nn.functional.one_hot(data.y, 10).double(), 2.0 * (data.y > 4) - 1
+    for analysis in (
+        lambda k: ntk.analysis.kernel_ridge(k, targets, 1e-3).coefficients,
+        lambda k: ntk.analysis.leave_one_out(k, targets, 1e-3),
+        lambda k: ntk.analysis.gradient_flow(k, k, targets, 0.1),
+        lambda k: ntk.analysis.alignment(k, data.y),
+        lambda k: ntk.analysis.spectrum(k, targets)[1],
+        lambda k: ntk.analysis.cosines(k),
+        lambda k: ntk.analysis.relations(k),
+        lambda k: ntk.analysis.redundant(k),
+        lambda k: ntk.analysis.closest_partners(k).index,
+        lambda k: ntk.lantk_hr(k, signs.long(), k).cross,
+    ):
+        assert torch.equal(analysis(gram), analysis(gram.dense()))
+    fit, test = ntk.analysis.kernel_ridge(gram, targets, 1e-3), gram.against(data.x[:5].double(), ntk.ones)
+    assert relative(fit.predict(test), fit.predict(test.dense())) < 1e-9
 
 
 def test_gpytorch_solves_with_it():

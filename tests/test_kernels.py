@@ -61,6 +61,22 @@ def test_kernels_that_know_their_training_points(name):
         kernel(x, x + 1)
 
 
+@pytest.mark.parametrize("name", ANY | KNOWING)
+def test_numpy_arrays_are_points_too(name):
+    kernel, x = (ANY | KNOWING)[name], X[:6] if name == "LANTK-NTH" else X
+    assert torch.equal(kernel(OTHER.numpy(), x.numpy()), kernel(OTHER, x))
+    assert torch.equal(kernel(x.numpy()), kernel(x))
+
+
+@pytest.mark.parametrize("name", ANY | KNOWING)
+def test_points_changed_in_place_are_other_points(name):
+    kernel, x, points = (ANY | KNOWING)[name], X[:6] if name == "LANTK-NTH" else X, OTHER.clone()
+    before = kernel(points, x)
+    points.mul_(2)
+    assert relative(kernel(points, x), kernel(2 * OTHER, x)) < 1e-12
+    assert relative(kernel(points, x), before) > 1e-3
+
+
 def test_what_they_are_bound_to():
     """Each against the function it stands for."""
     full = ntk.entk(MODEL, OTHER, X)

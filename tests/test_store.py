@@ -161,7 +161,7 @@ def test_a_store_of_something_else_is_refused(tmp_path):
         ({"model": changed}, "model"),
         ({"model": setting()[0].double()}, "model"),
         ({"x": x + 1e-6}, "data"),
-        ({"c": ntk.labelled(c.values.roll(1, 0))}, "data"),
+        ({"c": ntk.labelled(c.values.roll(1, 0))}, "cotangent"),
         ({"precision": "bf16"}, "precision"),
     ):
         arguments = {"model": model, "x": x, "c": c, "precision": "exact"} | change

@@ -426,8 +426,8 @@ def test_a_checkpoint_of_something_else_is_refused(digits, tmp_path, monkeypatch
     for change, word in (
         ({"model": ntk.mlp((64, 24, 10))}, "model"),
         ({"x": x.flip(0)}, "data"),
-        ({"c": ntk.centred(c.values)}, "data"),
-        ({"c": ntk.labelled(c.values.flip(0))}, "data"),
+        ({"c": ntk.centred(c.values)}, "cotangent"),
+        ({"c": ntk.labelled(c.values.flip(0))}, "cotangent"),
         ({"reducer": Stopping(4)}, "reducer"),
         ({"precision": "bf16"}, "precision"),
     ):

@@ -38,7 +38,8 @@ def cosines(gram: Tensor) -> Tensor:
         tensor([[1.0000, 0.5000],
                 [0.5000, 1.0000]])
     """
-    length = validate.gram(gram).diagonal().clamp(min=torch.finfo(gram.dtype).tiny).sqrt()
+    gram = validate.gram(gram)
+    length = gram.diagonal().clamp(min=torch.finfo(gram.dtype).tiny).sqrt()
     return gram / length[:, None] / length[None, :]
 
 

@@ -81,6 +81,7 @@ def leave_one_out(gram: Tensor, targets: Tensor, ridge: float = 0.0) -> Tensor:
         >>> leave_one_out(gram.double(), sides.double(), ridge=1e-3).shape
         torch.Size([32])
     """
+    gram = validate.gram(gram)
     fit = kernel_ridge(gram, targets, ridge)
     shifted = gram.clone()
     shifted.diagonal().add_(fit.ridge)
@@ -120,8 +121,7 @@ def gradient_flow(
     y = _targets(targets, gram)
     if not time >= 0:
         raise ValueError(f"time: got {time}; wanted a number of at least 0")
-    if cross.dim() != 2 or cross.shape[1] != len(gram):
-        raise ValueError(f"cross: got shape {tuple(cross.shape)}; wanted (M, {len(gram)})")
+    cross = validate.cross(cross, gram)
     if start is not None:
         y = y - _targets(start, gram, "start")
     values, vectors = torch.linalg.eigh(gram)

@@ -34,14 +34,25 @@ def same(found: dict[str, str], wanted: dict[str, str], where: str) -> None:
 
 
 def of_model(model: nn.Module) -> str:
-    """Return a digest of a model's modules, of which parameters train, and of all parameters and buffers.
+    """Return a digest of a model's modules, of which parameters train, of all parameters and buffers, and of the code.
 
-    The code of a user's own ``forward`` is not part of it.
+    The code is that of each module's ``forward`` outside PyTorch; what it calls elsewhere is not part of it.
     """
     digest = hashlib.sha256(repr(model).encode())
+    for module in model.modules():
+        if not type(module).__module__.startswith("torch.") or "forward" in vars(module):
+            digest.update(_of_code(getattr(module.forward, "__code__", None)).encode())
     for name, t in [*model.named_parameters(), *model.named_buffers()]:
         digest.update(f"{name}{t.requires_grad}{of_tensor(t)}".encode())
     return digest.hexdigest()[:16]
+
+
+def _of_code(code) -> str:
+    """Say what a function does: its instructions, names and constants, those of functions inside it too."""
+    if code is None:
+        return ""
+    constants = [_of_code(c) if hasattr(c, "co_code") else repr(c) for c in code.co_consts]
+    return f"{code.co_code.hex()}{code.co_names}{constants}"
 
 
 def of_object(thing) -> str:

@@ -1,5 +1,7 @@
 """Errors for bad input: each names the argument, what was got, and what is wanted."""
 
+from operator import index
+
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -13,7 +15,7 @@ _RANDOM_WHEN_TRAINING = (nn.modules.dropout._DropoutNd, nn.RReLU)
 
 def labels(y, num_samples: int, num_classes: int, like: Tensor, name: str = "y") -> Tensor:
     """Return labels as an int64 tensor of shape (N,) after checking length, range [0, K) and the device of `like`."""
-    y = torch.as_tensor(y)
+    y = array(y, name, "integer class labels")
     if y.is_floating_point() or y.is_complex() or y.dtype == torch.bool:
         raise TypeError(f"{name}: got dtype {y.dtype}; wanted integer class labels")
     if y.shape != (num_samples,):
@@ -26,7 +28,12 @@ def labels(y, num_samples: int, num_classes: int, like: Tensor, name: str = "y")
 
 
 def inputs(x: Tensor, like: Tensor, name: str = "x") -> Tensor:
-    """Return x in the dtype of `like` (a weight) after checking that it is a finite, non-empty batch on its device."""
+    """Return x in the dtype of `like` (a weight), detached, after checking that it is a finite, non-empty batch on its device.
+
+    A NumPy array goes to that device by itself.
+    """
+    if isinstance(x, np.ndarray):
+        x = tensor(x).to(like.device)
     if not isinstance(x, Tensor):
         raise TypeError(f"{name}: got {type(x).__name__}; wanted a torch.Tensor whose first axis runs over samples")
     if x.dim() < 2:
@@ -37,7 +44,16 @@ def inputs(x: Tensor, like: Tensor, name: str = "x") -> Tensor:
     if x.is_floating_point():
         x = x.to(like.dtype)
         finite(x, name)
-    return x
+    return x.detach()
+
+
+def array(values, name: str, wanted: str) -> Tensor:
+    """Return what holds numbers as a tensor, its unsigned integers as int64, for which torch has every operation."""
+    try:
+        t = torch.as_tensor(values)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise TypeError(f"{name}: got {type(values).__name__} ({error}); wanted {wanted}") from None
+    return t.long() if t.dtype in (torch.uint16, torch.uint32, torch.uint64) else t
 
 
 def tensor(x):
@@ -74,15 +90,20 @@ def parameters(model: nn.Module) -> list[nn.Parameter]:
 def cotangents(c: Tensor, num_samples: int, num_outputs: int, like: Tensor, name: str = "c") -> Tensor:
     """Return cotangents in the dtype of `like`; shape (N, K), or (N, R, K) for R cotangents a sample."""
     if not isinstance(c, Tensor):
-        raise TypeError(f"{name}: got {type(c).__name__}; wanted a torch.Tensor of shape (N, K)")
+        hint = ", such as labelled(y), not labelled" if hasattr(c, "rule") else ""
+        raise TypeError(
+            f"{name}: got {type(c).__name__}; wanted a torch.Tensor of shape (N, K), or a function that returns one{hint}"
+        )
     if c.dim() not in (2, 3) or c.shape[0] != num_samples or c.shape[-1] != num_outputs or 0 in c.shape:
         raise ValueError(
             f"{name}: got shape {tuple(c.shape)}; wanted ({num_samples}, {num_outputs}) or "
             f"({num_samples}, R, {num_outputs}): one cotangent of length K = {num_outputs} for each sample"
         )
+    if c.is_complex():
+        raise TypeError(f"{name}: got {c.dtype}; wanted real numbers")
     same_device(c, like, name)
     finite(c, name)
-    return c.to(like.dtype)
+    return c.detach().to(like.dtype)
 
 
 def logits(z, num_samples: int) -> Tensor:
@@ -98,6 +119,8 @@ def logits(z, num_samples: int) -> Tensor:
 
 def per_sample(model: nn.Module) -> None:
     """Refuse a model whose output for one sample depends on the others, or on chance."""
+    if not isinstance(model, nn.Module):
+        raise TypeError(f"model: got {type(model).__name__}; wanted a torch.nn.Module")
     for name, module in model.named_modules():
         statistics = isinstance(module, _BATCH_STATISTICS) and (module.training or module.running_mean is None)
         random = isinstance(module, _RANDOM_WHEN_TRAINING) and module.training
@@ -110,8 +133,23 @@ def per_sample(model: nn.Module) -> None:
             )
 
 
-def gram(g: Tensor, name: str = "gram") -> Tensor:
-    """Return a Gram matrix after checking that it is square, finite and symmetric to rounding."""
+def numbers(matrix):
+    """Return a lazy matrix's numbers, and anything else as it is."""
+    return matrix.dense() if hasattr(matrix, "dense") else matrix
+
+
+def cross(k, gram: Tensor, name: str = "cross") -> Tensor:
+    """Return the kernel (M, N) of other points with those of a Gram matrix (N, N), or a lazy one's numbers."""
+    k = numbers(k)
+    if not isinstance(k, Tensor) or k.dim() != 2 or k.shape[1] != len(gram):
+        got = f"shape {tuple(k.shape)}" if isinstance(k, Tensor) else type(k).__name__
+        raise ValueError(f"{name}: got {got}; wanted (M, {len(gram)})")
+    return k
+
+
+def gram(g, name: str = "gram") -> Tensor:
+    """Return a Gram matrix, or a lazy one's numbers, after checking that it is square, finite and symmetric to rounding."""
+    g = numbers(g)
     if not isinstance(g, Tensor) or not g.is_floating_point():
         got = g.dtype if isinstance(g, Tensor) else type(g).__name__
         raise TypeError(f"{name}: got {got}; wanted a floating-point tensor (N, N)")
@@ -142,8 +180,17 @@ def same_device(t: Tensor, like: Tensor, name: str) -> None:
         raise ValueError(f"{name}: got device {t.device}; wanted {like.device}, the model's device")
 
 
-def positive(value: int, name: str) -> int:
-    """Check an integer argument that must be at least one."""
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise ValueError(f"{name}: got {value!r}; wanted an integer of at least 1")
-    return value
+def positive(value, name: str) -> int:
+    """Return an argument that must be an integer of at least one, of whatever integer type."""
+    return whole(value, name, 1)
+
+
+def whole(value, name: str, least: int = 0) -> int:
+    """Return an argument that must be an integer, of whatever integer type."""
+    try:
+        number = least - 1 if isinstance(value, bool) else index(value)
+    except TypeError:
+        number = least - 1
+    if number < least:
+        raise ValueError(f"{name}: got {value!r}; wanted an integer of at least {least}")
+    return number

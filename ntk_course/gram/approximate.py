@@ -31,7 +31,7 @@ def projected(gram: "Gram", dim: int, seed: int) -> Tensor:
     def formed(rows: slice) -> Tensor:
         return tangent_features(sides.model, sides.x1[rows], part(sides.c1, rows), formed_layout).dense[:, 0]
 
-    drawn = slices(validate.positive(dim, "dim"), _DRAWN)
+    drawn, seed = slices(validate.positive(dim, "dim"), _DRAWN), validate.whole(seed, "seed")
     at_once = max(1, memory // (2 * parameters * byte * _DRAWN))
     parts = []
     for some in (drawn[i : i + at_once] for i in range(0, len(drawn), at_once)):
@@ -52,8 +52,8 @@ def nystrom(gram: "Gram", landmarks: int | Tensor, seed: int) -> Tensor:
     one_side(sides, "nystrom")
     one_a_sample(sides, "nystrom")
     n = len(sides.x1)
-    if isinstance(landmarks, Tensor):
-        chosen = landmarks.to(sides.x1.device)
+    if hasattr(landmarks, "__len__"):
+        chosen = validate.array(landmarks, "landmarks", "how many, or different indices (m,)").to(sides.x1.device)
         if chosen.dim() != 1 or chosen.is_floating_point() or len(chosen.unique()) < len(chosen) or len(chosen) == 0:
             raise ValueError(f"landmarks: got {tuple(chosen.shape)} of {chosen.dtype}; wanted different indices (m,)")
         if chosen.min() < 0 or chosen.max() >= n:
@@ -61,7 +61,9 @@ def nystrom(gram: "Gram", landmarks: int | Tensor, seed: int) -> Tensor:
     elif validate.positive(landmarks, "landmarks") > n:
         raise ValueError(f"landmarks: got {landmarks} for {n} samples; wanted at most {n}")
     else:
-        chosen = torch.randperm(n, generator=torch.Generator().manual_seed(seed))[:landmarks].to(sides.x1.device)
+        chosen = torch.randperm(n, generator=torch.Generator().manual_seed(validate.whole(seed, "seed")))[:landmarks].to(
+            sides.x1.device
+        )
     columns = gram[chosen].T if gram._kept is not None else _columns(gram, chosen)
     values, vectors = torch.linalg.eigh(columns[chosen].double())
     kept = values > values[-1] * len(chosen) * torch.finfo(columns.dtype).eps

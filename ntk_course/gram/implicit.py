@@ -5,8 +5,9 @@ from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
-from torch.func import jvp, vjp
+from torch.func import jvp
 
+from ..basics import validate
 from ..models.functional import call_with
 from ..tangents.cotangents import Cotangent, of_block, part
 from ..tangents.precision import multiplying
@@ -26,14 +27,11 @@ _VECTORS = 16
 def times(gram: "Gram", v: Tensor) -> Tensor:
     """Multiply by v (M,), (M, r), and for stacked cotangents (M, S), (M, S, r)."""
     sides = gram._sides
+    validate.per_sample(sides.model)  # it may have gone back to training since
     columns, single = _columns(sides, v, 1)
-    if columns.shape[-1] <= _VECTORS:
-        try:
-            out = _forward(sides, _directions(sides, sides.x2, sides.c2, columns))
-        except NotImplementedError:  # an operation without a forward-mode rule
-            out = _by_blocks(gram, columns)
-    else:
-        out = _by_blocks(gram, columns)
+    with multiplying("exact"):
+        out = _by_passes(sides, columns) if columns.shape[-1] <= _VECTORS else None
+    out = _by_blocks(gram, columns) if out is None else out
     out = out if sides.stacked else out[:, 0]
     return out[..., 0] if single else out
 
@@ -42,8 +40,10 @@ def quadratic(gram: "Gram", v: Tensor) -> Tensor:
     """Return the squared length of the sum of features weighted by each column of v."""
     sides = gram._sides
     one_side(sides, "quadratic")
+    validate.per_sample(sides.model)
     columns, single = _columns(sides, v, 0)
-    directions = _directions(sides, sides.x1, sides.c1, columns)
+    with multiplying("exact"):
+        directions = _directions(sides, sides.x1, sides.c1, columns)
     out = torch.stack([torch.stack([(g**2).sum() for g in u.values()]).sum() for u in directions])
     return out[0] if single else out
 
@@ -54,24 +54,37 @@ def _columns(sides: Sides, v: Tensor, axis: int) -> tuple[Tensor, bool]:
     wanted = (n, s) if sides.stacked else (n,)
     if not isinstance(v, Tensor) or v.dim() not in (len(wanted), len(wanted) + 1) or v.shape[: len(wanted)] != wanted:
         got = f"shape {tuple(v.shape)}" if isinstance(v, Tensor) else type(v).__name__
-        raise ValueError(f"v: got {got}; wanted {wanted} or {(*wanted, 'r')}, a number for each column")
+        raise ValueError(f"v: got {got}; wanted a torch.Tensor {wanted} or {(*wanted, 'r')}, a number for each column")
     if v.dtype != sides.dtype or v.device != sides.device:
         raise ValueError(f"v: got {v.dtype} on {v.device}; wanted {sides.dtype} on {sides.device}, as the model")
-    return v.reshape(n, s, -1), v.dim() == len(wanted)
+    return v.detach().reshape(n, s, -1), v.dim() == len(wanted)
+
+
+def _by_passes(sides: Sides, columns: Tensor) -> Tensor | None:
+    """Go backward from the second side and forward to the first; None where forward mode does not get through."""
+    directions = _directions(sides, sides.x2, sides.c2, columns)
+    try:
+        return _forward(sides, directions)
+    except RuntimeError:  # an operation without a rule, a hook, a checkpoint
+        return None
 
 
 def _directions(sides: Sides, x: Tensor, c: Cotangent, columns: Tensor) -> list[dict[str, Tensor]]:
     """Sum up the gradients, weighted by each column (M, S), of samples x."""
-    weights, model = _weights(sides), sides.model
+    weights = {name: sides.model.get_parameter(name) for name in sides.known.numels}
     sums = [{name: torch.zeros_like(p) for name, p in weights.items()} for _ in range(columns.shape[-1])]
+    x = x.clone() if x.is_inference() else x
     for some in _batches(x):
-        with multiplying("exact"):
-            z, pull = vjp(lambda free, some=some: call_with(model, free, x[some]), weights)[:2]
+        with torch.inference_mode(False), torch.enable_grad():
+            z = sides.model(x[some])
             c_b = _stacked(part(c, some), z)
             for total, column in zip(sums, columns[some].unbind(-1), strict=True):
-                for name, g in pull(torch.einsum("nsk,ns->nk", c_b, column))[0].items():
-                    total[name] += g
-    return sums
+                v = torch.einsum("nsk,ns->nk", c_b, column)
+                found = torch.autograd.grad(z, list(weights.values()), v, retain_graph=True, allow_unused=True)
+                for name, g in zip(weights, found, strict=True):
+                    if g is not None:
+                        total[name] += g
+    return [{name: g.detach() for name, g in total.items()} for total in sums]
 
 
 def _forward(sides: Sides, directions: list[dict[str, Tensor]]) -> Tensor:
@@ -80,8 +93,7 @@ def _forward(sides: Sides, directions: list[dict[str, Tensor]]) -> Tensor:
     for some in _batches(sides.x1):
         columns = []
         for u in directions:
-            with multiplying("exact"):
-                z, moved = jvp(lambda free, some=some: call_with(model, free, sides.x1[some]), (weights,), (u,))[:2]
+            z, moved = jvp(lambda free, some=some: call_with(model, free, sides.x1[some]), (weights,), (u,))[:2]
             columns.append(torch.einsum("nrk,nk->nr", _stacked(part(sides.c1, some), z), moved))
         parts.append(torch.stack(columns, -1))
     return torch.cat(parts)

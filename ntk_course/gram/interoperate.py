@@ -20,6 +20,8 @@ def scipy_operator(gram: "Gram") -> linalg.LinearOperator:
     sides = {False: (gram, m, s), True: (gram.T, n, r)}
 
     def product(v: np.ndarray, transposed: bool) -> np.ndarray:
+        if np.iscomplexobj(v):
+            return product(v.real, transposed) + 1j * product(v.imag, transposed)
         matrix, count, stack = sides[transposed]
         v = torch.as_tensor(np.ascontiguousarray(v), dtype=gram.dtype, device=gram.device)
         wanted = (count, stack) if matrix._sides.stacked else (count,)

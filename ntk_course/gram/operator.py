@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ..basics import validate
 from ..tangents.cotangents import Cotangent, part
 from ..tangents.features import Tangents, tangent_product
 from . import approximate, implicit, interoperate
@@ -29,8 +30,11 @@ class Gram:
     Made once, it is checked once, and what decides how features are kept (which gradients are formed, block size, memory,
     precision) is chosen once and stays with it. ``G[7]``, ``G[:100]`` and ``G[rows, columns]`` are parts of it, ``G @ v`` its
     product with a vector, ``numpy.asarray(G)`` the whole, as scikit-learn takes it for ``kernel="precomputed"``. Without x2
-    and c2 it is symmetric, and only half of it is ever computed. The model's parameters are read when something is asked,
-    not when the object is made.
+    and c2 it is symmetric, and only half of it is ever computed. Lists of rows and of columns pick a submatrix, as
+    :func:`numpy.ix_` does, and not pairs.
+
+    The model's parameters are read when something is asked, not when the object is made; which of them train is settled when
+    it is made. Features that were kept (:meth:`keep`) are made again where weights, samples or cotangents have changed since.
 
     Args:
         model: gives logits (N, K), in eval mode where it has BatchNorm or Dropout; its trainable parameters are the ones
@@ -77,12 +81,12 @@ class Gram:
 
     def _set(self, sides: Sides, chosen: Plan, features: Tangents | None = None) -> None:
         self._sides, self._plan, self._features = sides, chosen, features
-        self._seen = None if features is None else _state(sides.model)
+        self._seen = None if features is None else _state(sides)
 
     @property
     def _kept(self) -> Tangents | None:
         """The features of the second side, where they are kept and the model is still as it was."""
-        if self._features is not None and self._seen != _state(self._sides.model):
+        if self._features is not None and self._seen != _state(self._sides):
             self.release()
         return self._features
 
@@ -201,7 +205,7 @@ class Gram:
             worker = Worker(sides, chosen.layout)
             wide = slices(len(sides.x2), chosen.block_size)
             kept = self._features = Tangents.join([worker.features(sides.x2[some], part(sides.c2, some)) for some in wide])
-            self._seen = _state(sides.model)
+            self._seen = _state(sides)
         return kept
 
     def release(self) -> None:
@@ -231,13 +235,24 @@ class Gram:
 
     def __getitem__(self, index) -> Tensor:
         """Return rows, or rows and columns, by number, slice, list or tensor; see the class."""
-        rows, cols = index if isinstance(index, tuple) else (index, slice(None))
+        if index is Ellipsis:
+            return self.dense()
+        rows, cols = self._two(index) if isinstance(index, tuple) else (index, slice(None))
         one, row = self._indices(rows, 0)
         single, column = self._indices(cols, 1)
         found = self._part(row, None if isinstance(cols, slice) and cols == slice(None) else column)
         if one and single:
             return found[0, 0]
         return found[0] if one else found[:, 0] if single else found
+
+    def _two(self, index: tuple) -> tuple:
+        """Part an index into one for rows and one for columns; those of :func:`numpy.ix_` are (n, 1) and (1, m)."""
+        if len(index) != 2 or any(i is None or i is Ellipsis for i in index):
+            raise IndexError(f"index: got {index!r}; wanted rows, or rows and columns")
+        shapes = [tuple(getattr(i, "shape", ())) for i in index]
+        if [len(s) for s in shapes] == [2, 2] and shapes[0][1] == shapes[1][0] == 1:
+            return index[0].reshape(-1), index[1].reshape(-1)
+        return index
 
     def __iter__(self) -> Iterator[Tensor]:
         """Go through the rows."""
@@ -253,7 +268,8 @@ class Gram:
                 raise TypeError
             i = builtin.index(index)
         except TypeError:
-            chosen = torch.as_tensor(index, device=self.device)
+            chosen = validate.array(index, name, "a number, a slice, or numbers (n,)").to(self.device)
+            chosen = chosen if chosen.numel() else chosen.long()  # [] has no dtype of its own
             if chosen.dim() != 1 or chosen.is_floating_point() or chosen.is_complex():
                 raise TypeError(f"{name}: got {index!r}; wanted a number, a slice, or numbers (n,)") from None
             if chosen.dtype == torch.bool:
@@ -459,10 +475,15 @@ class Gram:
             >>> torch.allclose(sum(G.only([name]).dense() for name, _ in model.named_parameters()), G.dense())
             True
         """
-        names, known = frozenset(names), self._sides.known
+        known = self._sides.known
+        if isinstance(names, str) or not isinstance(names, Iterable):
+            raise TypeError(f"names: got {names!r}; wanted a list of names of parameters")
+        names = frozenset(names)
         if not names or not names <= known.numels.keys():
-            odd = sorted(names - known.numels.keys()) or "none"
-            raise ValueError(f"names: got {odd}; wanted some of the trainable parameters, {list(known.numels)[:8]}...")
+            odd = sorted(map(str, names - known.numels.keys())) or "none"
+            raise ValueError(
+                f"names: got {odd}; wanted some of the trainable parameters, {', '.join(known.numels)} (by module: per_layer)"
+            )
         sides = replace(self._sides, known=known.only(names))
         return Gram._of(sides, plan(sides, self._plan.asked, self._plan.memory))
 
@@ -521,12 +542,19 @@ class Gram:
         return interoperate.gpytorch_operator(self)
 
 
-def _state(model: nn.Module) -> tuple:
-    """Tell a model's weights and buffers from others: where they lie, how often they were written to, what they add up to.
+def _state(sides: Sides) -> tuple:
+    """Tell what the second side's features are made of from anything else: weights, buffers, samples, cotangents.
 
-    An optimiser's step counts as a write; what goes round the count, as through ``.data``, changes the sums.
+    Where they lie, how often they were written to, and, since ``.data`` goes round that count, what weights and buffers add
+    up to along their first axis and along the others, with weights of its own for each place.
     """
-    tensors = [*model.parameters(), *model.buffers()]
+    tensors, sums = [*sides.model.parameters(), *sides.model.buffers()], []
     with torch.no_grad():
-        sums = torch.stack([(t.abs() if t.is_complex() else t).sum(dtype=torch.float64) for t in tensors]).tolist()
-    return tuple((t.data_ptr(), t._version) for t in tensors), tuple(sums)
+        for t in tensors:
+            flat = (torch.view_as_real(t) if t.is_complex() else t).reshape(len(t) if t.dim() else 1, -1)
+            for axis in (0, 1):
+                along = flat.sum(axis, dtype=torch.float64)
+                sums.append(along @ torch.linspace(1, 2, len(along), dtype=torch.float64, device=t.device))
+    data = [t for t in (sides.x2, sides.c2, getattr(sides.c2, "values", None)) if isinstance(t, Tensor)]
+    where = tuple((t.data_ptr(), 0 if t.is_inference() else t._version) for t in [*tensors, *data])
+    return where, tuple(torch.stack(sums).tolist())

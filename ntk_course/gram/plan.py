@@ -44,7 +44,7 @@ def plan(sides: Sides, block_size: int | None = None, memory: int | None = None,
     its block size and its ``factored`` weights are kept.
     """
     if block_size is not None:
-        validate.positive(block_size, "block_size")
+        block_size = validate.positive(block_size, "block_size")
     memory = default_memory(sides.device) if memory is None else validate.positive(memory, "memory")
     usable = int(0.85 * memory)  # the rest is for what the libraries' own routines take
     n, m, byte = len(sides.x1), len(sides.x2), sides.known.z.element_size()

@@ -2,9 +2,11 @@
 
 import os
 import time
+from collections.abc import Callable
+from contextlib import suppress
 from functools import reduce as fold
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import torch
 from tqdm.auto import tqdm
@@ -25,6 +27,8 @@ _EVERY = 10.0
 def reduce(gram: "Gram", reducer: Reducer, checkpoint: str | Path | None, progress: bool):
     """Fold every block into a reducer, see :meth:`ntk_course.Gram.reduce`."""
     sides, chosen = gram._sides, gram._plan
+    if isinstance(reducer, type) or not all(hasattr(reducer, step) for step in ("begin", "fold", "merge", "finish")):
+        raise TypeError(f"reducer: got {reducer!r}; wanted an object with begin, fold, merge and finish, such as TopPartners(1)")
     if not getattr(reducer, "stacked", False):
         one_a_sample(sides, f"reducer {type(reducer).__name__}")
     what, here = f"{type(reducer).__name__} of a Gram matrix", processes.world()
@@ -42,12 +46,15 @@ def reduce(gram: "Gram", reducer: Reducer, checkpoint: str | Path | None, progre
     work = share([tile for tile in all_tiles(sides, the_plan) if tile not in done], here.rank, here.size)
 
     def mine() -> State:
-        state = reducer.begin(gram)
+        state, take = reducer.begin(gram), cast(Callable[..., object], reducer.fold)
         finished, last = [], time.monotonic()
         blocks = tile_blocks(sides, the_plan, work, gram._kept if the_plan is chosen else None)
         for tile, *where in tqdm(blocks, what, total=len(work), unit="block", disable=not progress or here.rank > 0):
             for rows, cols, block in with_mirror(sides, *where):
-                reducer.fold(state, rows, cols, block)
+                if take(state, rows, cols, block) is not None:
+                    raise TypeError(
+                        f"reducer: got a result from {type(reducer).__name__}.fold; wanted the state changed in place"
+                    )
             finished.append(tile)
             if kept is not None and time.monotonic() - last > _EVERY:
                 kept.write(state, finished, the_plan)
@@ -73,6 +80,8 @@ class _Checkpoint:
     def read(self, reducer: Reducer) -> tuple[tuple[int, list[str]] | None, State | None, set[Tile]]:
         """Merge all parts, and tell how their matrix was cut: block size and weights in factors; None where there is no part yet."""
         self._folder.mkdir(parents=True, exist_ok=True)
+        if odd := [path.name for path in self._folder.iterdir() if ".part" not in path.suffixes]:
+            raise ValueError(f"checkpoint: got {self._folder}, which holds {odd[0]!r}; wanted a folder of its own")
         cut, state, done = None, None, set()
         for path in sorted(self._folder.glob("*.part")):
             part = torch.load(path, weights_only=True)
@@ -102,4 +111,5 @@ class _Checkpoint:
         """Take the folder away."""
         for path in [*self._folder.glob("*.part"), *self._folder.glob("*.part.beside")]:
             path.unlink()
-        self._folder.rmdir()
+        with suppress(OSError):  # somebody else's file by now: the result matters more
+            self._folder.rmdir()

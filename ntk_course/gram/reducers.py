@@ -143,7 +143,7 @@ class Histogram:
 
     def __post_init__(self):
         """Check the edges."""
-        edges = torch.as_tensor(self.edges, dtype=torch.float64)
+        edges = validate.array(self.edges, "edges", "numbers in increasing order").double()
         if edges.dim() != 1 or len(edges) == 0 or not bool((edges.diff() > 0).all()) or not bool(edges.isfinite().all()):
             raise ValueError(f"edges: got {self.edges}; wanted at least one finite number, in increasing order")
 

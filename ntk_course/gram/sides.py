@@ -60,10 +60,10 @@ class Sides:
     def describe(self) -> dict[str, str]:
         """Fingerprint what the matrix is made from; a cotangent that is a function, by its values for some of the samples."""
         sides = [(self.x1, self.c1)] if self.symmetric else [(self.x1, self.c1), (self.x2, self.c2)]
-        data = [fingerprints.of_tensor(t) for x, c in sides for t in (x, *self._values(x, c))]
         return {
             "model": fingerprints.of_model(self.model),
-            "data": fingerprints.of_object(data),
+            "data": fingerprints.of_tensor(*(x for x, _ in sides)),
+            "cotangent": fingerprints.of_tensor(*(t for x, c in sides for t in self._values(x, c))),
             "parameters": fingerprints.of_object(list(self.known.numels)),
             "dtype": str(self.dtype),
             "symmetric": str(self.symmetric),
@@ -95,22 +95,25 @@ def check(
     precision = precisions.check(precision, like.dtype)
     if x2 is None or c2 is None:
         return Sides(model, known, x1, c1, x1, c1, True, None if r is None else (r, r), precision)
-    x2, c2, s = _second(like, known, x1, x2, c2)
+    x2, c2, s = _second(like, known, x1, x2, c2, ("x2", "c2"))
     if (r is None) != (s is None):
         raise ValueError(f"c2: got {s or 'no'} cotangents stacked a sample and {r or 'none'} in c1; wanted as many axes in both")
     return Sides(model, known, x1, c1, x2, c2, False, None if r is None or s is None else (r, s), precision)
 
 
-def _second(like: Tensor, known: Probe, x1: Tensor, x2: Tensor, c2: Cotangent) -> tuple[Tensor, Cotangent, int | None]:
-    x2 = validate.inputs(x2, like, "x2")
-    if x1.shape[1:] != x2.shape[1:]:
-        raise ValueError(f"x2: got samples of shape {tuple(x2.shape[1:])}; wanted {tuple(x1.shape[1:])}, as in x1")
-    return x2, *checked(c2, x2, known.z, "c2")
+def _second(
+    like: Tensor, known: Probe, x: Tensor, x2: Tensor, c2: Cotangent, names: tuple[str, str]
+) -> tuple[Tensor, Cotangent, int | None]:
+    x2 = validate.inputs(x2, like, names[0])
+    if x.shape[1:] != x2.shape[1:]:
+        got, wanted = tuple(x2.shape[1:]), tuple(x.shape[1:])
+        raise ValueError(f"{names[0]}: got samples of shape {got}; wanted {wanted}, as on the other side")
+    return x2, *checked(c2, x2, known.z, names[1])
 
 
 def against(sides: Sides, x: Tensor, c: Cotangent) -> Sides:
     """Return the sides of other samples against the second side's, under the same model."""
-    x, c, r = _second(validate.parameters(sides.model)[0], sides.known, sides.x2, x, c)
+    x, c, r = _second(validate.parameters(sides.model)[0], sides.known, sides.x2, x, c, ("x", "c"))
     if (r is None) != (sides.stacked is None):
         raise ValueError(f"c: got {r or 'no'} cotangents stacked a sample; wanted as many axes as in the other side's")
     stacked = None if r is None else (r, sides.cotangents[1])

@@ -82,7 +82,7 @@ def open_gram(path: str | Path, partial: bool = False):
     Example:
         >>> matrix = Gram(model, x, ones).save(folder / "gram.zarr", progress=False)
         >>> sorted(open_gram(folder / "gram.zarr").attrs["made_from"])
-        ['data', 'dtype', 'model', 'parameters', 'precision', 'symmetric']
+        ['cotangent', 'data', 'dtype', 'model', 'parameters', 'precision', 'symmetric']
     """
     zarr, path = _zarr(), Path(path)
     if not (path / "zarr.json").exists():

@@ -12,8 +12,9 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
+from ..basics import validate
 from ..gram.operator import Gram
-from ..tangents.cotangents import basis, ones
+from ..tangents.cotangents import PerSample, basis, ones
 from ..training.path import TrainingPath
 from .infinite.dense import Kernels
 from .infinite.dense import mlp as dense
@@ -47,6 +48,8 @@ def empirical(model: nn.Module, cotangent: Callable[[Tensor], Tensor] = ones, **
         >>> kernel(x_test, x).shape, torch.allclose(kernel(x), pntk(model, x))
         (torch.Size([8, 32]), True)
     """
+    if isinstance(cotangent, PerSample):
+        raise TypeError(f"cotangent: got {cotangent!r}, of given samples; wanted a function of the logits, which fits any points")
 
     def kernel(x1: Tensor, x2: Tensor | None = None) -> Tensor:
         found = Gram(model, x1, cotangent, x2, **options).dense()
@@ -111,10 +114,11 @@ class AlongPath:
 
     path: TrainingPath
     how: Callable[..., PathKernel] = exact
-    _last: tuple[Tensor, PathKernel] | None = field(default=None, repr=False)
+    _last: tuple[Tensor, int, PathKernel] | None = field(default=None, repr=False)
 
     def __call__(self, x1: Tensor, x2: Tensor | None = None) -> Tensor:
         """Return (N, M); of the training points with themselves the symmetric part, since each has two roles."""
+        x1, x2 = validate.tensor(x1), validate.tensor(x2)
         _known(x1 if x2 is None else x2, self.path.x)
         square = traced(self._at(x1).gram)
         return (square + square.T) / 2 if x2 is None else square
@@ -124,9 +128,10 @@ class AlongPath:
         return self._at(x).predict()
 
     def _at(self, x: Tensor) -> PathKernel:
-        if self._last is None or self._last[0] is not x:
-            self._last = (x, self.how(self.path, x))
-        return self._last[1]
+        written = 0 if x.is_inference() else x._version
+        if self._last is None or self._last[0] is not x or self._last[1] != written:
+            self._last = (x, written, self.how(self.path, x))
+        return self._last[2]
 
 
 @dataclass
@@ -152,7 +157,12 @@ class LabelAwareKernel:
     y: Tensor
 
     def __call__(self, x1: Tensor, x2: Tensor | None = None) -> Tensor:
-        """Return (N, N) for the training points, or (M, N) for other points with them."""
+        """Return (N, N) for the training points, or (M, N) for other points with them.
+
+        The two differ on the training points: what is added among them leaves each pair's own label out, which for new
+        points there is none to leave out.
+        """
+        x1, x2 = validate.tensor(x1), validate.tensor(x2)
         _known(x1 if x2 is None else x2, self.x)
         train = self.kernel(self.x)
         if x2 is None:
@@ -188,6 +198,7 @@ class HierarchyKernel:
 
     def __call__(self, x1: Tensor, x2: Tensor | None = None) -> Tensor:
         """Return (N, N) for the training points, or (M, N) for other points with them."""
+        x1, x2 = validate.tensor(x1), validate.tensor(x2)
         _known(x1 if x2 is None else x2, self.x)
         n = len(self.x)
         points = self.x if x2 is None else torch.cat([self.x, x1])

@@ -224,8 +224,7 @@ def lantk_hr(
         (torch.Size([32, 32]), torch.Size([8, 32]))
     """
     gram = validate.gram(gram)
-    if cross is not None and (cross.dim() != 2 or cross.shape[1] != len(gram)):
-        raise ValueError(f"cross: got shape {tuple(cross.shape)}; wanted (M, {len(gram)})")
+    cross = None if cross is None else validate.cross(cross, gram)
     z = label_products(gram, y, gram, version=version, own=leave_out)
     z_cross = None if cross is None else label_products(gram, y, cross, version=version)
     return with_label_part(gram, z, cross, z_cross, weight)

@@ -49,7 +49,12 @@ class PerSample:
 
     def __init__(self, rule: Callable[[Tensor, Tensor], Tensor], values, name: str = "y", labels: bool = False):
         """Keep the rule and the values."""
-        self.rule, self.values, self.name, self.labels = rule, torch.as_tensor(values), name, labels
+        self.rule, self.values, self.name, self.labels = (
+            rule,
+            validate.array(values, name, "a value for each sample"),
+            name,
+            labels,
+        )
 
     def __call__(self, z: Tensor) -> Tensor:
         """Return the cotangents of a block, given its logits (n, K) and its own values."""
@@ -268,6 +273,8 @@ class _Slope:
                 raise ValueError(
                     f"loss: got {got} for {len(z)} sample(s); wanted one loss for each, ({len(z)},), as with reduction='none'"
                 )
+            if not values.requires_grad:
+                raise ValueError("loss: got values without a gradient; wanted a loss that depends on the logits")
             return -torch.autograd.grad(values.sum(), z)[0]
 
 

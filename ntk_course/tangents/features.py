@@ -115,14 +115,15 @@ def tangent_features(
         >>> features = tangent_features(model, x, ones)
         >>> gram = tangent_product(features, features)[:, 0, :, 0]
     """
+    validate.per_sample(model)  # it may have gone back to training since it was probed
     with torch.inference_mode(False), torch.enable_grad(), multiplying(precision):
-        x = x.clone() if x.is_inference() else x
-        c = c.clone() if isinstance(c, Tensor) and c.is_inference() else c
+        x = x.clone() if x.is_inference() else x.detach()
         if layout is None:
             known = probe(model, x)
             layout = Layout.choose(known, len(x) / 2, of_block(part(c, slice(0, 1)), known.z).shape[1:-1].numel())
         calls, z = record(model, x)
         c = of_block(c, validate.logits(z, len(x)))
+        c = c.clone() if c.is_inference() else c.detach()
         c = c if c.dim() == 3 else c.unsqueeze(1)
         lost = layout.understood - understood(model, calls, z, len(x))
         if lost:

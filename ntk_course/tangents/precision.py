@@ -1,7 +1,7 @@
 """How exactly matrix products are made: exact in the model's dtype, or in a GPU's faster formats when asked for by name."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
@@ -23,7 +23,8 @@ def check(precision: str, dtype: torch.dtype) -> str:
 def multiplying(precision: str) -> Iterator[None]:
     """Let a GPU's products and convolutions of float32 use TF32, or forbid it, whatever the process has set; then undo it.
 
-    PyTorch lets cuDNN's convolutions use TF32 unless told otherwise, so "exact" needs telling. A CPU is always exact.
+    PyTorch lets cuDNN's convolutions use TF32 unless told otherwise, so "exact" needs telling. A CPU is always exact. An
+    ``autocast`` around the call is off inside.
     """
     tf32 = precision != "exact"
     products: Any = torch.backends.cuda.matmul
@@ -37,7 +38,11 @@ def multiplying(precision: str) -> Iterator[None]:
     try:
         for where, name in switches:
             setattr(where, name, value)
-        yield
+        with ExitStack() as off:
+            for device in ("cpu", "cuda"):
+                if torch.is_autocast_enabled(device):
+                    off.enter_context(torch.autocast(device, enabled=False))
+            yield
     finally:
         for (where, name), was in zip(switches, before, strict=True):
             setattr(where, name, was)

@@ -11,6 +11,7 @@ from torch.autograd.graph import GradientEdge, get_gradient_edge, saved_tensors_
 
 from ..basics import validate
 from .layers import RULES, OuterProducts, join
+from .precision import multiplying
 
 
 class Call(NamedTuple):
@@ -72,7 +73,7 @@ def probe(model: nn.Module, x: Tensor, name: str = "x") -> Probe:
     answer holds for every block of a Gram matrix, so that their features have one layout. What the graph of two keeps
     beyond the graph of one is what each further sample costs.
     """
-    with torch.inference_mode(False), torch.enable_grad():
+    with torch.inference_mode(False), torch.enable_grad(), multiplying("exact"):
         trusted, saved = [], []
         for n in (1, 2):
             kept: dict[int, int] = {}
@@ -82,7 +83,7 @@ def probe(model: nn.Module, x: Tensor, name: str = "x") -> Probe:
             except (RuntimeError, ValueError, IndexError) as error:
                 shape = tuple(x.shape[1:])
                 raise ValueError(
-                    f"{name}: got samples of shape {shape}; wanted a shape that the model takes ({error})"
+                    f"{name}: got samples of shape {shape} in {x.dtype}; wanted what the model takes ({error})"
                 ) from error
             validate.logits(z, n)
             trusted.append(understood(model, calls, z, n))
@@ -124,7 +125,8 @@ def record(model: nn.Module, x: Tensor) -> tuple[list[Call], Tensor]:
             calls.append(Call(module, args[0], args[0]._version, out.shape, get_gradient_edge(out)))
 
     # First among the hooks, so that a hook of the user's cannot replace `out` before we see it.
-    handles = [m.register_forward_hook(note, prepend=True) for m in model.modules() if type(m) in RULES]
+    known = [m for m in model.modules() if type(m) in RULES and "forward" not in vars(m)]  # one's own forward is no such layer
+    handles = [m.register_forward_hook(note, prepend=True) for m in known]
     try:
         return calls, model(x)
     finally:
