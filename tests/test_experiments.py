@@ -327,7 +327,9 @@ def test_tables_and_means():
 
 
 def test_stored_results_are_those_beside_the_package():
-    assert results.stored("no_such") is None
+    with pytest.raises(ValueError, match="name: got 'no_such'; wanted an experiment"):
+        results.stored("no_such")
+    assert results.stored("theorem_1", "no_such") is None
     files = sorted((ROOT / "book/results").glob("*/*.json"))
     assert len(files) >= 6
     for path in files:

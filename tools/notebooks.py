@@ -136,8 +136,12 @@ def main() -> int:
         wrong = out_of_step()
         print("\n".join(f"{name}: out of step; run make notebooks" for name in wrong) or "all notebooks are in step")
         return bool(wrong)
-    for source, target, cleared in sources():
-        if args.only and not any(word in str(target) for word in args.only):
+    everything = sources()
+    where = [str(target.relative_to(ROOT)) for _, target, _ in everything]
+    if odd := [word for word in args.only if not any(word in path for path in where)]:
+        parser.error(f"only: got {', '.join(odd)}; wanted a part of a notebook's path, such as {where[0]}")
+    for (source, target, cleared), path in zip(everything, where, strict=True):
+        if args.only and not any(word in path for word in args.only):
             continue
         notebook = run(generate(source, target, cleared), target.parent)
         target.parent.mkdir(exist_ok=True)

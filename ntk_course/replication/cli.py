@@ -33,6 +33,12 @@ _LIBRARIES = (
 )
 
 
+def _above_zero(text: str) -> float:
+    if not (value := float(text)) > 0:
+        raise argparse.ArgumentTypeError(f"got {text}; wanted a number above 0")
+    return value
+
+
 def main(argv: list[str] | None = None) -> int:
     """Run one command and return its exit status: 0 done, 1 a problem found, 2 wrong usage, 130 interrupted."""
     parser = argparse.ArgumentParser(prog="ntk-course", description=__doc__)
@@ -45,7 +51,7 @@ def main(argv: list[str] | None = None) -> int:
     run.add_argument("--preset", choices=experiments.PRESETS, default="class")
     run.add_argument("--where", choices=("cpu", "device"), help="device: a GPU, or an error; by default a GPU where there is one")
     run.add_argument("--seeds", type=int, help="run only the first so many seeds of the preset; later calls add the others")
-    run.add_argument("--minutes", type=float, help="stop after so long, as Ctrl-C does; the next call goes on from there")
+    run.add_argument("--minutes", type=_above_zero, help="stop after so long, as Ctrl-C does; the next call goes on from there")
     for command in commands.choices.values():
         command.add_argument("--results", type=Path, default=Path("book/results"), help="folder of results")
     args = parser.parse_args(argv)
@@ -80,8 +86,11 @@ def _doctor(args: argparse.Namespace) -> int:
 
 def _list(args: argparse.Namespace) -> int:
     for name in experiments.names():
-        stored = [p for p in experiments.find(name).presets if results.read(name, p, args.results)]
-        print(f"{name:<20} {experiments.find(name).summary}\n{'':<20} stored: {', '.join(stored) or 'none'}")
+        found = experiments.find(name)
+        here = [p for p in found.presets if results.read(name, p, args.results)]
+        shipped = [p for p in found.presets if p not in here and results.stored(name, p)]
+        words = f"stored: {', '.join(here) or 'none'}" + (f"; came with the course: {', '.join(shipped)}" if shipped else "")
+        print(f"{name:<20} {found.summary}\n{'':<20} {words}")
     return 0
 
 

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
 
@@ -222,10 +223,19 @@ def _write(path: Path, content: dict) -> None:
 
 
 def read(name: str, preset: str, folder: str | Path) -> Result | None:
-    """Read a stored result, or return None where no such run exists yet.
+    """Read a result from a folder, or return None where no such run exists yet.
+
+    Args:
+        name: of the experiment.
+        preset: "smoke", "class", "paper" or "cifar10".
+        folder: as given to ``ntk-course run --results``, by default book/results in the working directory.
 
     Raises:
         ValueError: the file exists but does not hold a result.
+
+    Example:
+        >>> read("theorem_1", "smoke", folder) is None
+        True
     """
     path = Path(folder) / name / f"{preset}.json"
     if not path.is_file():
@@ -239,10 +249,11 @@ def read(name: str, preset: str, folder: str | Path) -> Result | None:
 def stored(name: str, preset: str = "class") -> Result | None:
     """Read a result that came with the course, or return None where no such run exists yet.
 
-    They are the files of book/results/, which the installed package carries too, so that a notebook has them anywhere.
+    They are the files of book/results/, which the installed package carries too, so that a notebook has them anywhere. For
+    runs of your own there is :func:`read`.
 
     Raises:
-        ValueError: the file exists but does not hold a result.
+        ValueError: an unknown experiment; the file exists but does not hold a result.
 
     Example:
         >>> stored("forgetting_prediction", "paper").name
@@ -251,6 +262,8 @@ def stored(name: str, preset: str = "class") -> Result | None:
     here = Path(__file__).parent.parent  # the package
     # an installed package carries the files inside it; a checkout has them beside it
     folder = here / "stored" if (here / "stored").is_dir() else here.parent / "book/results"
+    if not (folder / name).is_dir() and find_spec(f"{__package__}.experiments.{name}") is None:
+        raise ValueError(f"name: got {name!r}; wanted an experiment, see ntk-course list")
     return read(name, preset, folder)
 
 
