@@ -62,6 +62,7 @@ def test_public_docstrings(thing):
     assert doc
     first = doc.splitlines()[0]
     assert first.endswith((".", ").", "):"))
+    assert "$" not in doc, "the pages of the package set :math:, not dollars"
     if not isinstance(thing, type):
         assert "Example:" in doc
         assert ">>>" in doc

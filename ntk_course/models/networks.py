@@ -57,7 +57,7 @@ def activation_module(name: str) -> nn.Module:
 def mlp(sizes: Sequence[int], activation: str = "relu", bias: bool = True) -> nn.Sequential:
     r"""Build a fully connected network on flattened inputs.
 
-    $z = W_L\,\sigma(\cdots\sigma(W_1 x + b_1)\cdots) + b_L$
+    .. math:: z = W_L\,\sigma(\cdots\sigma(W_1 x + b_1)\cdots) + b_L
 
     Args:
         sizes: layer widths from input to output, e.g. ``(64, 128, 10)``.

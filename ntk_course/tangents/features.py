@@ -1,4 +1,4 @@
-r"""Tangent features: for each sample the vector $\phi_c(x) = c^\top \partial z(x; w)/\partial w$, kept in factors.
+r"""Tangent features: for each sample the vector :math:`\phi_c(x) = c^\top \partial z(x; w)/\partial w`, kept in factors.
 
 A weight that acts as ``out = input @ W.T`` at T positions (the pixels of a convolution, the tokens of a sequence, the
 several calls of one module) has the per-sample gradient ``sum_t outer(b_t, a_t)``, with a_t the input at position t
