@@ -82,7 +82,7 @@ def test_nothing_that_comes_out_has_a_graph():
         parts = found if isinstance(found, tuple) else (found,)
         assert not any(t.requires_grad for t in parts if isinstance(t, torch.Tensor)), name
     features = tangent_features(model, x, c)
-    tensors = [features.dense, *(t for pair in features.factors for t in pair)]
+    tensors = [*features.dense, *(t for pair in features.factors for t in pair)]
     assert tensors and not any(t.requires_grad for t in tensors)
     with pytest.raises(TypeError, match=r"c1: got torch.complex[0-9]*; wanted real numbers"):
         ntk.Gram(model, x, torch.ones(9, 4) * torch.tensor(1j, dtype=torch.complex128))

@@ -148,7 +148,7 @@ def running_out(monkeypatch, most, product=None):
         return features(model, x, *rest)
 
     def limited_product(f, g, *rest):
-        if product is not None and len(f.dense) > product:
+        if product is not None and f.samples > product:
             raise torch.cuda.OutOfMemoryError("CUDA out of memory")
         return times(f, g, *rest)
 
@@ -199,7 +199,7 @@ def test_a_stripe_that_does_not_fit_is_cut(digits, monkeypatch, most):
             highest.pop()
             raise torch.cuda.OutOfMemoryError("CUDA out of memory")
         found = original(model, x, *rest)
-        alive.append((weakref.ref(found.dense), len(x)))
+        alive.append((weakref.ref(found.dense[0]), len(x)))
         return found
 
     monkeypatch.setattr(engine, "tangent_features", few)
@@ -224,7 +224,7 @@ def test_bf16_products_are_those_of_rounded_features(digits):
     model, x, c = digits
     features = engine.tangent_features(model, x, c)
     rounded = features.rounded()
-    back = type(features)(rounded.dense.float(), tuple((a.float(), b.float()) for a, b in rounded.factors))
+    back = type(features)(tuple(d.float() for d in rounded.dense), tuple((a.float(), b.float()) for a, b in rounded.factors))
     torch.testing.assert_close(engine.tangent_product(rounded, rounded), engine.tangent_product(back, back))
 
 
@@ -233,12 +233,12 @@ def test_exactness_is_asked_for_and_undone(digits, monkeypatch):
     before = torch.backends.cudnn.conv.fp32_precision
     seen = []
     # inside both: where features are made, where they are multiplied, and where neither is
-    for name in ("_shares", "_product", "tangent_features"):
+    for name in ("by_rules", "_product", "tangent_features"):
         original = getattr(tangents if name != "tangent_features" else engine, name)
 
-        def look(*args, name=name, original=original):
+        def look(*args, name=name, original=original, **settings):
             seen.append((name, torch.backends.cuda.matmul.fp32_precision, torch.backends.cudnn.conv.fp32_precision))
-            return original(*args)
+            return original(*args, **settings)
 
         monkeypatch.setattr(tangents if name != "tangent_features" else engine, name, look)
     model, x, c = digits
@@ -246,7 +246,7 @@ def test_exactness_is_asked_for_and_undone(digits, monkeypatch):
     for asked, value in (("exact", "ieee"), ("tf32", "tf32"), ("bf16", "tf32")):
         seen.clear()
         ntk.tangent_kernel(model, x, c, precision=asked)
-        assert set(seen) == {outside, ("_shares", value, value), ("_product", value, value)}
+        assert set(seen) == {outside, ("by_rules", value, value), ("_product", value, value)}
     assert torch.backends.cudnn.conv.fp32_precision == before
     torch.backends.cudnn.allow_tf32  # the older interface still answers
 

@@ -36,6 +36,10 @@ def inputs(x: Tensor, like: Tensor, name: str = "x") -> Tensor:
         x = tensor(x).to(like.device)
     if not isinstance(x, Tensor):
         raise TypeError(f"{name}: got {type(x).__name__}; wanted a torch.Tensor whose first axis runs over samples")
+    if x.is_nested or x.is_sparse:
+        raise TypeError(f"{name}: got a {'nested' if x.is_nested else 'sparse'} tensor; wanted a dense one, (N, ...)")
+    if x.is_complex():
+        raise TypeError(f"{name}: got {x.dtype}; wanted real numbers: a kernel is an inner product of real gradients")
     if x.dim() < 2:
         raise ValueError(f"{name}: got shape {tuple(x.shape)}; wanted at least two axes, (N, ...), samples first")
     if x.shape[0] == 0:
@@ -80,6 +84,10 @@ def parameters(model: nn.Module) -> list[nn.Parameter]:
                 f"model: got parameters on two devices ({first_name} on {first.device}, {name} on {p.device}); wanted one"
             )
     for name, p in trainable:
+        if not p.is_floating_point():
+            raise TypeError(
+                f"model: got parameter {name} in {p.dtype}; wanted real ones: a kernel is an inner product of real gradients"
+            )
         if p.dtype != first.dtype:
             raise ValueError(f"model: got two dtypes ({first_name} {first.dtype}, {name} {p.dtype}); wanted one")
     for name, p in model.named_parameters():
@@ -107,10 +115,12 @@ def cotangents(c: Tensor, num_samples: int, num_outputs: int, like: Tensor, name
 
 
 def logits(z, num_samples: int) -> Tensor:
-    """Check that a model's answer has shape (N, K)."""
+    """Check that a model's answer is real and has shape (N, K)."""
     if not isinstance(z, Tensor):
         raise TypeError(f"model: returned {type(z).__name__}; wanted one tensor of logits, shape ({num_samples}, K)")
-    if z.dim() != 2 or z.shape[0] != num_samples:
+    if not z.is_floating_point():
+        raise TypeError(f"model: returned {z.dtype}; wanted real logits, which have derivatives")
+    if z.dim() != 2 or z.shape[0] != num_samples or z.shape[1] == 0:
         raise ValueError(
             f"model: returned shape {tuple(z.shape)} for {num_samples} sample(s); wanted logits of shape ({num_samples}, K)"
         )
@@ -122,8 +132,14 @@ def per_sample(model: nn.Module) -> None:
     if not isinstance(model, nn.Module):
         raise TypeError(f"model: got {type(model).__name__}; wanted a torch.nn.Module")
     for name, module in model.named_modules():
+        if isinstance(module, torch.jit.ScriptModule):
+            where = f" in module '{name}'" if name else ""
+            raise TypeError(
+                f"model: got TorchScript{where}; wanted the module before torch.jit, whose operations can be followed"
+            )
+    for name, module in model.named_modules():
         statistics = isinstance(module, _BATCH_STATISTICS) and (module.training or module.running_mean is None)
-        random = isinstance(module, _RANDOM_WHEN_TRAINING) and module.training
+        random = isinstance(module, _RANDOM_WHEN_TRAINING) and module.training and getattr(module, "p", 1) > 0
         random |= isinstance(module, _DROPOUT_INSIDE) and module.training and module.dropout > 0
         if statistics or random:
             why = "normalises by the batch, so one sample's output depends on the others" if statistics else "is random"

@@ -29,7 +29,7 @@ def projected(gram: "Gram", dim: int, seed: int) -> Tensor:
     formed_layout = chosen.layout.forming()
 
     def formed(rows: slice) -> Tensor:
-        return tangent_features(sides.model, sides.x1[rows], part(sides.c1, rows), formed_layout).dense[:, 0]
+        return tangent_features(sides.model, sides.x1[rows], part(sides.c1, rows), formed_layout).dense_whole()[:, 0]
 
     drawn, seed = slices(validate.positive(dim, "dim"), _DRAWN), validate.whole(seed, "seed")
     at_once = max(1, memory // (2 * parameters * byte * _DRAWN))

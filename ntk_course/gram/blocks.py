@@ -12,8 +12,10 @@ from ..tangents.layout import Layout
 from .plan import Plan, Tile, slices, tiles
 from .sides import Sides
 
-# A block of the diagonal is computed in so many strips, of at least so many rows: 5/8 of the work, in products still large.
-_STRIPS, _SMALLEST = 4, 128
+# A block of the diagonal is computed in so many strips, of at least so many rows of features: 5/8 of the work, in products still large.
+_STRIPS, _SMALLEST = 4, 64
+# Multiply-adds of one product from which that is less work than the strips' own.
+_WORTH = 2**10
 
 
 class Worker:
@@ -41,11 +43,11 @@ class Worker:
 
     def own_product(self, f: Tangents) -> Tensor:
         """Multiply a block with itself: rows with the columns from there on, a strip at a time; the rest is mirrored."""
-        n = len(f.dense)
-        step = max(_SMALLEST, -(-n // _STRIPS))
-        out = f.dense.new_empty(n, n, f.dense.shape[1], f.dense.shape[1], dtype=self._sides.dtype)
+        n, r = f.dense[0].shape[:2]
+        step = max(-(-_SMALLEST // r), -(-n // _STRIPS)) if f.multiply_adds > _WORTH else n
+        out = f.dense[0].new_empty(n, n, r, r, dtype=self._sides.dtype)
         for i in range(0, n, step):
-            strip = self.product(f.samples(slice(i, i + step)), f.samples(slice(i, n)))
+            strip = self.product(f.of(slice(i, i + step)), f.of(slice(i, n)))
             out[i : i + step, i:] = strip
             out[i + step :, i : i + step] = strip[:, step:].transpose(0, 1).transpose(2, 3)
         return out
@@ -55,10 +57,10 @@ class Worker:
         try:
             return tangent_product(f, g, self._sides.precision).transpose(1, 2)
         except torch.cuda.OutOfMemoryError:
-            if len(f.dense) == 1:
+            if f.samples == 1:
                 raise
         torch.cuda.empty_cache()
-        return torch.cat([self.product(part, g) for part in f.split((len(f.dense) + 1) // 2)])
+        return torch.cat([self.product(part, g) for part in f.split((f.samples + 1) // 2)])
 
     def features_beside(self, held: dict[int, Tangents], x: Tensor, c: Cotangent) -> Tangents:
         """Compute features while others are held; where there is no room, give back the later half of those, and again."""
@@ -85,12 +87,12 @@ def tile_blocks(
 
     def of_rows(held: dict[int, Tangents], where: slice) -> Tangents:
         if kept is not None and sides.symmetric:
-            return kept.samples(where)
+            return kept.of(where)
         return worker.features_beside(held, sides.x1[where], part(sides.c1, where))
 
     def of_columns(held: dict[int, Tangents], where: slice) -> Tangents:
         if kept is not None:
-            return kept.samples(where)
+            return kept.of(where)
         return worker.features_beside(held, sides.x2[where], part(sides.c2, where))
 
     rows, cols = slices(len(sides.x1), plan.block_size), slices(len(sides.x2), plan.block_size)

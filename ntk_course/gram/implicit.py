@@ -11,6 +11,8 @@ from ..basics import validate
 from ..models.functional import call_with
 from ..tangents.cotangents import Cotangent, of_block, part
 from ..tangents.precision import multiplying
+from ..tangents.routes import gradients
+from ..tangents.running import run, untraced
 from .plan import slices
 from .sides import Sides, one_side
 
@@ -30,7 +32,7 @@ def times(gram: "Gram", v: Tensor) -> Tensor:
     validate.per_sample(sides.model)  # it may have gone back to training since
     columns, single = _columns(sides, v, 1)
     with multiplying("exact"):
-        out = _by_passes(sides, columns) if columns.shape[-1] <= _VECTORS else None
+        out = _by_passes(sides, columns) if columns.shape[-1] <= _VECTORS and sides.known.additive else None
     out = _by_blocks(gram, columns) if out is None else out
     out = out if sides.stacked else out[:, 0]
     return out[..., 0] if single else out
@@ -76,11 +78,11 @@ def _directions(sides: Sides, x: Tensor, c: Cotangent, columns: Tensor) -> list[
     x = x.clone() if x.is_inference() else x
     for some in _batches(x):
         with torch.inference_mode(False), torch.enable_grad():
-            z = sides.model(x[some])
+            z = run(sides.model, x[some], sides.known.traces)
             c_b = _stacked(part(c, some), z)
             for total, column in zip(sums, columns[some].unbind(-1), strict=True):
                 v = torch.einsum("nsk,ns->nk", c_b, column)
-                found = torch.autograd.grad(z, list(weights.values()), v, retain_graph=True, allow_unused=True)
+                found = gradients(sides.model, z, v, list(weights.values()))
                 for name, g in zip(weights, found, strict=True):
                     if g is not None:
                         total[name] += g
@@ -89,11 +91,13 @@ def _directions(sides: Sides, x: Tensor, c: Cotangent, columns: Tensor) -> list[
 
 def _forward(sides: Sides, directions: list[dict[str, Tensor]]) -> Tensor:
     """Return how the first side's outputs move along each direction, against its cotangents, (N, R, r)."""
-    weights, model, parts = _weights(sides), sides.model, []
+    weights, model, traces, parts = _weights(sides), sides.model, sides.known.traces, []
     for some in _batches(sides.x1):
         columns = []
         for u in directions:
-            z, moved = jvp(lambda free, some=some: call_with(model, free, sides.x1[some]), (weights,), (u,))[:2]
+            x = sides.x1[some]
+            with untraced(model, traces):
+                z, moved = jvp(lambda free, x=x: call_with(model, free, x.clone() if traces.samples else x), (weights,), (u,))[:2]
             columns.append(torch.einsum("nrk,nk->nr", _stacked(part(sides.c1, some), z), moved))
         parts.append(torch.stack(columns, -1))
     return torch.cat(parts)

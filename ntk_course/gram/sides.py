@@ -6,9 +6,11 @@ import torch
 from torch import Tensor, nn
 
 from ..basics import fingerprints, validate
+from ..basics.notes import note
 from ..tangents import precision as precisions
 from ..tangents.cotangents import Cotangent, PerSample, checked, looked_at, of_block, part
 from ..tangents.probe import Probe, probe
+from ..tangents.running import run
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,7 +77,7 @@ class Sides:
             return [c]
         some = looked_at(len(x)).to(x.device)
         with torch.no_grad():
-            seen = of_block(part(c, some), self.model(x[some]))
+            seen = of_block(part(c, some), run(self.model, x[some], self.known.traces))
         return [seen, c.values] if isinstance(c, PerSample) else [seen]
 
 
@@ -91,6 +93,9 @@ def check(
     like = validate.parameters(model)[0]
     x1 = validate.inputs(x1, like, "x1")
     known = probe(model, x1, "x1")
+    if slow := known.numels.keys() - known.understood - known.batched:
+        names = ", ".join(sorted(slow)[:4]) + (f" and {len(slow) - 4} more" if len(slow) > 4 else "")
+        note(f"model: {names}: differentiated one sample at a time (exact, and slow): neither a rule nor torch.func applies")
     c1, r = checked(c1, x1, known.z, "c1")
     precision = precisions.check(precision, like.dtype)
     if x2 is None or c2 is None:

@@ -3,76 +3,98 @@ r"""Tangent features: for each sample the vector :math:`\phi_c(x) = c^\top \part
 A weight that acts as ``out = input @ W.T`` at T positions (the pixels of a convolution, the tokens of a sequence, the
 several calls of one module) has the per-sample gradient ``sum_t outer(b_t, a_t)``, with a_t the input at position t
 and b_t the cotangent arriving there. Two samples then have the inner product
-``sum_{t,u} (a_t . a'_u) (b_t . b'_u)``, which never needs the gradient itself. Parameters of other layers go to
-torch.func. The decision is made for each parameter by looking at the autograd graph, not by trusting the module tree.
+``sum_{t,u} (a_t . a'_u) (b_t . b'_u)``, which never needs the gradient itself. Parameters that no rule serves go to
+torch.func, or to plain autograd one sample at a time: what is right for each is found once, by trying (see `probe`).
 """
 
-import warnings
-from collections.abc import Set
+from collections.abc import Mapping
 from functools import reduce
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.func import vjp, vmap
 
 from ..basics import validate
-from ..models.functional import call_with
 from .cotangents import Cotangent, of_block, part
-from .layers import OuterProducts
+from .graph import names_of
 from .layout import Layout
 from .precision import multiplying, times
-from .probe import Call, of_parameters, probe, record, shares_of, understood
+from .probe import probe
+from .routes import alone, by_rules, by_torch_func
+from .running import run, untraced
+from .shares import Share, formed, in_factors
 
 # Numbers that a product of factors may hold at a time, beyond its result: on a CPU as many as stay in the cache.
 _WORKSPACE = {"cpu": 2**20}
 _WORKSPACE_ELSEWHERE = 2**26
+# Bytes of graph up to which all cotangents go back at once: a large pass is no faster than several, and takes more memory.
+_AT_ONCE = 2**25
+# Gradients of fewer numbers are laid side by side, so that one product serves many of them.
+_SMALL = 2**12
 
 
 class Tangents(NamedTuple):
     """Tangent features of N samples with R cotangents each.
 
-    The feature vector is the concatenation of ``dense`` (N, R, D) and of one block for every pair in ``factors``,
-    whose a (N, T, p) and b (N, R, T, q) stand for the p * q numbers ``sum_t outer(b_t, a_t)``.
+    The feature vector is the concatenation of the parts in ``dense``, each (N, R, D), and of one block for every pair in ``factors``,
+    whose a (N, T, p) and b (N, R, T, q) stand for the p * q numbers ``sum_t outer(b_t, a_t)``. An integer a (N, T) holds
+    numbers of rows in a table, and stands for unit vectors.
     """
 
-    dense: Tensor
+    dense: tuple[Tensor, ...]
     factors: tuple[tuple[Tensor, Tensor], ...]
+
+    @property
+    def samples(self) -> int:
+        """N."""
+        return len(self.dense[0])
+
+    @property
+    def width(self) -> int:
+        """Count the numbers that one sample has in ``dense``, for each cotangent."""
+        return sum(d.shape[2] for d in self.dense)
+
+    def dense_whole(self) -> Tensor:
+        """Copy the parts of ``dense`` into one, (N, R, D)."""
+        return torch.cat(self.dense, 2)
 
     def numel(self) -> int:
         """Count the numbers held."""
-        return self.dense.numel() + sum(a.numel() + b.numel() for a, b in self.factors)
+        return sum(d.numel() for d in self.dense) + sum(a.numel() + b.numel() for a, b in self.factors)
 
     @property
     def multiply_adds(self) -> int:
         """Count what the product of two samples takes, one cotangent each."""
-        return self.dense.shape[2] + sum(a.shape[1] ** 2 * (a.shape[2] + b.shape[3] + 1) for a, b in self.factors)
+        return self.width + sum(a.shape[1] ** 2 * (a[0, 0].numel() + b.shape[3] + 1) for a, b in self.factors)
 
     def rounded(self) -> "Tangents":
         """Copy every number to bfloat16."""
-        return Tangents(self.dense.bfloat16(), tuple((a.bfloat16(), b.bfloat16()) for a, b in self.factors))
+        factors = tuple((a.bfloat16() if a.is_floating_point() else a, b.bfloat16()) for a, b in self.factors)
+        return Tangents(tuple(d.bfloat16() for d in self.dense), factors)
 
-    def samples(self, rows: slice | Tensor) -> "Tangents":
+    def of(self, rows: slice | Tensor) -> "Tangents":
         """View some of the samples."""
-        return Tangents(self.dense[rows], tuple((a[rows], b[rows]) for a, b in self.factors))
+        return Tangents(tuple(d[rows] for d in self.dense), tuple((a[rows], b[rows]) for a, b in self.factors))
 
     def split(self, size: int) -> "list[Tangents]":
         """View the samples in slices of at most ``size``."""
-        return [self.samples(slice(i, i + size)) for i in range(0, len(self.dense), size)]
+        return [self.of(slice(i, i + size)) for i in range(0, self.samples, size)]
 
     @staticmethod
     def join(parts: "list[Tangents]") -> "Tangents":
-        """Copy the features of several blocks into one."""
-        factors = [
-            (torch.cat([a for a, _ in pairs]), torch.cat([b for _, b in pairs]))
-            for pairs in zip(*(p.factors for p in parts), strict=True)
-        ]
-        return Tangents(torch.cat([p.dense for p in parts]), tuple(factors))
+        """Copy the features of several blocks into one; where one has fewer positions, the others' are nothing."""
+        factors = []
+        for pairs in zip(*(p.factors for p in parts), strict=True):
+            most = max(a.shape[1] for a, _ in pairs)
+            a = [nn.functional.pad(a, (0, 0) * (a.dim() - 2) + (0, most - a.shape[1])) for a, _ in pairs]
+            b = [nn.functional.pad(b, (0, 0, 0, most - b.shape[2])) for _, b in pairs]
+            factors.append((torch.cat(a), torch.cat(b)))
+        return Tangents(tuple(torch.cat(d) for d in zip(*(p.dense for p in parts), strict=True)), tuple(factors))
 
     def averaged(self, weights: Tensor) -> "Tangents":
         """Average N * Q features over Q neighbours, with weights (N, Q); in factors they become further positions."""
         n, q = weights.shape
-        dense = torch.einsum("nqrd,nq->nrd", self.dense.unflatten(0, (n, q)), weights)
+        dense = tuple(torch.einsum("nqrd,nq->nrd", d.unflatten(0, (n, q)), weights) for d in self.dense)
         factors = []
         for a, b in self.factors:
             a, b = a.unflatten(0, (n, q)), b.unflatten(0, (n, q)) * weights.view(n, q, 1, 1, 1)
@@ -89,7 +111,8 @@ class Tangents(NamedTuple):
             (torch.cat(a, dim=1), torch.cat(b, dim=2))
             for a, b in (zip(*f, strict=True) for f in zip(*(p.factors for p in parts), strict=True))
         ]
-        return Tangents(reduce(torch.add, [p.dense for p in parts]), tuple(factors))
+        dense = tuple(reduce(torch.add, d) for d in zip(*(p.dense for p in parts), strict=True))
+        return Tangents(dense, tuple(factors))
 
 
 def tangent_features(
@@ -121,28 +144,58 @@ def tangent_features(
         if layout is None:
             known = probe(model, x)
             layout = Layout.choose(known, len(x) / 2, of_block(part(c, slice(0, 1)), known.z).shape[1:-1].numel())
-        calls, z = record(model, x)
+        known = layout.known
+        z = run(model, x, known.traces)
         c = of_block(c, validate.logits(z, len(x)))
         c = c.clone() if c.is_inference() else c.detach()
         c = c if c.dim() == 3 else c.unsqueeze(1)
-        lost = layout.understood - understood(model, calls, z, len(x))
-        if lost:
-            raise ValueError(
-                f"model: got a block of {len(x)} sample(s) that uses {', '.join(sorted(lost))} in another way than its first "
-                "sample; wanted a model whose layers are the same for all samples"
-            )
-        shares = _shares(model, calls, z, c, layout.understood)
-        dense: list[Tensor] = []
-        factors: list[tuple[Tensor, Tensor]] = []
-        for name, share in shares.items():
-            if name in layout.factored and isinstance(share, OuterProducts):
-                factors += share.kept(with_bias=name in layout.bias_of)
-            elif name not in layout.joined:
-                dense.append(share.formed() if isinstance(share, OuterProducts) else share)
-        if rest := [name for name in layout.numels if name not in shares]:
-            dense.append(_by_torch_func(model, x, c, rest))
-    empty = c.new_zeros(len(x), c.shape[1], 0)
-    return Tangents(torch.cat([empty, *dense], dim=2).detach(), tuple(factors))
+        weights = {name: model.get_parameter(name) for name in known.numels}
+        names = names_of(model)
+        if frozen := weights.keys() - names.values():
+            raise ValueError(f"model: got {', '.join(sorted(frozen))} frozen; wanted them trainable, as when they were probed")
+        uses = known.uses(z, names, len(x))
+        if uses is None:  # a block that goes another way through the model than the probe's two samples
+            shares = _split(alone(model, x, c, weights, known.traces), weights)
+        else:
+            served = {i: name for i, name in names.items() if name in known.understood}
+            small = len(x) * c.shape[1] * known.saved <= _AT_ONCE
+            shares = by_rules(z, uses, c, served, batched=known.stacks and small)
+            del z, uses
+            batched = {name: weights[name] for name in weights if name in known.batched}
+            lonely = {name: weights[name] for name in weights if name not in known.batched | known.understood}
+            if batched:
+                with untraced(model, known.traces):
+                    found = by_torch_func(model, x, c, {name: w.detach() for name, w in batched.items()})
+                shares |= _split(found, batched)
+            if lonely:
+                shares |= _split(alone(model, x, c, lonely, known.traces), lonely)
+        return _laid_out(layout, shares, c)
+
+
+def _laid_out(layout: Layout, shares: dict[str, Share], c: Tensor) -> Tangents:
+    """Lay the shares out as all blocks have them; each is let go once it has been written."""
+    known = layout.known
+    small = [name for name in layout.whole if known.numels[name] < _SMALL]
+    joint = c.new_empty(*c.shape[:2], sum(known.numels[name] for name in small))
+    rooms = dict(zip(small, joint.split([known.numels[name] for name in small], 2), strict=True)) if small else {}
+    dense, factors = [joint], []
+    for name in known.numels:
+        share = shares[name] if name in layout.joined else shares.pop(name)
+        if name in layout.factored:
+            bias = layout.bias_of.get(name)
+            if isinstance(share, Tensor):
+                factors += in_factors(share, known.sizes[name], None if bias is None else formed(shares[bias]))
+            else:
+                factors += share.kept(with_bias=bias is not None)
+        elif name in rooms:
+            formed(share.detach() if isinstance(share, Tensor) else share, rooms[name])
+        elif name not in layout.joined:
+            dense.append(formed(share).detach())
+    return Tangents(tuple(dense), tuple((a.detach(), b.detach()) for a, b in factors))
+
+
+def _split(gradients: Tensor, weights: Mapping[str, Tensor]) -> dict[str, Share]:
+    return dict(zip(weights, gradients.split([w.numel() for w in weights.values()], 2), strict=True))
 
 
 def tangent_product(f: Tangents, g: Tangents, precision: str = "exact") -> Tensor:
@@ -153,24 +206,29 @@ def tangent_product(f: Tangents, g: Tangents, precision: str = "exact") -> Tenso
         >>> tangent_product(one, other).shape
         torch.Size([3, 1, 2, 1])
     """
-    d, e = f.dense.shape[2], g.dense.shape[2]
+    d, e = ([part.shape[2] for part in t.dense] for t in (f, g))
     if d != e or len(f.factors) != len(g.factors):
-        raise ValueError(f"tangents: got features of two layouts ({d} and {e} dense); wanted one model and one layout")
+        raise ValueError(f"tangents: got features of two layouts ({sum(d)} and {sum(e)} dense); wanted one model and one layout")
     with multiplying(precision):
         return _product(f, g)
 
 
 def _product(f: Tangents, g: Tangents) -> Tensor:
-    (n, r, d), (m, s, _) = f.dense.shape, g.dense.shape
+    (n, r), (m, s) = f.dense[0].shape[:2], g.dense[0].shape[:2]
     # Samples of the second block run innermost, whatever S is: long rows are what a processor multiplies fast.
-    out = times(f.dense.reshape(n * r, d), g.dense.transpose(0, 1).reshape(s * m, d).T).view(n, r, s, m)
+    out = None
+    for d, e in zip(f.dense, g.dense, strict=True):
+        found = times(d.reshape(n * r, -1), e.transpose(0, 1).reshape(s * m, -1).T)
+        out = found if out is None else out.add_(found)
+    assert out is not None  # there is at least one part
+    out = out.view(n, r, s, m)
     workspace = _WORKSPACE.get(out.device.type, _WORKSPACE_ELSEWHERE)
     for (a, b), (a2, b2) in zip(f.factors, g.factors, strict=True):
         t, u = a.shape[1], a2.shape[1]
         b2 = b2.transpose(0, 1).flatten(0, 2)
         step = max(1, workspace // (r * t * m * s * u))
         for rows in (slice(i, i + step) for i in range(0, n, step)):
-            inputs = times(a[rows].flatten(0, 1), a2.flatten(0, 1).T).view(-1, 1, t, 1, m, u)
+            inputs = _inner(a[rows].flatten(0, 1), a2.flatten(0, 1)).to(out.dtype).view(-1, 1, t, 1, m, u)
             cotangents = times(b[rows].flatten(0, 2), b2.T).view(-1, r, t, s, m, u)
             if u == 1:
                 for i in range(t):
@@ -180,31 +238,6 @@ def _product(f: Tangents, g: Tangents) -> Tensor:
     return out.transpose(2, 3)
 
 
-def _shares(model: nn.Module, calls: list[Call], z: Tensor, c: Tensor, trusted: Set[str]) -> dict[str, Tensor | OuterProducts]:
-    """Send the cotangents back to every noted call and collect each parameter's share of the features."""
-    calls = of_parameters(model, calls, trusted)
-    edges = [call.edge for call in calls]
-    last = c.shape[1] - 1
-    rounds = [torch.autograd.grad(z, edges, v, retain_graph=r < last) for r, v in enumerate(c.unbind(1))] if calls else []
-    return shares_of(model, calls, [_stacked(arriving) for arriving in zip(*rounds, strict=True)], trusted)
-
-
-def _stacked(rounds: tuple[Tensor, ...]) -> Tensor:
-    """Stack what arrived for each of the R cotangents, (N, R, ...); a single one is not copied."""
-    return torch.stack(rounds, dim=1) if len(rounds) > 1 else rounds[0].unsqueeze(1)
-
-
-def _by_torch_func(model: nn.Module, x: Tensor, c: Tensor, names: list[str]) -> Tensor:
-    """Form the remaining per-sample gradients with vmap over vjp: right for any model, slower and larger."""
-    rest = {name: model.get_parameter(name).detach() for name in names}
-    warnings.warn(
-        f"tangents of {', '.join(rest)}: no layer rule applies, so torch.func forms them sample by sample "
-        "(exact, but slower and with more memory)",
-        stacklevel=2,
-    )
-
-    def one_sample(x_n: Tensor, c_n: Tensor) -> Tensor:
-        pull = vjp(lambda free: call_with(model, free, x_n[None])[0], rest)[1]
-        return vmap(lambda v: torch.cat([g.flatten() for g in pull(v)[0].values()]))(c_n)
-
-    return vmap(one_sample)(x, c)
+def _inner(a: Tensor, other: Tensor) -> Tensor:
+    """Multiply every input with every other one; of unit vectors, compare their numbers."""
+    return a[:, None] == other[None] if a.dim() == 1 else times(a, other.T)

@@ -8,13 +8,19 @@ from .probe import Probe
 
 
 def explicit_is_cheaper(
-    positions: int, fan_in: int, fan_out: int, pairs: float, cotangents: int = 1, others: int | None = None
+    positions: int,
+    fan_in: int,
+    fan_out: int,
+    pairs: float,
+    cotangents: int = 1,
+    others: int | None = None,
+    table: bool = False,
 ) -> bool:
     r"""Decide whether a weight's gradient should be formed or kept as T outer products, by counting multiply-adds.
 
     Per pair of samples, with R and S cotangents: the formed gradient costs :math:`R S\,p q` for the product and
     :math:`\frac{R + S}2\,T p q` for the forming, shared among the pairs that one sample takes part in; the factors cost
-    :math:`T^2 (p + R S\,q + R S)`.
+    :math:`T^2 (p + R S\,q + R S)`. A row of a table costs one comparison in place of p, and nothing to form.
 
     Args:
         positions: T.
@@ -23,6 +29,7 @@ def explicit_is_cheaper(
         pairs: pairs per formed gradient, N M / (N + M) for an N x M Gram matrix.
         cotangents: R.
         others: S, of the other side; by default R.
+        table: whether the p inputs are rows that are looked up.
 
     Returns:
         True when forming the gradient takes no more operations.
@@ -35,8 +42,9 @@ def explicit_is_cheaper(
     """
     others = cotangents if others is None else others
     both = cotangents * others
-    explicit = both * fan_in * fan_out + (cotangents + others) / 2 * positions * fan_in * fan_out / pairs
-    factored = positions**2 * (fan_in + both * fan_out + both)
+    forming = 0 if table else (cotangents + others) / 2 * positions * fan_in * fan_out / pairs
+    explicit = both * fan_in * fan_out + forming
+    factored = positions**2 * ((1 if table else fan_in) + both * fan_out + both)
     return explicit <= factored
 
 
@@ -45,36 +53,37 @@ class Layout:
     """How tangent features are kept, so that those of any two blocks can be multiplied.
 
     Attributes:
-        numels: of the trainable parameters that count, by name, in the model's order.
-        understood: those of them that a layer rule serves; torch.func forms the others.
+        known: what the probe of the model told.
         factored: the weights that stay in factors.
-        biases: each understood weight's bias, where the two are used together.
-        sizes: of the weights that could stay in factors: T, p, q and G.
     """
 
-    numels: dict[str, int]
-    understood: frozenset[str]
+    known: Probe
     factored: frozenset[str]
-    biases: dict[str, str]
-    sizes: dict[str, tuple[int, int, int, int]]
 
     @classmethod
     def choose(cls, known: Probe, pairs: float, cotangents: int = 1, others: int | None = None) -> "Layout":
         """Choose for each weight what takes fewer operations, see :func:`explicit_is_cheaper`."""
         factored = [
-            name for name, (t, p, q, _) in known.sizes.items() if not explicit_is_cheaper(t, p, q, pairs, cotangents, others)
+            name
+            for name, s in known.sizes.items()
+            if not explicit_is_cheaper(s.positions, s.fan_in, s.fan_out, pairs, cotangents, others, s.table)
         ]
-        return cls(known.numels, known.understood, frozenset(factored), known.bias_of, known.sizes)
+        return cls(known, frozenset(factored))
 
     @cached_property
     def bias_of(self) -> dict[str, str]:
         """The biases that are one more input of a weight in factors."""
-        return {weight: bias for weight, bias in self.biases.items() if weight in self.factored}
+        return {weight: bias for weight, bias in self.known.bias_of.items() if weight in self.factored}
 
     @cached_property
     def joined(self) -> frozenset[str]:
         """Those biases alone."""
         return frozenset(self.bias_of.values())
+
+    @cached_property
+    def whole(self) -> tuple[str, ...]:
+        """The parameters whose gradients are formed."""
+        return tuple(name for name in self.known.numels if name not in self.factored | self.joined)
 
     def forming(self, factored: Iterable[str] = ()) -> "Layout":
         """Return the layout in which only some weights stay in factors, none by default."""
@@ -82,10 +91,11 @@ class Layout:
 
     def numbers(self, cotangents: int = 1) -> int:
         """Count the numbers that the features of one sample hold."""
-        numbers = {name: cotangents * numel for name, numel in self.numels.items()}
+        numbers = {name: cotangents * numel for name, numel in self.known.numels.items()}
         for weight in self.factored:
-            t, p, q, groups = self.sizes[weight]
-            numbers[weight] = groups * t * (p + cotangents * q)
+            sizes = self.known.sizes[weight]
+            each = sizes.groups * sizes.positions
+            numbers[weight] = each * (sizes.width + cotangents * sizes.fan_out)
             if weight in self.bias_of:
-                numbers[self.bias_of[weight]] = groups * t
+                numbers[self.bias_of[weight]] = each
         return sum(numbers.values())

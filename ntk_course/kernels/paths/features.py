@@ -9,7 +9,7 @@ from ...models.functional import assign
 from ...tangents.cotangents import basis
 from ...tangents.features import Tangents, tangent_features
 from ...tangents.layout import Layout
-from ...tangents.lines import shifted
+from ...tangents.lines import movable, shifted
 from ...tangents.probe import probe
 from ...training.path import TrainingPath
 from .rules import Quadrature
@@ -27,7 +27,7 @@ class Features:
         self._inner, self._unflatten = copy.deepcopy(path.model), path.unflatten
         self._model, self._x = nn.Sequential(self._inner, *last), x
         known = probe(self._model, x, "x")
-        self._outputs, self.covered = known.num_outputs, known.covers
+        self._outputs, self.covered = known.num_outputs, movable(self._model, x)
         self._layout = Layout.choose(known, pairs or len(x) / 2, self._outputs)
 
     @cached_property

@@ -210,7 +210,7 @@ def factors_are_cheaper(path: TrainingPath, one: Tensor, nodes: int) -> bool:
         each += states * a2.shape[1] ** 2 * (a.shape[2] + k * k * (b.shape[3] + 1))
     with FlopCounterMode(display=False) as counter:
         path.outputs(one, 0)
-    return each + k * k * fixed.dense.shape[2] <= k * counter.get_total_flops() / 2
+    return each + k * k * fixed.width <= k * counter.get_total_flops() / 2
 
 
 def _by_factors(path, step: int, batch: Tensor, x: Tensor, test: Features, rule: Quadrature, inside: list[Tensor]) -> Tensor:

@@ -13,8 +13,7 @@ from torch.func import vmap
 from ...basics import validate
 from ...models.functional import assign, call_with
 from ...models.networks import Pointwise
-from ...tangents.lines import shifted
-from ...tangents.probe import probe
+from ...tangents.lines import movable, shifted
 
 RULES = ("left", "midpoint", "gauss", "piecewise")
 # Numbers of input that go through the model at a time when patterns are compared.
@@ -242,7 +241,7 @@ def _fingerprints(model, start, change, x) -> Callable[[Tensor, Tensor], Tensor]
     A pattern is multiplied with random 64-bit integers, so that two patterns share a number once in 2^64 times.
     """
     own, random = assign(copy.deepcopy(model), start), np.random.default_rng(0)
-    one_pass = probe(own, x).covers
+    one_pass = movable(own, x)
     keys: dict[int, Tensor] = {}
 
     def number(seen: list[Tensor]) -> Tensor:

@@ -1,0 +1,155 @@
+"""Where parameters meet samples in a model's autograd graph: every use of every parameter, whatever module it is in.
+
+A node is *shared* when it computes from parameters alone, so that its output does not grow with the batch: the transpose
+in a linear layer, the norm in a weight norm, the product of two low-rank factors. A *use* is an edge from a node that sees
+samples to a parameter, or to a shared node. What arrives at the using node, and what that node has saved, give the
+parameter's gradient sample by sample (:mod:`ntk_course.tangents.rules`).
+"""
+
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+# A node of the autograd graph, and which of its outputs.
+Node = Any
+Edge = tuple[Node, int]
+# Tells a shared node from others: its name, the shape of its output, the parameters below it.
+Key = tuple[str, torch.Size, frozenset[str]]
+
+
+class Use(NamedTuple):
+    """One place where parameters meet samples.
+
+    Attributes:
+        node: of the operation.
+        slot: which of its inputs leads to the parameters.
+        below: the edge there: to a parameter's own node, or to a shared one.
+        names: of the parameters below.
+    """
+
+    node: Node
+    slot: int
+    below: Edge
+    names: frozenset[str]
+
+    @property
+    def shape(self) -> torch.Size:
+        """The shape of the operation's output."""
+        return output_shape((self.node, 0))
+
+    @property
+    def given(self) -> torch.Size:
+        """The shape of what it takes from below."""
+        return output_shape(self.below)
+
+    @property
+    def kind(self) -> str:
+        """The name of the operation, such as AddmmBackward0."""
+        return self.node.name()
+
+
+class Graph(NamedTuple):
+    """The graph under some logits.
+
+    Attributes:
+        uses: in the order of the forward pass.
+        shared: the keys of all nodes that may be shared, as far as one batch tells.
+        reached: names of the parameters that are in the graph at all.
+        counts: how many edges lead to each parameter, by its id.
+        moving: the nodes that may bring entries into another order.
+    """
+
+    uses: list[Use]
+    shared: frozenset[Key]
+    reached: frozenset[str]
+    counts: dict[int, int]
+    moving: list[Node]
+
+    def reorders(self, n: int) -> bool:
+        """Say whether some node brings n entries into another order: a model that sorts its samples, and puts them back."""
+        return any(_reorders(node, n) for node in self.moving)
+
+
+# Operations that pick entries by number.
+_MOVING = {
+    "IndexBackward0",
+    "IndexSelectBackward0",
+    "IndexPutBackward0",
+    "IndexCopyBackward0",
+    "GatherBackward0",
+    "SortBackward0",
+}
+
+
+def _reorders(node: Node, n: int) -> bool:
+    found = getattr(node, "_saved_indices", None)
+    found = [getattr(node, "_saved_index", None)] if found is None else [found] if isinstance(found, Tensor) else found
+    for index in found:
+        if index is not None and index.numel() >= n and n in index.shape:
+            index = index.movedim(index.shape.index(n), 0).reshape(n, -1)[:, 0]
+            order = torch.arange(n, device=index.device)
+            if not torch.equal(index, order) and torch.equal(index.sort().values, order):
+                return True
+    return False
+
+
+def names_of(model: nn.Module) -> dict[int, str]:
+    """Name the trainable parameters by their ids, as the autograd graph knows them; a tied one by its first name."""
+    return {id(p): name for name, p in model.named_parameters() if p.requires_grad}
+
+
+def read(z: Tensor, names: dict[int, str], shared: Iterable[Key] | None = None) -> Graph:
+    """Walk through the graph of logits z.
+
+    Args:
+        z: logits.
+        names: of parameters by id.
+        shared: keys of the nodes that are known to be shared; by default every node that could be is taken for one.
+    """
+    after: dict[Node, list[tuple[Node, int, int]]] = {}
+    leaves: dict[Node, str] = {}
+    seen, stack = set(), [z.grad_fn]
+    while stack:
+        node = stack.pop()
+        if node is None or node in seen:
+            continue
+        seen.add(node)
+        for slot, (child, number) in enumerate(node.next_functions):
+            if child is None:
+                continue
+            after.setdefault(child, []).append((node, slot, number))
+            if (variable := getattr(child, "variable", None)) is None:
+                stack.append(child)
+            elif id(variable) in names:
+                leaves[child] = names[id(variable)]
+    known = None if shared is None else frozenset(shared)
+    below, keys = {leaf: frozenset([name]) for leaf, name in leaves.items()}, set()
+    waiting = list(leaves)
+    while waiting:
+        for node, _, _ in after.get(waiting.pop(), ()):
+            children = [child for child, _ in node.next_functions if child is not None]
+            if node in below or not all(child in below for child in children):
+                continue
+            found = frozenset().union(*(below[child] for child in children))
+            key = (node.name(), output_shape((node, 0)), found)
+            if known is None or key in known:
+                below[node] = found
+                keys.add(key)
+                waiting.append(node)
+    uses = [
+        Use(node, slot, (child, number), names_below)
+        for child, names_below in below.items()
+        for node, slot, number in after.get(child, ())
+        if node not in below
+    ]
+    uses.sort(key=lambda use: (use.node._sequence_nr(), use.slot))
+    counts = {id(leaf.variable): len(after[leaf]) for leaf in leaves}
+    return Graph(uses, frozenset(keys), frozenset(leaves.values()), counts, [node for node in seen if node.name() in _MOVING])
+
+
+def output_shape(edge: Edge) -> torch.Size:
+    """Return the shape of what an operation gave, as the graph remembers it."""
+    node, number = edge
+    return torch.Size(node._input_metadata[number].shape)

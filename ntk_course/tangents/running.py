@@ -1,0 +1,77 @@
+"""Running a model without leaving a trace: its buffers and weights, the random state and the samples are as they were."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+
+class Traces(NamedTuple):
+    """What a forward pass would leave behind.
+
+    Attributes:
+        tensors: names of the buffers, and of parameters, that it writes to or replaces.
+        random: whether it draws random numbers.
+        samples: whether it writes to its input.
+    """
+
+    tensors: frozenset[str] = frozenset()
+    random: bool = False
+    samples: bool = False
+
+
+def everything(model: nn.Module) -> Traces:
+    """Return all traces that a model could leave."""
+    return Traces(frozenset(name for name, _ in [*model.named_buffers(), *model.named_parameters()]), True, True)
+
+
+@contextmanager
+def untraced(model: nn.Module, traces: Traces) -> Iterator[set[str]]:
+    """Undo what passes inside leave behind; what is yielded holds, in the end, the names of the tensors that changed."""
+    before = {}
+    for name in traces.tensors:
+        where, _, attribute = name.rpartition(".")
+        module = model.get_submodule(where)
+        tensor = getattr(module, attribute)
+        before[name] = (module, attribute, tensor, tensor._version, tensor.detach().clone())
+    changed: set[str] = set()
+    with torch.random.fork_rng(_gpus(model), enabled=traces.random):
+        try:
+            yield changed
+        finally:
+            for name, (module, attribute, tensor, version, value) in before.items():
+                now = getattr(module, attribute)
+                if now is not tensor or tensor._version != version or not torch.equal(tensor, value):
+                    changed.add(name)
+                    tensor.data.copy_(value)  # no write that the graph would take for one
+                    setattr(module, attribute, tensor)
+
+
+@contextmanager
+def unfused(model: nn.Module) -> Iterator[None]:
+    """Let recurrent layers run step by step: rules see their weights in the steps, and not in one operation for all."""
+    if not any(isinstance(module, nn.RNNBase) for module in model.modules()):
+        yield
+        return
+    libraries: list[Any] = [torch.backends.mkldnn, torch.backends.cudnn]
+    before = [library.enabled for library in libraries]
+    try:
+        for library in libraries:
+            library.enabled = False
+        yield
+    finally:
+        for library, was in zip(libraries, before, strict=True):
+            library.enabled = was
+
+
+def _gpus(model: nn.Module) -> list[int]:
+    device = next(model.parameters()).device
+    return [device.index or 0] if device.type == "cuda" else []
+
+
+def run(model: nn.Module, x: Tensor, traces: Traces) -> Tensor:
+    """Return the logits of samples x, with their graph, and undo what the pass leaves behind."""
+    with untraced(model, traces), unfused(model):
+        return model(x.clone() if traces.samples else x)

@@ -1,0 +1,161 @@
+"""Any model: exact by whatever route, nothing of it changed, and a clear word where there is no kernel."""
+
+import warnings
+
+import pytest
+import torch
+from any_models import FLOATS, REFUSED, WORDS
+from conftest import relative
+from torch import nn
+
+import ntk_course as ntk
+
+N = 5
+
+
+@pytest.fixture(autouse=True)
+def quiet():
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+def problem(name):
+    torch.manual_seed(0)
+    build, shape, routes = (FLOATS | WORDS)[name]
+    x = torch.randint(0, shape, (N, 7)) if name in WORDS else torch.randn(N, *shape).double()
+    return build().double(), x, routes
+
+
+def by_backward(model, x):
+    """Differentiate sample by sample and logit by logit with plain ``backward``: the rows (N, K, d), and a model as it was."""
+    state = {name: t.clone() for name, t in model.state_dict().items()}
+    weights, rows = [p for p in model.parameters() if p.requires_grad], []
+    for i in range(len(x)):
+        z = model(x[i : i + 1].clone())
+        for k in range(z.shape[1]):
+            model.zero_grad()
+            z[0, k].backward(retain_graph=True)
+            rows.append(torch.cat([(torch.zeros_like(p) if p.grad is None else p.grad.to_dense()).flatten() for p in weights]))
+    model.zero_grad()
+    model.load_state_dict(state)
+    return torch.stack(rows).view(len(x), -1, rows[0].numel())
+
+
+@pytest.mark.parametrize("name", FLOATS | WORDS)
+def test_any_model_by_plain_backward(name):
+    """Every block size, both kinds of cotangents, products and rows; model, samples and random state are left alone."""
+    model, x, routes = problem(name)
+    phi = by_backward(model, x)
+    full = torch.einsum("nid,mjd->nmij", phi, phi)
+    y = torch.arange(N) % full.shape[2]
+    c = ntk.labelled(y)(torch.zeros(N, full.shape[2]).double())
+    labelled = torch.einsum("nmij,ni,mj->nm", full, c, c)
+    before, samples, chance = {name: t.clone() for name, t in model.state_dict().items()}, x.clone(), torch.get_rng_state()
+    gram = ntk.Gram(model, x, ntk.basis)
+    assert relative(gram.dense(), full) < 1e-10
+    for block_size in (1, 2, 3):
+        assert relative(ntk.entk(model, x, block_size=block_size), full) < 1e-10
+    gram = ntk.Gram(model, x, ntk.labelled(y), block_size=3)
+    assert relative(gram.dense(), labelled) < 1e-10
+    assert relative(gram @ torch.arange(N).double(), labelled @ torch.arange(N).double()) < 1e-10
+    assert relative(gram[2], labelled[2]) < 1e-10
+    assert relative(ntk.Gram(model, x, ntk.labelled(y), x[:2], ntk.labelled(y[:2])).dense(), labelled[:, :2]) < 1e-10
+    assert torch.equal(x, samples) and torch.equal(torch.get_rng_state(), chance)
+    assert all(torch.equal(t, before[name]) for name, t in model.state_dict().items())
+    assert all(p.grad is None for p in model.parameters())
+    if routes is not None:
+        assert set(gram.routes.values()) - {"rule"} == set(routes)
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_a_model_without_a_kernel_is_refused_and_left_alone(name):
+    build, error, words = REFUSED[name]
+    torch.manual_seed(0)
+    model, x = build(), torch.randn(N, 6)
+    x = x.to(next(model.parameters()).dtype) if name != "complex weights" else x
+    before, samples, chance = {name: t.clone() for name, t in model.state_dict().items()}, x.clone(), torch.get_rng_state()
+    with pytest.raises(error, match=f"^model.*{words}"):
+        ntk.Gram(model, x, ntk.ones)
+    assert torch.equal(x, samples) and torch.equal(torch.get_rng_state(), chance)
+    assert all(torch.equal(t, before[name]) for name, t in model.state_dict().items())
+
+
+def test_one_sample_is_enough():
+    model, x, _ = problem("LSTM")
+    phi = by_backward(model, x[:1])
+    assert relative(ntk.entk(model, x[:1]), torch.einsum("nid,mjd->nmij", phi, phi)) < 1e-10
+
+
+def test_what_is_known_of_a_model_is_forgotten_when_it_changes():
+    """By weights, modes, settings, modules and forwards: a second kernel tries again, an unchanged model does not."""
+
+    class Noisy(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a, self.noise, self.calls = nn.Linear(6, 3), 0.0, []
+
+        def forward(self, x):
+            self.calls.append(len(x))
+            return self.a(x) + (self.noise * torch.randn(len(x), 3) if self.noise else 0)
+
+    model, x = Noisy(), torch.randn(5, 6)
+    ntk.pntk(model, x)
+    model.calls.clear()
+    ntk.pntk(model, x)
+    assert model.calls == [5]
+    with torch.no_grad():
+        model.a.weight.mul_(2)
+    model.calls.clear()
+    ntk.pntk(model, x)
+    assert model.calls == [1, 1, 2, 3, 5]
+    model.noise = 1.0
+    with pytest.raises(ValueError, match="second call"):
+        ntk.pntk(model, x)
+    model.noise, model.a = 0.0, nn.Sequential(nn.Linear(6, 3), nn.Dropout(0.5))
+    with pytest.raises(ValueError, match="is random"):
+        ntk.pntk(model, x)
+    model.eval()
+    model.a[0].forward = lambda h: h.mean(0, keepdim=True)[:, :3] + nn.Linear.forward(model.a[0], h)
+    with pytest.raises(ValueError, match="depend on the others"):
+        ntk.pntk(model, x)
+
+
+def test_a_block_that_reaches_what_the_probe_did_not():
+    """Parameters that neither the first sample nor the last reaches are left out; one in between that does is seen."""
+
+    class Branch(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a, self.b = nn.Linear(6, 3), nn.Linear(6, 3)
+
+        def forward(self, x):
+            if (x > 50).any():
+                return self.a(x) + (x > 50).any(1, keepdim=True) * self.b(x)
+            return self.a(x)
+
+    model, x = Branch(), torch.randn(5, 6)
+    x[2] = 100.0
+    with pytest.raises(ValueError, match=r"model: got a block of 5 sample\(s\) that reaches b.bias, b.weight"):
+        ntk.pntk(model, x)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_lower_precision_keeps_its_routes(dtype):
+    for name in ("LSTM", "attention", "ConvTranspose2d", "InstanceNorm", "weight norm", "GPT"):
+        model, x, _ = problem(name)
+        wanted = ntk.pntk(model, x)
+        model, x = model.to(dtype), x.to(dtype) if x.is_floating_point() else x
+        gram = ntk.Gram(model, x, ntk.ones)
+        assert set(gram.routes.values()) == {"rule"}, name
+        assert relative(gram.dense().double(), wanted) < 100 * torch.finfo(dtype).eps, name
+
+
+def test_a_slow_route_is_noted_where_the_caller_is():
+    model, x, _ = problem("own function of a parameter")
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        ntk.pntk(model, x)
+    (note,) = caught
+    assert note.filename == __file__
+    assert "model: g: differentiated one sample at a time" in str(note.message)
