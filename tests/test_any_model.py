@@ -159,3 +159,58 @@ def test_a_slow_route_is_noted_where_the_caller_is():
     (note,) = caught
     assert note.filename == __file__
     assert "model: g: differentiated one sample at a time" in str(note.message)
+
+
+def by_list(h, order):
+    back = order.argsort().tolist()
+    return torch.stack([h[i] for i in back])
+
+
+def by_pieces(h, order):
+    rows = h.split(1)
+    return torch.cat([rows[i] for i in order.argsort().tolist()])
+
+
+def by_writing(h, order):
+    out = torch.empty_like(h)
+    out[order] = h
+    return out
+
+
+BACK = {
+    "index": lambda h, order: h[order.argsort()],
+    "index select": lambda h, order: h.index_select(0, order.argsort()),
+    "gather": lambda h, order: h.gather(0, order.argsort()[:, None].expand_as(h)),
+    "take": lambda h, order: torch.take_along_dim(h, order.argsort()[:, None], 0),
+    "embedding": lambda h, order: nn.functional.embedding(order.argsort(), h),
+    "scatter": lambda h, order: torch.zeros_like(h).scatter(0, order[:, None].expand_as(h), h),
+    "index add": lambda h, order: torch.zeros_like(h).index_add(0, order, h),
+    "index copy": lambda h, order: torch.zeros_like(h).index_copy(0, order, h),
+    "a matrix": lambda h, order: nn.functional.one_hot(order.argsort(), len(h)).to(h) @ h,
+    "a list": by_list,
+    "pieces": by_pieces,
+    "writing": by_writing,
+}
+
+
+@pytest.mark.parametrize("back", BACK)
+def test_a_model_that_sorts_its_batch_and_puts_it_back(back):
+    """The first sample and the last do not show it: by the key they are alike. What a block sends back tells."""
+
+    class Sorting(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a, self.o = nn.Linear(6, 8), nn.Linear(8, 3)
+
+        def forward(self, x):
+            order = (x > 0).sum(1).argsort(stable=True)
+            return BACK[back](self.o(torch.tanh(self.a(x[order]))), order)
+
+    torch.manual_seed(0)
+    model, x = Sorting().double(), torch.randn(8, 6).double()
+    x[-1] = 1.3 * x[0]
+    assert (x > 0).sum(1).unique().numel() > 2
+    phi = by_backward(model, x)
+    full = torch.einsum("nid,mjd->nmij", phi, phi)
+    for block_size in (None, 1, 2, 3):
+        assert relative(ntk.entk(model, x, block_size=block_size), full) < 1e-10

@@ -67,32 +67,57 @@ class Graph(NamedTuple):
     counts: dict[int, int]
     moving: list[Node]
 
-    def reorders(self, n: int) -> bool:
-        """Say whether some node brings n entries into another order: a model that sorts its samples, and puts them back."""
-        return any(_reorders(node, n) for node in self.moving)
+    def may_reorder(self, n: int) -> bool:
+        """Say whether some node could bring n samples into another order, as in a model that sorts them and puts them back."""
+        return n > 1 and any(_may_reorder(node, n) for node in self.moving)
 
 
-# Operations that pick entries by number.
-_MOVING = {
-    "IndexBackward0",
-    "IndexSelectBackward0",
-    "IndexPutBackward0",
-    "IndexCopyBackward0",
-    "GatherBackward0",
-    "SortBackward0",
-}
+# Operations that leave every sample where it is, whatever their settings, by the names of their nodes without "Backward0".
+_STILL = frozenset(
+    """
+    Abs Add Addcdiv Addcmul Addmm Alias AsStrided Baddbmm Bmm Ceil Clamp ClampMin ClampMax Clone Complex ConstantPadNd
+    Convolution Cos CudnnBatchNorm CudnnConvolution Cumsum Div Dropout Elu Embedding EmbeddingBag Erf Exp Expand Expm1
+    FftC2C FftC2R FftR2C Floor FusedRmsNorm Gelu Glu HardswishBackward Hardsigmoid Hardswish Hardtanh LeakyRelu Lerp
+    LinalgVectorNorm Linear Log Log1P LogSigmoid LogSoftmax Logsumexp MaskedFill MaxPool1D MaxPool2DWithIndices
+    MaxPool3DWithIndices Maximum Mean Minimum Mish Mm Mul Mv NativeBatchNorm NativeDropout NativeGroupNorm NativeLayerNorm
+    Neg Permute PixelShuffle Pow PreluKernel Prod Real Reciprocal ReflectionPad1D ReflectionPad2D ReflectionPad3D Relu
+    Repeat ReplicationPad1D ReplicationPad2D ReplicationPad3D ReshapeAlias Rsqrt RsubBackward Rsub RreluWithNoise
+    ScaledDotProductFlashAttentionForCpu ScaledDotProductFlashAttention ScaledDotProductEfficientAttention
+    ScaledDotProductCudnnAttention Selu Sigmoid Silu Sin Softmax Softplus Sqrt Squeeze Std Sub Sum Tan Tanh TanhBackward
+    ThresholdBackward Threshold ToCopy Transpose Tril Trilinear Triu UnfoldBackward Im2Col UnsafeView Unsqueeze
+    UpsampleBilinear2D UpsampleNearest1D UpsampleNearest2D UpsampleNearest3D Var View ViewAsComplex ViewAsReal Where
+    AdaptiveAvgPool2D AdaptiveAvgPool3D AdaptiveMaxPool2D AvgPool2D AvgPool3D MkldnnRnnLayer WeightNormInterface
+    """.split()  # noqa: SIM905
+)
+# Operations that take apart, or put together, along one axis.
+_ALONG = {"Cat", "Flip", "Select", "Slice", "Split", "SplitWithSizes", "Stack", "Unbind", "UnsafeSplit"}
+# Products whose right factor, where it is no weight, could be samples that the left one mixes.
+_MIXING = {"Addmm": 2, "Baddbmm": 2, "Bmm": 1, "Mm": 1}
 
 
-def _reorders(node: Node, n: int) -> bool:
-    found = getattr(node, "_saved_indices", None)
-    found = [getattr(node, "_saved_index", None)] if found is None else [found] if isinstance(found, Tensor) else found
-    for index in found:
-        if index is not None and index.numel() >= n and n in index.shape:
-            index = index.movedim(index.shape.index(n), 0).reshape(n, -1)[:, 0]
-            order = torch.arange(n, device=index.device)
-            if not torch.equal(index, order) and torch.equal(index.sort().values, order):
-                return True
-    return False
+def _operation(node: Node) -> str:
+    return node.name().rstrip("0123456789").removesuffix("Backward")
+
+
+def _may_reorder(node: Node, n: int) -> bool:
+    name = _operation(node)
+    if name in _MIXING:
+        below = node.next_functions[_MIXING[name]]
+        return output_shape(below)[-2] % n == 0
+    if name not in _ALONG:
+        return True
+    shape = output_shape((node, 0)) if name in ("Cat", "Stack") else output_shape(node.next_functions[0])
+    axes = getattr(node, "_saved_dims", None) or (node._saved_dim,)
+    return any(shape[axis if axis < len(shape) else axis - 2**64] % n == 0 for axis in axes)
+
+
+def _moves(node: Node, below: dict[Node, frozenset[str]]) -> bool:
+    """Say whether a node is to be looked at: not one that is still, and not a product with a weight on the right."""
+    name = _operation(node)
+    if name in _MIXING:
+        right = node.next_functions[_MIXING[name]][0]
+        return right is not None and right not in below
+    return name == "Embedding" and node.next_functions[0][0] not in below or name not in _STILL
 
 
 def names_of(model: nn.Module) -> dict[int, str]:
@@ -146,7 +171,13 @@ def read(z: Tensor, names: dict[int, str], shared: Iterable[Key] | None = None) 
     ]
     uses.sort(key=lambda use: (use.node._sequence_nr(), use.slot))
     counts = {id(leaf.variable): len(after[leaf]) for leaf in leaves}
-    return Graph(uses, frozenset(keys), frozenset(leaves.values()), counts, [node for node in seen if node.name() in _MOVING])
+    return Graph(
+        uses,
+        frozenset(keys),
+        frozenset(leaves.values()),
+        counts,
+        [node for node in seen if node not in below and _moves(node, below)],
+    )
 
 
 def output_shape(edge: Edge) -> torch.Size:

@@ -16,7 +16,7 @@ from ..basics import validate
 from .culprit import first_difference, same
 from .graph import Key, Use, names_of, read
 from .precision import multiplying
-from .routes import by_rules, by_torch_func, gradients
+from .routes import by_rules, by_torch_func, gradients, reordered
 from .rules import Seen, rule_of
 from .running import Traces, everything, unfused, untraced
 from .shares import OuterProducts, Share, Sizes, formed
@@ -116,12 +116,11 @@ class Probe(NamedTuple):
                 f"model: got a block of {n} sample(s) that reaches {', '.join(sorted(late))}, which the first sample and the last "
                 "do not; wanted such a sample first"
             )
-        if graph.reorders(n):
-            return None
         found = [use for use in graph.uses if use.names & self.understood]
         if len(found) != len(self.kinds) or not all(kind.fits(use, n) for kind, use in zip(self.kinds, found, strict=True)):
             return None
-        return [(use, kind.seen(n)) for kind, use in zip(self.kinds, found, strict=True)]
+        uses = [(use, kind.seen(n)) for kind, use in zip(self.kinds, found, strict=True)]
+        return None if graph.may_reorder(n) and reordered(z, uses, n) else uses
 
 
 class _Runs(NamedTuple):

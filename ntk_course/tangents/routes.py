@@ -57,6 +57,27 @@ def by_rules(
     return shares
 
 
+def reordered(z: Tensor, uses: Sequence[tuple[Use, Seen]], n: int) -> bool:
+    """Say whether what n samples send back arrives elsewhere than in their own places, at some use.
+
+    The samples whose number has a certain bit send something, the others nothing; a bit at a time, so that any two samples
+    differ once.
+    """
+    nodes = list(dict.fromkeys(use.node for use, _ in uses))
+    number = torch.arange(n, device=z.device)
+    draw = torch.randn(z.shape, generator=torch.Generator().manual_seed(0)).to(z)
+    for bit in range((n - 1).bit_length()):
+        silent = (number >> bit) & 1 == 0
+        arriving = dict(
+            zip(nodes, _sent_back(z, nodes, draw.masked_fill(silent[:, None], 0).unsqueeze(1), True, False), strict=True)
+        )
+        for use, seen in uses:
+            (t,) = arriving[use.node]
+            if t is not None and bool((seen.first(t)[silent] != 0).any()):
+                return True
+    return False
+
+
 def _sent_back(z: Tensor, nodes: list, c: Tensor, retain: bool, batched: bool) -> list[list[Tensor | None]]:
     """Return what each of R cotangents sends back to the outputs of some nodes, R tensors for each node."""
     edges, last = [GradientEdge(node, 0) for node in nodes], c.shape[1] - 1
