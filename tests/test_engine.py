@@ -135,7 +135,7 @@ class Tuple(nn.Linear):
         (nn.Sequential(nn.Dropout(), nn.Linear(6, 10)), {}, ["Dropout", "random", "eval()"]),
         (Tuple(6, 10), {}, ["tuple", "logits"]),
         (nn.Sequential(nn.Linear(6, 10), nn.Flatten(0)), {}, ["model", "(10,)", "(1, K)"]),
-        (nn.Sequential(nn.Unflatten(1, (2, 3)), nn.Linear(3, 10)), {}, ["model", "(1, 2, 10)", "(1, K)"]),
+        (nn.Sequential(nn.Unflatten(1, (2, 3)), nn.Linear(3, 10)), {}, ["y1", "(5,)", "(5, 2)", "(5, 2, 10)"]),
         (nn.Linear(6, 10).requires_grad_(False), {}, ["model", "no trainable"]),
         (nn.Sequential(nn.Linear(6, 6), nn.Linear(6, 10).double()), {}, ["model", "float64"]),
         (nn.Sequential(nn.Linear(6, 6), nn.Linear(6, 10, device="meta")), {}, ["model", "meta"]),

@@ -10,7 +10,9 @@ from torch import nn
 import ntk_course as ntk
 from ntk_course.kernels.paths.features import Features
 from ntk_course.kernels.paths.kernel import dpk, epk, factors_are_cheaper, mean_jacobian, step_breakpoints
-from ntk_course.kernels.paths.rules import Quadrature, _bisect, activation_pattern, breakpoints, pieces, quadrature
+from ntk_course.kernels.paths.kinks import activation_pattern
+from ntk_course.kernels.paths.rules import Quadrature, pieces, quadrature
+from ntk_course.kernels.paths.turning import _bisect, breakpoints
 from ntk_course.models.functional import assign
 from ntk_course.tangents.features import tangent_product
 from ntk_course.training.path import TrainingPath, load_path, train_path

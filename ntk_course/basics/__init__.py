@@ -1,9 +1,12 @@
 """What every room stands on: errors that name the argument, fingerprints of what a file was made from, processes."""
 
-from . import fingerprints, processes, validate
+from . import fingerprints, folders, processes, progress, samples, validate
 
 __all__ = [
     "fingerprints",
+    "folders",
     "processes",
+    "progress",
+    "samples",
     "validate",
 ]

@@ -41,17 +41,28 @@ def of_model(model: nn.Module) -> str:
     digest = hashlib.sha256(repr(model).encode())
     for module in model.modules():
         if not type(module).__module__.startswith("torch.") or "forward" in vars(module):
-            digest.update(_of_code(getattr(module.forward, "__code__", None)).encode())
+            digest.update(of_code(getattr(module.forward, "__code__", None)).encode())
     for name, t in [*model.named_parameters(), *model.named_buffers()]:
         digest.update(f"{name}{t.requires_grad}{of_tensor(t)}".encode())
     return digest.hexdigest()[:16]
 
 
-def _of_code(code) -> str:
+def of_function(function) -> str:
+    """Return the name of a function and a digest of what it does.
+
+    Example:
+        >>> of_function(lambda z: z[0]) == of_function(lambda z: z[1])
+        False
+    """
+    code = of_code(getattr(function, "__code__", None))
+    return f"{getattr(function, '__qualname__', type(function).__qualname__)} {hashlib.sha256(code.encode()).hexdigest()[:16]}"
+
+
+def of_code(code) -> str:
     """Say what a function does: its instructions, names and constants, those of functions inside it too."""
     if code is None:
         return ""
-    constants = [_of_code(c) if hasattr(c, "co_code") else repr(c) for c in code.co_consts]
+    constants = [of_code(c) if hasattr(c, "co_code") else repr(c) for c in code.co_consts]
     return f"{code.co_code.hex()}{code.co_names}{constants}"
 
 

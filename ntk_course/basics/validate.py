@@ -1,5 +1,6 @@
 """Errors for bad input: each names the argument, what was got, and what is wanted."""
 
+from collections.abc import Mapping
 from operator import index
 
 import numpy as np
@@ -13,34 +14,52 @@ _AT_ONCE = 2**20
 _RANDOM_WHEN_TRAINING = (nn.modules.dropout._DropoutNd, nn.RReLU)
 
 
-def labels(y, num_samples: int, num_classes: int, like: Tensor, name: str = "y") -> Tensor:
-    """Return labels as an int64 tensor of shape (N,) after checking length, range [0, K) and the device of `like`."""
+# The label of a position that does not count, as in torch.nn.functional.cross_entropy.
+IGNORED = -100
+
+
+def labels(y, num_samples: int, num_classes: int, like: Tensor, name: str = "y", positions: tuple[int, ...] = ()) -> Tensor:
+    """Return labels as an int64 tensor of shape (N,) after checking length, range [0, K) and the device of `like`.
+
+    Where a sample has several positions, such as tokens, it has a label for each, (N, T), or -100 where that does not count.
+    """
     y = array(y, name, "integer class labels")
+    if num_samples == 0:
+        raise ValueError(f"{name}: got no labels; wanted at least one")
     if y.is_floating_point() or y.is_complex() or y.dtype == torch.bool:
         raise TypeError(f"{name}: got dtype {y.dtype}; wanted integer class labels")
-    if y.shape != (num_samples,):
-        raise ValueError(f"{name}: got shape {tuple(y.shape)}; wanted ({num_samples},), one label for each sample")
+    if y.shape != (num_samples, *positions):
+        each = (
+            f"position of each sample, classes last in the logits {(num_samples, *positions, num_classes)}"
+            if positions
+            else "sample"
+        )
+        raise ValueError(f"{name}: got shape {tuple(y.shape)}; wanted {(num_samples, *positions)}, one label for each {each}")
     same_device(y, like, name)
-    low, high = int(y.min()), int(y.max())
+    counted = torch.where(y == IGNORED, 0, y) if positions else y
+    low, high = int(counted.min()), int(counted.max())
     if low < 0 or high >= num_classes:
         raise ValueError(f"{name}: got labels from {low} to {high}; wanted 0 to {num_classes - 1} for {num_classes} classes")
     return y.long()
 
 
-def inputs(x: Tensor, like: Tensor, name: str = "x") -> Tensor:
+def inputs(x: Tensor, like: Tensor, name: str = "x", least: int = 2) -> Tensor:
     """Return x in the dtype of `like` (a weight), detached, after checking that it is a finite, non-empty batch on its device.
 
-    A NumPy array goes to that device by itself.
+    A NumPy array goes to that device by itself. Real numbers have at least so many axes, lest one sample pass for many.
     """
     if isinstance(x, np.ndarray):
         x = tensor(x).to(like.device)
     if not isinstance(x, Tensor):
-        raise TypeError(f"{name}: got {type(x).__name__}; wanted a torch.Tensor whose first axis runs over samples")
+        raise TypeError(
+            f"{name}: got {type(x).__name__}; wanted a torch.Tensor whose first axis runs over samples, a tuple or dict of them, or "
+            "a torch.utils.data.Dataset"
+        )
     if x.is_nested or x.is_sparse:
         raise TypeError(f"{name}: got a {'nested' if x.is_nested else 'sparse'} tensor; wanted a dense one, (N, ...)")
     if x.is_complex():
         raise TypeError(f"{name}: got {x.dtype}; wanted real numbers: a kernel is an inner product of real gradients")
-    if x.dim() < 2:
+    if x.dim() < (least if x.is_floating_point() else 1):
         raise ValueError(f"{name}: got shape {tuple(x.shape)}; wanted at least two axes, (N, ...), samples first")
     if x.shape[0] == 0:
         raise ValueError(f"{name}: got N = 0 samples; wanted at least one")
@@ -74,6 +93,7 @@ def double(x: Tensor, name: str = "x") -> Tensor:
 
 def parameters(model: nn.Module) -> list[nn.Parameter]:
     """Return the trainable parameters (each once) after checking that they share one device and dtype and are finite."""
+    a_module(model)
     trainable = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
     if not trainable:
         raise ValueError("model: got no trainable parameter (all are frozen, or there are none); wanted at least one")
@@ -95,31 +115,51 @@ def parameters(model: nn.Module) -> list[nn.Parameter]:
     return [p for _, p in trainable]
 
 
-def cotangents(c: Tensor, num_samples: int, num_outputs: int, like: Tensor, name: str = "c") -> Tensor:
-    """Return cotangents in the dtype of `like`; shape (N, K), or (N, R, K) for R cotangents a sample."""
+def cotangents(c: Tensor, num_samples: int, outputs: tuple[int, ...], like: Tensor, name: str = "c") -> Tensor:
+    """Return cotangents in the dtype of `like`; shape (N, K), or (N, R, K) for R cotangents a sample.
+
+    Outputs of several axes are laid out in one, K in all.
+    """
     if not isinstance(c, Tensor):
         hint = ", such as labelled(y), not labelled" if hasattr(c, "rule") else ""
         raise TypeError(
             f"{name}: got {type(c).__name__}; wanted a torch.Tensor of shape (N, K), or a function that returns one{hint}"
         )
-    if c.dim() not in (2, 3) or c.shape[0] != num_samples or c.shape[-1] != num_outputs or 0 in c.shape:
+    if c.shape == (num_samples,) and outputs == (1,):
+        c = c[:, None]
+    stacked = c.dim() == len(outputs) + 2
+    if c.dim() != len(outputs) + 1 + stacked or c.shape[0] != num_samples or c.shape[1 + stacked :] != outputs or 0 in c.shape:
+        k = ", ".join(map(str, outputs))
         raise ValueError(
-            f"{name}: got shape {tuple(c.shape)}; wanted ({num_samples}, {num_outputs}) or "
-            f"({num_samples}, R, {num_outputs}): one cotangent of length K = {num_outputs} for each sample"
+            f"{name}: got shape {tuple(c.shape)}; wanted ({num_samples}, {k}) or "
+            f"({num_samples}, R, {k}): one cotangent of the shape of the logits, {k}, for each sample"
         )
     if c.is_complex():
         raise TypeError(f"{name}: got {c.dtype}; wanted real numbers")
     same_device(c, like, name)
     finite(c, name)
-    return c.detach().to(like.dtype)
+    return c.detach().to(like.dtype).flatten(1 + stacked)
+
+
+def answer(z, num_samples: int) -> Tensor:
+    """Return a model's answer after checking that it is real and has samples first: (N, K), of (N,) too, or (N, T, K) and on."""
+    if not isinstance(z, Tensor):
+        names = f" of {', '.join(map(str, z))}" if isinstance(z, Mapping) else f" of {len(z)}" if isinstance(z, tuple) else ""
+        raise TypeError(
+            f"model: returned {type(z).__name__}{names}; wanted one tensor of logits, shape ({num_samples}, K): output= picks a part"
+        )
+    if not z.is_floating_point():
+        raise TypeError(f"model: returned {z.dtype}; wanted real logits, which have derivatives")
+    if z.dim() == 0 or z.shape[0] != num_samples or 0 in z.shape:
+        raise ValueError(
+            f"model: returned shape {tuple(z.shape)} for {num_samples} sample(s); wanted logits of shape ({num_samples}, K)"
+        )
+    return z[:, None] if z.dim() == 1 else z
 
 
 def logits(z, num_samples: int) -> Tensor:
-    """Check that a model's answer is real and has shape (N, K)."""
-    if not isinstance(z, Tensor):
-        raise TypeError(f"model: returned {type(z).__name__}; wanted one tensor of logits, shape ({num_samples}, K)")
-    if not z.is_floating_point():
-        raise TypeError(f"model: returned {z.dtype}; wanted real logits, which have derivatives")
+    """Return a model's answer after checking that it is real and has shape (N, K), of (N,) too."""
+    z = answer(z, num_samples)
     if z.dim() != 2 or z.shape[0] != num_samples or z.shape[1] == 0:
         raise ValueError(
             f"model: returned shape {tuple(z.shape)} for {num_samples} sample(s); wanted logits of shape ({num_samples}, K)"
@@ -129,8 +169,7 @@ def logits(z, num_samples: int) -> Tensor:
 
 def per_sample(model: nn.Module) -> None:
     """Refuse a model whose output for one sample depends on the others, or on chance."""
-    if not isinstance(model, nn.Module):
-        raise TypeError(f"model: got {type(model).__name__}; wanted a torch.nn.Module")
+    a_module(model)
     for name, module in model.named_modules():
         if isinstance(module, torch.jit.ScriptModule):
             where = f" in module '{name}'" if name else ""
@@ -147,6 +186,13 @@ def per_sample(model: nn.Module) -> None:
                 f"model: got module '{name}' ({type(module).__name__}) in a mode where it {why}: "
                 "per-sample tangents are undefined; wanted model.eval() (and running statistics)"
             )
+
+
+def a_module(model) -> nn.Module:
+    """Refuse what is no module."""
+    if not isinstance(model, nn.Module):
+        raise TypeError(f"model: got {type(model).__name__}; wanted a torch.nn.Module")
+    return model
 
 
 def numbers(matrix):

@@ -10,7 +10,7 @@ from ..tangents.cotangents import part
 from ..tangents.features import tangent_features
 from .blocks import all_tiles, tile_blocks
 from .plan import plan, slices
-from .sides import against, one_a_sample, one_side
+from .sides import against, one_a_sample, one_side, unsummed
 
 if TYPE_CHECKING:
     from .operator import Gram
@@ -23,6 +23,7 @@ def projected(gram: "Gram", dim: int, seed: int) -> Tensor:
     """Project the first side's features; where P does not fit in half of the memory, they are made again for each part of it."""
     sides, chosen = gram._sides, gram._plan
     one_a_sample(sides, "projected")
+    unsummed(sides, "projected")
     parameters, byte, memory = sum(sides.known.numels.values()), sides.known.z.element_size(), chosen.memory
     # whole gradients are formed here, and then joined
     size = min(chosen.block_size, max(1, memory // (8 * parameters * byte)))
@@ -53,7 +54,7 @@ def nystrom(gram: "Gram", landmarks: int | Tensor, seed: int) -> Tensor:
     one_a_sample(sides, "nystrom")
     n = len(sides.x1)
     if hasattr(landmarks, "__len__"):
-        chosen = validate.array(landmarks, "landmarks", "how many, or different indices (m,)").to(sides.x1.device)
+        chosen = validate.array(landmarks, "landmarks", "how many, or different indices (m,)").to(sides.device)
         if chosen.dim() != 1 or chosen.is_floating_point() or len(chosen.unique()) < len(chosen) or len(chosen) == 0:
             raise ValueError(f"landmarks: got {tuple(chosen.shape)} of {chosen.dtype}; wanted different indices (m,)")
         if chosen.min() < 0 or chosen.max() >= n:
@@ -62,7 +63,7 @@ def nystrom(gram: "Gram", landmarks: int | Tensor, seed: int) -> Tensor:
         raise ValueError(f"landmarks: got {landmarks} for {n} samples; wanted at most {n}")
     else:
         chosen = torch.randperm(n, generator=torch.Generator().manual_seed(validate.whole(seed, "seed")))[:landmarks].to(
-            sides.x1.device
+            sides.device
         )
     columns = gram[chosen].T if gram._kept is not None else _columns(gram, chosen)
     values, vectors = torch.linalg.eigh(columns[chosen].double())

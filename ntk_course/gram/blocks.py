@@ -6,6 +6,7 @@ from itertools import groupby
 import torch
 from torch import Tensor
 
+from ..basics.samples import Batch
 from ..tangents.cotangents import Cotangent, part
 from ..tangents.features import Tangents, tangent_features, tangent_product
 from ..tangents.layout import Layout
@@ -25,7 +26,7 @@ class Worker:
         self._sides, self._layout = sides, layout
         self._most = max(len(sides.x1), len(sides.x2))  # samples that went through at once
 
-    def features(self, x: Tensor, c: Cotangent) -> Tangents:
+    def features(self, x: Tensor | Batch, c: Cotangent) -> Tangents:
         """Return the features of a block."""
         if len(x) > self._most:
             parts = [slice(i, i + self._most) for i in range(0, len(x), self._most)]
@@ -62,7 +63,7 @@ class Worker:
         torch.cuda.empty_cache()
         return torch.cat([self.product(part, g) for part in f.split((f.samples + 1) // 2)])
 
-    def features_beside(self, held: dict[int, Tangents], x: Tensor, c: Cotangent) -> Tangents:
+    def features_beside(self, held: dict[int, Tangents], x: Tensor | Batch, c: Cotangent) -> Tangents:
         """Compute features while others are held; where there is no room, give back the later half of those, and again."""
         while True:
             try:

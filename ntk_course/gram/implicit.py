@@ -1,6 +1,7 @@
 """A Gram matrix times a vector, by one backward and one forward-mode pass, no entry of it made."""
 
 from collections.abc import Iterator
+from functools import partial
 from typing import TYPE_CHECKING
 
 import torch
@@ -8,11 +9,12 @@ from torch import Tensor
 from torch.func import jvp
 
 from ..basics import validate
+from ..basics.samples import Samples
 from ..models.functional import call_with
-from ..tangents.cotangents import Cotangent, of_block, part
+from ..tangents.cotangents import Cotangent, Summed, of_block, part
 from ..tangents.precision import multiplying
 from ..tangents.routes import gradients
-from ..tangents.running import run, untraced
+from ..tangents.running import in_rows, plainly, run, untraced
 from .plan import slices
 from .sides import Sides, one_side
 
@@ -32,7 +34,8 @@ def times(gram: "Gram", v: Tensor) -> Tensor:
     validate.per_sample(sides.model)  # it may have gone back to training since
     columns, single = _columns(sides, v, 1)
     with multiplying("exact"):
-        out = _by_passes(sides, columns) if columns.shape[-1] <= _VECTORS and sides.known.additive else None
+        passes = columns.shape[-1] <= _VECTORS and sides.known.additive and not isinstance(sides.c1, Summed)
+        out = _by_passes(sides, columns) if passes else None
     out = _by_blocks(gram, columns) if out is None else out
     out = out if sides.stacked else out[:, 0]
     return out[..., 0] if single else out
@@ -44,6 +47,8 @@ def quadratic(gram: "Gram", v: Tensor) -> Tensor:
     one_side(sides, "quadratic")
     validate.per_sample(sides.model)
     columns, single = _columns(sides, v, 0)
+    if isinstance(sides.c1, Summed):
+        return (v * times(gram, v)).sum(0)
     with multiplying("exact"):
         directions = _directions(sides, sides.x1, sides.c1, columns)
     out = torch.stack([torch.stack([(g**2).sum() for g in u.values()]).sum() for u in directions])
@@ -71,15 +76,15 @@ def _by_passes(sides: Sides, columns: Tensor) -> Tensor | None:
         return None
 
 
-def _directions(sides: Sides, x: Tensor, c: Cotangent, columns: Tensor) -> list[dict[str, Tensor]]:
+def _directions(sides: Sides, x: Samples, c: Cotangent, columns: Tensor) -> list[dict[str, Tensor]]:
     """Sum up the gradients, weighted by each column (M, S), of samples x."""
     weights = {name: sides.model.get_parameter(name) for name in sides.known.numels}
     sums = [{name: torch.zeros_like(p) for name, p in weights.items()} for _ in range(columns.shape[-1])]
-    x = x.clone() if x.is_inference() else x
     for some in _batches(x):
         with torch.inference_mode(False), torch.enable_grad():
-            z = run(sides.model, x[some], sides.known.traces)
-            c_b = _stacked(part(c, some), z)
+            x_b = x[some]
+            z = run(sides.model, x_b.clone() if x_b.is_inference() else x_b, sides.known.traces)
+            c_b, z = _stacked(part(c, some), z), in_rows(z)
             for total, column in zip(sums, columns[some].unbind(-1), strict=True):
                 v = torch.einsum("nsk,ns->nk", c_b, column)
                 found = gradients(sides.model, z, v, list(weights.values()))
@@ -93,14 +98,19 @@ def _forward(sides: Sides, directions: list[dict[str, Tensor]]) -> Tensor:
     """Return how the first side's outputs move along each direction, against its cotangents, (N, R, r)."""
     weights, model, traces, parts = _weights(sides), sides.model, sides.known.traces, []
     for some in _batches(sides.x1):
-        columns = []
+        columns, x = [], sides.x1[some]
         for u in directions:
-            x = sides.x1[some]
-            with untraced(model, traces):
-                z, moved = jvp(lambda free, x=x: call_with(model, free, x.clone() if traces.samples else x), (weights,), (u,))[:2]
-            columns.append(torch.einsum("nrk,nk->nr", _stacked(part(sides.c1, some), z), moved))
+            with untraced(model, traces), plainly(model):
+                call = partial(_called, model, x.clone() if traces.samples else x)
+                z, moved = jvp(call, (weights,), (u,))[:2]
+            c_b = _stacked(part(sides.c1, some), validate.answer(z, len(x)))
+            columns.append(torch.einsum("nrk,nk->nr", c_b, in_rows(validate.answer(moved, len(x)))))
         parts.append(torch.stack(columns, -1))
     return torch.cat(parts)
+
+
+def _called(model, x, weights):
+    return call_with(model, weights, x)
 
 
 def _by_blocks(gram: "Gram", columns: Tensor) -> Tensor:
@@ -121,5 +131,5 @@ def _weights(sides: Sides) -> dict[str, Tensor]:
     return {name: sides.model.get_parameter(name).detach() for name in sides.known.numels}
 
 
-def _batches(x: Tensor) -> Iterator[slice]:
+def _batches(x: Samples) -> Iterator[slice]:
     return iter(slices(len(x), _BATCH.get(x.device.type, _BATCH_ELSEWHERE)))

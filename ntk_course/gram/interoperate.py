@@ -61,7 +61,7 @@ def gpytorch_operator(gram: "Gram"):
 
         def _transpose_nonbatch(self) -> "GramOperator":
             turned = self.gram.T
-            return self if turned is self.gram else GramOperator(turned._sides.x1, turned._sides.x2, gram=turned)
+            return self if turned is self.gram else GramOperator(self._args[1], self._args[0], gram=turned)
 
         def _diagonal(self) -> Tensor:
             return self.gram.diagonal()
@@ -88,4 +88,5 @@ def gpytorch_operator(gram: "Gram"):
             return self.gram.device
 
     sides = gram._sides
-    return GramOperator(sides.x1, sides.x2, gram=gram)
+    one, two = (x if isinstance(x, Tensor) else sides.known.z for x in (sides.x1, sides.x2))
+    return GramOperator(one, two, gram=gram)

@@ -1,20 +1,26 @@
 """The Gram matrix as one lazy object: checked once, laid out once, nothing computed until something is asked of it."""
 
+import math
 import operator as builtin
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from ..basics import validate
-from ..tangents.cotangents import Cotangent, part
+from ..basics.progress import after_a_moment
+from ..basics.samples import Stored, leaves
+from ..models.adapted import Output, origin
+from ..models.choice import Choice, chosen_from
+from ..tangents.cotangents import Cotangent, PerSample, Summed, part
 from ..tangents.features import Tangents, tangent_product
 from . import approximate, implicit, interoperate
 from .blocks import Worker, all_tiles, tile_blocks, with_mirror
-from .plan import Plan, plan, slices
+from .plan import Plan, free_on, plan, slices
 from .reduce import reduce
 from .reducers import Reducer
 from .sides import Sides, against, check
@@ -37,20 +43,26 @@ class Gram:
     it is made. Features that were kept (:meth:`keep`) are made again where weights, samples or cotangents have changed since.
 
     Args:
-        model: gives logits (N, K), in eval mode where it has BatchNorm or Dropout; its trainable parameters are the ones
-            differentiated.
-        x1: (N, ...).
+        model: gives logits (N, K), or (N,), or (N, T, K) for T positions such as tokens, in eval mode where it has BatchNorm or
+            Dropout; its trainable parameters are the ones differentiated.
+        x1: (N, ...); or a tuple or dict of tensors with samples first, for ``model(*x1)`` or ``model(**x1)``; or a
+            :class:`torch.utils.data.Dataset` (or a DataLoader in its order) of such, read a block at a time; of pairs
+            (input, target) it is the input.
         c1: the cotangent, see :mod:`ntk_course.tangents.cotangents`: a function of the logits, such as
             :func:`ntk_course.ones` or ``ntk_course.labelled(y)``, or a tensor (N, K), or (N, R, K) for R rows of the
             matrix a sample.
-        x2: (M, ...), or None for x1 against itself.
+        x2: (M, ...), as x1, or None for x1 against itself.
         c2: its cotangent; by default c1, where that is a function of the logits alone.
+        output: the part of the model's answer that counts, where that is no tensor: a name (``"logits"``), a number, or a function
+            of the answer.
         block_size: samples a side of a block; by default 512 (2048 on a GPU), or fewer where ``memory`` asks for it.
         memory: bytes for all that is held at a time; by default half of what is free. The model's own work space for one
             sample is the least there is.
         precision: "exact" in the model's dtype; "tf32" or "bf16" for a float32 model on a GPU: products of numbers
             rounded to 10 or 7 binary digits, added up in float32. The features come from TF32 then. On a CPU "tf32" is
             exact and "bf16" rounds the same way without being faster.
+        parameters: which of the trainable parameters count: names, patterns (``"blocks.*.weight"``), modules by name or as they are,
+            parameters, or a list of these; by default all. Nothing is computed for the others.
 
     Raises:
         TypeError, ValueError: bad shapes, dtypes, devices or values, a model in train mode with BatchNorm or Dropout.
@@ -66,17 +78,19 @@ class Gram:
     def __init__(
         self,
         model: nn.Module,
-        x1: Tensor,
+        x1: Any,
         c1: Cotangent,
-        x2: Tensor | None = None,
+        x2: Any = None,
         c2: Cotangent | None = None,
         *,
+        output: Output | None = None,
         block_size: int | None = None,
         memory: int | None = None,
         precision: str = "exact",
+        parameters: Choice | None = None,
     ):
         """Check the arguments and choose the layout."""
-        sides = check(model, x1, c1, x2, c2, precision)
+        sides = check(model, x1, c1, x2, c2, precision, output, parameters)
         self._set(sides, plan(sides, block_size, memory))
 
     def _set(self, sides: Sides, chosen: Plan, features: Tangents | None = None) -> None:
@@ -135,7 +149,7 @@ class Gram:
         if s.symmetric and s.stacked is None:
             return self
         stacked = s.stacked and s.stacked[::-1]
-        sides = replace(s, x1=s.x2, c1=s.c2, x2=s.x1, c2=s.c1, stacked=stacked)
+        sides = replace(s, x1=s.x2, c1=s.c2, x2=s.x1, c2=s.c1, rows=s.rows[::-1], stacked=stacked)
         return Gram._of(sides, self._plan, self._kept if s.symmetric else None)
 
     @property
@@ -170,16 +184,32 @@ class Gram:
 
     # ----- parts of it
 
-    def dense(self) -> Tensor:
+    def dense(self, progress: bool = True) -> Tensor:
         """Return the whole matrix, (N, M) or (N, M, R, S), in the model's dtype and on its device.
+
+        Args:
+            progress: show a bar, where it takes longer than a moment.
+
+        Raises:
+            MemoryError: a matrix larger than what is free, and what to do instead.
 
         Example:
             >>> Gram(model, x, ones).dense().shape
             torch.Size([32, 32])
         """
-        out = self._sides.known.z.new_empty(self.shape)
-        for rows, cols, block in self.blocks():
-            out[rows, cols] = block
+        needed, free = math.prod(self.shape) * self._sides.known.z.element_size(), free_on(self.device)
+        if needed > free:
+            raise MemoryError(
+                f"dense: got a matrix of {' x '.join(map(str, self.shape))}, {needed / 2**30:.1f} GiB, with {free / 2**30:.1f} GiB free; "
+                "wanted one that fits: G.reduce(...) folds its blocks, G.save(folder) writes them to disk, G.blocks() hands them out, "
+                "G @ v and G[rows] need no more than they return"
+            )
+        sides, chosen = self._sides, self._plan
+        out, work = sides.known.z.new_empty(self.shape), all_tiles(sides, chosen)
+        blocks = tile_blocks(sides, chosen, work, self._kept)
+        for _, rows, cols, block in after_a_moment(blocks, "Gram matrix", len(work), shown=progress):
+            for where, there, part_ in with_mirror(sides, rows, cols, block):
+                out[where, there] = part_
         return out
 
     def blocks(self) -> Iterator[tuple[slice, slice, Tensor]]:
@@ -218,11 +248,11 @@ class Gram:
         """Return the features of the second side, made where they are missing and fit."""
         sides, chosen, kept = self._sides, self._plan, self._kept
         if kept is None:
-            numbers = chosen.layout.numbers(sides.cotangents[1]) * len(sides.x2)
+            numbers = chosen.layout.numbers(sides.rows[1]) * len(sides.x2)
             if numbers * sides.known.z.element_size() > chosen.memory:
                 return None
             worker = Worker(sides, chosen.layout)
-            wide = slices(len(sides.x2), chosen.block_size)
+            wide = after_a_moment(slices(len(sides.x2), chosen.block_size), "features")
             kept = self._features = Tangents.join([worker.features(sides.x2[some], part(sides.c2, some)) for some in wide])
             self._seen = _state(sides)
         return kept
@@ -231,7 +261,7 @@ class Gram:
         """Give the features back that :meth:`keep` holds."""
         self._features = self._seen = None
 
-    def against(self, x: Tensor, c: Cotangent) -> "Gram":
+    def against(self, x: Any, c: Cotangent) -> "Gram":
         """Return the matrix of other samples against this one's second side, with the same layout and the features kept.
 
         Args:
@@ -337,14 +367,14 @@ class Gram:
         if len(sides.x1) != len(sides.x2):
             raise ValueError(f"diagonal: got a matrix of {len(sides.x1)} x {len(sides.x2)}; wanted as many rows as columns")
         worker, parts, kept = Worker(sides, chosen.layout), [], self._kept
-        for where in slices(len(sides.x1), chosen.block_size):
+        for where in after_a_moment(slices(len(sides.x1), chosen.block_size), "diagonal"):
             g = kept.of(where) if kept is not None else None
             f = g if g is not None and sides.symmetric else worker.features(sides.x1[where], part(sides.c1, where))
             if g is None:
                 g = f if sides.symmetric else worker.features(sides.x2[where], part(sides.c2, where))
             for a, b in zip(f.split(_DIAGONAL), g.split(_DIAGONAL), strict=True):
                 parts.append(tangent_product(a, b, sides.precision).diagonal(dim1=0, dim2=2).permute(2, 0, 1))
-        found = torch.cat(parts)
+        found = torch.cat(parts).to(sides.dtype)
         return found if sides.stacked else found[:, 0, 0]
 
     # ----- products
@@ -480,30 +510,24 @@ class Gram:
         """
         return approximate.nystrom(self, landmarks, seed)
 
-    def only(self, names: Iterable[str]) -> "Gram":
+    def only(self, parameters: Choice) -> "Gram":
         """Return the share of the matrix that comes from some of the parameters alone.
 
         Args:
-            names: of trainable parameters, as in ``model.named_parameters()``.
+            parameters: names, patterns, modules or parameters, as for the object itself.
 
         Raises:
-            ValueError: none, or a name that is not one of a trainable parameter.
+            TypeError, ValueError: none, or something that is not a trainable parameter.
 
         Example:
             >>> G = Gram(model, x, ones)
-            >>> torch.allclose(sum(G.only([name]).dense() for name, _ in model.named_parameters()), G.dense())
+            >>> torch.allclose(sum(G.only(name).dense() for name, _ in model.named_parameters()), G.dense())
+            True
+            >>> torch.allclose(G.only("*.weight").dense() + G.only("*.bias").dense(), G.dense())
             True
         """
         known = self._sides.known
-        if isinstance(names, str) or not isinstance(names, Iterable):
-            raise TypeError(f"names: got {names!r}; wanted a list of names of parameters")
-        names = frozenset(names)
-        if not names or not names <= known.numels.keys():
-            odd = sorted(map(str, names - known.numels.keys())) or "none"
-            raise ValueError(
-                f"names: got {odd}; wanted some of the trainable parameters, {', '.join(known.numels)} (by module: per_layer)"
-            )
-        sides = replace(self._sides, known=known.only(names))
+        sides = replace(self._sides, known=known.only(chosen_from(origin(self._sides.model), parameters) & known.numels.keys()))
         return Gram._of(sides, plan(sides, self._plan.asked, self._plan.memory))
 
     def per_layer(self) -> dict[str, "Gram"]:
@@ -574,6 +598,8 @@ def _state(sides: Sides) -> tuple:
             for axis in (0, 1):
                 along = flat.sum(axis, dtype=torch.float64)
                 sums.append(along @ torch.linspace(1, 2, len(along), dtype=torch.float64, device=t.device))
-    data = [t for t in (sides.x2, sides.c2, getattr(sides.c2, "values", None)) if isinstance(t, Tensor)]
+    c = sides.c2.of if isinstance(sides.c2, Summed) else sides.c2
+    data = [] if isinstance(sides.x2, Stored) else leaves(sides.x2)
+    data += [c] if isinstance(c, Tensor) else c.all_values if isinstance(c, PerSample) else []
     where = tuple((t.data_ptr(), 0 if t.is_inference() else t._version) for t in [*tensors, *data])
     return where, tuple(torch.stack(sums).tolist())

@@ -45,27 +45,32 @@ def plan(sides: Sides, block_size: int | None = None, memory: int | None = None,
     """
     if block_size is not None:
         block_size = validate.positive(block_size, "block_size")
-    memory = default_memory(sides.device) if memory is None else validate.positive(memory, "memory")
+    memory = default_memory(sides.device) if memory is None else _bytes(memory)
     usable = int(0.85 * memory)  # the rest is for what the libraries' own routines take
     n, m, byte = len(sides.x1), len(sides.x2), sides.known.z.element_size()
-    r = max(sides.cotangents)
+    r, wide = max(sides.rows), max(sides.cotangents)
     # a CPU takes so long to hand out more fresh memory than this that a smaller block is faster
     most = 2**31 if sides.device.type == "cpu" else usable
     usual = block_size or _BLOCK.get(sides.device.type, _BLOCK_ELSEWHERE)
     held = n
     for _ in range(2):  # which gradients are formed depends on how often each is used, and the other way
-        layout = Layout.choose(sides.known, pairs_of(n, m, held, sides.symmetric), *sides.cotangents)
+        layout = Layout.choose(sides.known, pairs_of(n, m, held, sides.symmetric), *sides.products)
         layout = layout if factored is None else layout.forming(factored)
         each = byte * layout.numbers(r)
 
         def working(b: int, each=each) -> int:
-            return b * (sides.known.saved * (1 + r) + 2 * each) + 3 * (b * r) ** 2 * byte
+            return b * (sides.known.saved * (1 + r) + 2 * each) + 3 * (b * wide) ** 2 * byte
 
         sizes = [usual] if block_size else [b for b in halves(usual) if working(b) <= most or b == 1]
         room = {b: min(n, (usable - working(b)) // (each * b) * b) for b in sizes}
         size, held = choose_block(n, room)
-    layout = Layout.choose(sides.known, pairs_of(n, m, held, sides.symmetric), *sides.cotangents)
+    layout = Layout.choose(sides.known, pairs_of(n, m, held, sides.symmetric), *sides.products)
     return Plan(size, -(-held // size), layout if factored is None else layout.forming(factored), memory, block_size)
+
+
+def _bytes(memory: float) -> int:
+    """Check a number of bytes; 1e9 is one."""
+    return validate.positive(int(memory) if isinstance(memory, float) and memory == int(memory) else memory, "memory")
 
 
 def default_memory(where: torch.device) -> int:
@@ -76,6 +81,11 @@ def default_memory(where: torch.device) -> int:
     if where.type == "cuda":
         return torch.cuda.mem_get_info(where)[0] // 2
     return max(1, free_memory() // 2 // int(os.environ.get("LOCAL_WORLD_SIZE", 1)))
+
+
+def free_on(where: torch.device) -> int:
+    """Return the bytes that are free where a matrix is to lie."""
+    return torch.cuda.mem_get_info(where)[0] if where.type == "cuda" else free_memory()
 
 
 def free_memory(meminfo: Path = Path("/proc/meminfo"), container: Path = Path("/sys/fs/cgroup")) -> int:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, cast
 import torch
 from tqdm.auto import tqdm
 
-from ..basics import fingerprints, processes
+from ..basics import fingerprints, folders, processes
 from .blocks import all_tiles, tile_blocks, with_mirror
 from .plan import Plan, Tile, plan, share
 from .reducers import Reducer, State
@@ -79,9 +79,7 @@ class _Checkpoint:
 
     def read(self, reducer: Reducer) -> tuple[tuple[int, list[str]] | None, State | None, set[Tile]]:
         """Merge all parts, and tell how their matrix was cut: block size and weights in factors; None where there is no part yet."""
-        self._folder.mkdir(parents=True, exist_ok=True)
-        if odd := [path.name for path in self._folder.iterdir() if ".part" not in path.suffixes]:
-            raise ValueError(f"checkpoint: got {self._folder}, which holds {odd[0]!r}; wanted a folder of its own")
+        folders.own(self._folder, "checkpoint", lambda path: ".part" in path.suffixes)
         cut, state, done = None, None, set()
         for path in sorted(self._folder.glob("*.part")):
             part = torch.load(path, weights_only=True)

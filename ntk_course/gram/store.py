@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 from tqdm.auto import tqdm
 
-from ..basics import fingerprints, processes
+from ..basics import fingerprints, folders, processes
 from .blocks import all_tiles, tile_blocks, with_mirror
 from .plan import Plan, Tile, plan, share
 from .sides import Sides, one_a_sample
@@ -24,13 +24,12 @@ def write(gram: "Gram", path: str | Path, progress: bool):
     zarr = _zarr()
     sides, chosen = gram._sides, gram._plan
     one_a_sample(sides, "save")
-    if sides.dtype == torch.bfloat16:
-        raise ValueError(f"save: got a matrix in {sides.dtype}, which NumPy does not know; wanted a float32 or float64 model")
     path, what, here = Path(path), f"writing {path}", processes.world()
     made_from = sides.describe()
     processes.agreed(made_from | {"path": str(path.resolve())}, what)
 
     def begin() -> tuple[Plan, list[Tile]]:
+        folders.own(path, "path", lambda inside: inside.name == "c" or inside.name.startswith("zarr.json"))
         if not (path / "zarr.json").exists():
             _create(zarr, path, sides, chosen, made_from)
         attributes = _attributes(zarr, path)
@@ -52,7 +51,7 @@ def write(gram: "Gram", path: str | Path, progress: bool):
         try:
             for _, *where in tqdm(blocks, what, total=len(work), unit="block", disable=not progress or here.rank > 0):
                 for rows, cols, block in with_mirror(sides, *where):
-                    array[rows, cols] = block.cpu().numpy()
+                    array[rows, cols] = block.to("cpu", kept_as(sides.dtype)).numpy()
                 done += 1
         except OSError as error:
             raise OSError(
@@ -95,6 +94,11 @@ def open_gram(path: str | Path, partial: bool = False):
     return array
 
 
+def kept_as(dtype: torch.dtype) -> torch.dtype:
+    """Return a dtype that NumPy knows and that holds all numbers of another: float32 for bfloat16."""
+    return torch.float32 if dtype == torch.bfloat16 else dtype
+
+
 def _zarr():
     try:
         import zarr
@@ -109,7 +113,7 @@ def _create(zarr, path: Path, sides: Sides, the_plan: Plan, made_from: dict[str,
         path,
         shape=sides.shape,
         chunks=tuple(min(the_plan.block_size, n) for n in sides.shape),
-        dtype=str(sides.dtype).removeprefix("torch."),
+        dtype=str(kept_as(sides.dtype)).removeprefix("torch."),
         compressors=None,
         fill_value=float("nan"),
         config={"write_empty_chunks": True},
@@ -141,6 +145,6 @@ def _chunk(path: Path, tile: Tile) -> Path:
 def _check_room(path: Path, sides: Sides, the_plan: Plan, missing: int, wanted: int) -> None:
     """Say that the matrix will not fit before hours are spent on it."""
     cells = len(sides.x1) * len(sides.x2) * missing / max(1, wanted)
-    needed, free = int(cells * sides.known.z.element_size()), shutil.disk_usage(path).free
+    needed, free = int(cells * kept_as(sides.dtype).itemsize), shutil.disk_usage(path).free
     if needed > free:
         raise OSError(f"path: {path} needs {needed / 2**30:.2f} GiB more and its disk has {free / 2**30:.2f} GiB free")

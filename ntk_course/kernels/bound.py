@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from ..basics import validate
+from ..basics.samples import Batch, leaves
 from ..gram.operator import Gram
 from ..tangents.cotangents import PerSample, basis, ones
 from ..training.path import TrainingPath
@@ -206,10 +207,12 @@ class HierarchyKernel:
         return kernel if x2 is None else kernel[n:, :n]
 
 
-def _known(x: Tensor, training: Tensor) -> None:
+def _known(x: Tensor | Batch, training: Tensor | Batch) -> None:
     """Refuse points that are not the training points."""
-    if x is not training and not (x.shape == training.shape and torch.equal(x.to(training), training)):
+    pairs = list(zip(leaves(x), leaves(training), strict=False))
+    same = type(x) is type(training) and all(a.shape == b.shape and torch.equal(a.to(b), b) for a, b in pairs)
+    if x is not training and not same:
         raise ValueError(
-            f"x2: got points of shape {tuple(x.shape)} that are not the kernel's training points, {tuple(training.shape)}; "
-            "wanted those, or x1 alone where they are x1"
+            f"x2: got points of shape {tuple(leaves(x)[0].shape)} that are not the kernel's training points, "
+            f"{tuple(leaves(training)[0].shape)}; wanted those, or x1 alone where they are x1"
         )

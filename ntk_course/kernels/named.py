@@ -3,6 +3,8 @@ r"""Named empirical kernels: each one picks a cotangent and hands it to the Gram
 With :math:`\phi_c(x) = c^\top \partial z(x; w)/\partial w`, every kernel here is :math:`\langle\phi_c(x), \phi_{c'}(x')\rangle`.
 """
 
+from typing import Any
+
 from torch import Tensor, nn
 
 from ..gram.operator import Gram
@@ -10,7 +12,7 @@ from ..tangents.cotangents import Cotangent, basis, labelled, ones
 
 
 def tangent_kernel(
-    model: nn.Module, x1: Tensor, c1: Cotangent, x2: Tensor | None = None, c2: Cotangent | None = None, **options
+    model: nn.Module, x1: Any, c1: Cotangent, x2: Any = None, c2: Cotangent | None = None, *, progress: bool = True, **options
 ) -> Tensor:
     r"""Compute the kernel of any cotangents, :math:`c_n^\top K(x_n, x_m)\, c_m` with K the empirical NTK.
 
@@ -20,7 +22,8 @@ def tangent_kernel(
         c1: the cotangent, a function of the logits or a tensor (N, K), see :mod:`ntk_course.tangents.cotangents`.
         x2: (M, ...), or None for x1 against itself.
         c2: of x2; by default c1, where that is a function of the logits alone.
-        **options: ``block_size``, ``memory`` and ``precision`` of :class:`ntk_course.Gram`.
+        progress: show a bar, where it takes longer than a moment.
+        **options: ``output``, ``parameters``, ``block_size``, ``memory`` and ``precision`` of :class:`ntk_course.Gram`.
 
     Returns:
         (N, M), not normalised by the number of parameters, in the model's dtype and on its device.
@@ -34,10 +37,10 @@ def tangent_kernel(
         >>> tangent_kernel(model, x, lambda z: z.softmax(1)).shape  # a cotangent of one's own
         torch.Size([32, 32])
     """
-    return Gram(model, x1, c1, x2, c2, **options).dense()
+    return Gram(model, x1, c1, x2, c2, **options).dense(progress)
 
 
-def entk(model: nn.Module, x1: Tensor, x2: Tensor | None = None, **options) -> Tensor:
+def entk(model: nn.Module, x1: Any, x2: Any = None, *, progress: bool = True, **options) -> Tensor:
     r"""Compute the matrix-valued empirical NTK, :math:`K_{ij}(x, x') = \langle\partial z_i(x)/\partial w, \partial z_j(x')/\partial w\rangle`.
 
     The K x K matrix in eq. (1) of Guo et al. (2024); cotangents are the K basis vectors.
@@ -46,6 +49,7 @@ def entk(model: nn.Module, x1: Tensor, x2: Tensor | None = None, **options) -> T
         model: as in :func:`tangent_kernel`.
         x1: (N, ...).
         x2: (M, ...), or None for x1 against itself.
+        progress: show a bar, where it takes longer than a moment.
         **options: as in :func:`tangent_kernel`.
 
     Returns:
@@ -58,10 +62,10 @@ def entk(model: nn.Module, x1: Tensor, x2: Tensor | None = None, **options) -> T
         >>> entk(model, x[:8], x[8:12]).shape
         torch.Size([8, 4, 10, 10])
     """
-    return Gram(model, x1, basis, x2, **options).dense()
+    return Gram(model, x1, basis, x2, **options).dense(progress)
 
 
-def pntk(model: nn.Module, x1: Tensor, x2: Tensor | None = None, **options) -> Tensor:
+def pntk(model: nn.Module, x1: Any, x2: Any = None, *, progress: bool = True, **options) -> Tensor:
     r"""Compute the pseudo-NTK, :math:`\frac1K \sum_{ij} K_{ij}(x, x')` (Mohamadi & Sutherland, 2022).
 
     The cotangent is :math:`(1, \dots, 1)/\sqrt K` for every sample.
@@ -70,6 +74,7 @@ def pntk(model: nn.Module, x1: Tensor, x2: Tensor | None = None, **options) -> T
         model: as in :func:`tangent_kernel`.
         x1: (N, ...).
         x2: (M, ...), or None for x1 against itself.
+        progress: show a bar, where it takes longer than a moment.
         **options: as in :func:`tangent_kernel`.
 
     Returns:
@@ -82,10 +87,12 @@ def pntk(model: nn.Module, x1: Tensor, x2: Tensor | None = None, **options) -> T
         >>> torch.allclose(pntk(model, x), entk(model, x).sum((2, 3)) / 10)
         True
     """
-    return Gram(model, x1, ones, x2, **options).dense()
+    return Gram(model, x1, ones, x2, **options).dense(progress)
 
 
-def lpntk(model: nn.Module, x1: Tensor, y1: Tensor, x2: Tensor | None = None, y2: Tensor | None = None, **options) -> Tensor:
+def lpntk(
+    model: nn.Module, x1: Any, y1: Tensor, x2: Any = None, y2: Tensor | None = None, *, progress: bool = True, **options
+) -> Tensor:
     r"""Compute the labelled pseudo-NTK, :math:`\frac1K \sum_{ij} [s(y)\,s(y')^\top \odot K(x, x')]_{ij}` (Guo et al., 2024, eq. 3).
 
     The cotangent of a sample is :math:`s(y)/\sqrt K`, see :func:`ntk_course.labelled`.
@@ -96,6 +103,7 @@ def lpntk(model: nn.Module, x1: Tensor, y1: Tensor, x2: Tensor | None = None, y2
         y1: integer labels (N,) in [0, K).
         x2: (M, ...), or None for x1 against itself.
         y2: (M,), given exactly when x2 is.
+        progress: show a bar, where it takes longer than a moment.
         **options: as in :func:`tangent_kernel`.
 
     Returns:
@@ -112,4 +120,4 @@ def lpntk(model: nn.Module, x1: Tensor, y1: Tensor, x2: Tensor | None = None, y2
         raise ValueError(f"{'y2' if y2 is None else 'x2'}: got None; wanted x2 and y2 together, or neither")
 
     one, other = labelled(y1, "y1"), None if y2 is None else labelled(y2, "y2")
-    return Gram(model, x1, one, x2, other, **options).dense()
+    return Gram(model, x1, one, x2, other, **options).dense(progress)

@@ -8,21 +8,20 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.overrides import TorchFunctionMode
 
+from ..basics.samples import Batch
+
 
 class _Decomposed(TorchFunctionMode):
-    """Write out the operations whose derivative vmap gets wrong, in terms of others whose derivative it gets right.
+    """Write out operations whose derivative vmap gets wrong, or forward mode lacks, in terms of others.
 
     ``prelu``: batched over samples, its backward pass returns the weight's gradient in another batch's layout (torch 2.13),
-    a wrong number where there are as many samples as outputs and an error elsewhere.
+    a wrong number where there are as many samples as outputs and an error elsewhere. ``_weight_norm``: it has a rule for
+    neither vmap nor forward mode.
     """
 
     def __torch_function__(self, function, types, args=(), kwargs=None):
-        if function in _PRELU:
-            return _prelu(*args, **(kwargs or {}))
-        return function(*args, **(kwargs or {}))
-
-
-_PRELU = {torch.prelu, nn.functional.prelu, Tensor.prelu}
+        written = _WRITTEN_OUT.get(function, function)
+        return written(*args, **(kwargs or {}))
 
 
 def _prelu(input: Tensor, weight: Tensor) -> Tensor:
@@ -30,7 +29,20 @@ def _prelu(input: Tensor, weight: Tensor) -> Tensor:
     return torch.where(input > 0, input, weight.view(along_channels) * input)
 
 
-def call_with(model: nn.Module, weights: dict[str, Tensor], x: Tensor) -> Tensor:
+def _weight_norm(v: Tensor, g: Tensor, dim: int = 0) -> Tensor:
+    others = [d for d in range(v.dim()) if dim == -1 or d != dim % v.dim()]
+    return v * (g / v.square().sum(others, keepdim=True).sqrt())
+
+
+_WRITTEN_OUT = {
+    torch.prelu: _prelu,
+    nn.functional.prelu: _prelu,
+    Tensor.prelu: _prelu,
+    torch._weight_norm: _weight_norm,
+}
+
+
+def call_with(model: nn.Module, weights: dict[str, Tensor], x: Tensor | Batch) -> Tensor:
     """Run a model with other parameters and buffers in place of its own, and leave it as it was.
 
     As :func:`torch.func.functional_call`, which swaps a tensor once for every name; where one submodule goes by two names,
@@ -41,7 +53,7 @@ def call_with(model: nn.Module, weights: dict[str, Tensor], x: Tensor) -> Tensor
     Args:
         model: any module.
         weights: by name; a tied tensor by any one of its names, those not named keep their values.
-        x: the model's input.
+        x: the model's one argument.
 
     Returns:
         The model's output.

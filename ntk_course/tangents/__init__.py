@@ -4,6 +4,7 @@ from .cotangents import Cotangent, PerSample, basis, centred, labelled, logit, l
 from .features import Tangents, tangent_features, tangent_product
 from .layout import Layout, explicit_is_cheaper
 from .lines import shifted
+from .positions import masked, per_token, summed
 
 __all__ = [
     "Cotangent",
@@ -16,9 +17,12 @@ __all__ = [
     "labelled",
     "logit",
     "loss_gradient",
+    "masked",
     "ones",
+    "per_token",
     "shifted",
     "signs",
+    "summed",
     "tangent_features",
     "tangent_product",
 ]

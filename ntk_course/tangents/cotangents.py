@@ -12,6 +12,13 @@ With :math:`\phi_c(x) = c^\top \partial z(x; w)/\partial w`, a kernel is :math:`
 A function ``c(z) -> (n, K)``, or (n, R, K) for R rows of the matrix a sample, is one too: it sees the logits z (n, K) of a
 block of samples, in whatever blocks they come, so each of its rows may depend on that row of z alone. One that needs more
 than z of a sample, such as its label, is :class:`PerSample`. A tensor (N, K) or (N, R, K) stands for its rows.
+
+A model may answer with more axes, such as logits (N, T, K) for T tokens. Then a cotangent has them too, (N, T, K) or
+(N, R, T, K); labels are (N, T), with -100 where a token does not count. A sample's tokens are added up, unless
+
+    per_token(c)        each token is a row of its own: R = T
+    masked(c, mask)     tokens where the mask (N, T) is false do not count
+    summed(c)           the R kernels of R rows are added: of basis, the trace of the eNTK
 """
 
 from collections.abc import Callable
@@ -21,6 +28,7 @@ from torch import Tensor
 from torch.nn.functional import one_hot
 
 from ..basics import validate
+from ..training import losses
 
 # Of the first sample's logits: stand-ins for those of other samples, of the same signs.
 _SCALES = (1.0, 0.5, 0.75)
@@ -47,7 +55,7 @@ class PerSample:
         tensor([[ 0.,  1., -1.]])
     """
 
-    def __init__(self, rule: Callable[[Tensor, Tensor], Tensor], values, name: str = "y", labels: bool = False):
+    def __init__(self, rule: Callable[..., Tensor], values, name: str = "y", labels: bool = False):
         """Keep the rule and the values."""
         self.rule, self.values, self.name, self.labels = (
             rule,
@@ -58,11 +66,22 @@ class PerSample:
 
     def __call__(self, z: Tensor) -> Tensor:
         """Return the cotangents of a block, given its logits (n, K) and its own values."""
-        return self.rule(z, self.checked(len(z), z.shape[1], z).values)
+        values = self.checked(len(z), z).values
+        if not self.labels or z.dim() == 2:
+            return self.rule(z, values)
+        counted = values != validate.IGNORED  # each position is a sample of its own to the rule
+        c = self.rule(z.flatten(0, -2), torch.where(counted, values, 0).flatten())
+        c = c.masked_fill(~counted.view(-1, *[1] * (c.dim() - 1)), 0).unflatten(0, z.shape[:-1])
+        return c if c.dim() == z.dim() else c.movedim(-2, 1)
 
     def __getitem__(self, rows) -> "PerSample":
         """Return the cotangent of some of the samples."""
         return PerSample(self.rule, self.values[rows], self.name, self.labels)
+
+    @property
+    def all_values(self) -> tuple[Tensor, ...]:
+        """Everything that it knows of the samples."""
+        return (self.values,)
 
     def __len__(self) -> int:
         """Return N."""
@@ -72,11 +91,11 @@ class PerSample:
         """Name the rule."""
         return f"{getattr(self.rule, '__name__', 'rule').strip('_')}({self.name})"
 
-    def checked(self, num_samples: int, num_outputs: int, like: Tensor) -> "PerSample":
-        """Return it with its values checked against N, K and a device."""
-        values = self.values
+    def checked(self, num_samples: int, z: Tensor) -> "PerSample":
+        """Return it with its values checked against N and logits z (n, ..., K)."""
+        values, like = self.values, z
         if self.labels:
-            values = validate.labels(values, num_samples, num_outputs, like, self.name)
+            values = validate.labels(values, num_samples, z.shape[-1], z, self.name, tuple(z.shape[1:-1]))
         elif values.dim() == 0 or len(values) != num_samples:
             raise ValueError(f"{self.name}: got shape {tuple(values.shape)}; wanted a value for each of {num_samples} samples")
         else:
@@ -84,7 +103,19 @@ class PerSample:
         return PerSample(self.rule, values, self.name, self.labels)
 
 
-Cotangent = Tensor | Callable[[Tensor], Tensor] | PerSample
+class Summed:
+    """R cotangents a sample whose kernels are added, see :func:`ntk_course.tangents.summed`."""
+
+    def __init__(self, of: "Cotangent"):
+        """Keep them."""
+        self.of = of
+
+    def __repr__(self) -> str:
+        """Name them."""
+        return f"summed({getattr(self.of, '__name__', self.of)})"
+
+
+Cotangent = Tensor | Callable[[Tensor], Tensor] | PerSample | Summed
 
 
 def signs(y: Tensor, num_classes: int) -> Tensor:
@@ -124,8 +155,8 @@ def basis(z: Tensor) -> Tensor:
         tensor([[[1., 0.],
                  [0., 1.]]])
     """
-    n, k = z.shape
-    return torch.eye(k, dtype=z.dtype, device=z.device).expand(n, k, k)
+    k = z[0].numel()
+    return torch.eye(k, dtype=z.dtype, device=z.device).view(k, *z.shape[1:]).expand(len(z), k, *z.shape[1:])
 
 
 def ones(z: Tensor) -> Tensor:
@@ -141,7 +172,7 @@ def ones(z: Tensor) -> Tensor:
         >>> ones(torch.zeros(1, 4))
         tensor([[0.5000, 0.5000, 0.5000, 0.5000]])
     """
-    return torch.full_like(z, z.shape[1] ** -0.5)
+    return torch.full_like(z, z.shape[-1] ** -0.5)
 
 
 def labelled(y: Tensor, name: str = "y") -> PerSample:
@@ -224,9 +255,9 @@ def loss_gradient(y: Tensor, loss: str | Callable[[Tensor, Tensor], Tensor] = "c
     The kernel's diagonal is the squared norm of GraNd (Paul et al., 2021), its entries are TracIn's (Pruthi et al., 2020).
 
     Args:
-        y: integer labels (N,) for the losses with a name; for a function, targets (N, ...) of any kind that it takes.
+        y: integer labels (N,), for "squared" also real targets (N, K); for a function, targets (N, ...) of any kind that it takes.
         loss: "cross_entropy", whose cotangent is onehot(y) - softmax(z); "squared", half of the squared distance of z from
-            onehot(y); or a function of (z, y) that returns one loss for each sample, (n,).
+            the targets or from onehot(y); or a function of (z, y) that returns one loss for each sample, (n,).
         name: of the targets, for messages.
 
     Returns:
@@ -239,19 +270,23 @@ def loss_gradient(y: Tensor, loss: str | Callable[[Tensor, Tensor], Tensor] = "c
         >>> loss_gradient(torch.tensor([1]))(torch.zeros(1, 4))
         tensor([[-0.2500,  0.7500, -0.2500, -0.2500]])
     """
+    losses.known(loss)
     if callable(loss):
         return PerSample(_Slope(loss), y, name)
-    if loss not in _NAMED:
-        raise ValueError(f"loss: got {loss!r}; wanted one of {tuple(_NAMED)}, or a function of (z, y) that returns (N,)")
-    return PerSample(_NAMED[loss], y, name, labels=True)
+    real = loss == "squared" and validate.array(y, name, "targets").is_floating_point()
+    return PerSample(_squared_of_targets if real else _NAMED[loss], y, name, labels=not real)
 
 
 def _cross_entropy(z: Tensor, y: Tensor) -> Tensor:
-    return one_hot(y, z.shape[1]).to(z.dtype) - z.softmax(1)
+    return losses.slopes("cross_entropy", z, y)
 
 
 def _squared(z: Tensor, y: Tensor) -> Tensor:
-    return one_hot(y, z.shape[1]).to(z.dtype) - z
+    return losses.slopes("squared", z, y)
+
+
+def _squared_of_targets(z: Tensor, y: Tensor) -> Tensor:
+    return losses.slopes("squared", z, losses.targets(y, z, len(z), "squared"))
 
 
 _NAMED = {"cross_entropy": _cross_entropy, "squared": _squared}
@@ -265,39 +300,34 @@ class _Slope:
         self.__name__ = f"gradient of {getattr(loss, '__name__', 'a loss')}"
 
     def __call__(self, z: Tensor, y: Tensor) -> Tensor:
-        with torch.enable_grad():
-            z = z.detach().clone().requires_grad_()
-            values = self.loss(z, y)
-            if not isinstance(values, Tensor) or values.shape != (len(z),):
-                got = f"shape {tuple(values.shape)}" if isinstance(values, Tensor) else type(values).__name__
-                raise ValueError(
-                    f"loss: got {got} for {len(z)} sample(s); wanted one loss for each, ({len(z)},), as with reduction='none'"
-                )
-            if not values.requires_grad:
-                raise ValueError("loss: got values without a gradient; wanted a loss that depends on the logits")
-            return -torch.autograd.grad(values.sum(), z)[0]
+        return losses.slopes(self.loss, z, y)
 
 
-def checked(c: Cotangent, x: Tensor, z: Tensor, name: str) -> tuple[Cotangent, int | None]:
-    """Check a cotangent of samples x against the logits z (1, K) of the first, and return it with R, None for one a sample."""
-    n, k = len(x), z.shape[1]
+def checked(c: Cotangent, n: int, z: Tensor, name: str) -> tuple[Cotangent, int | None]:
+    """Check a cotangent of n samples against the logits z (1, K) of the first, and return it with R, None for one a sample."""
+    if isinstance(c, Summed):
+        of, r = checked(c.of, n, z, name)
+        if r is None:
+            raise ValueError(f"{name}: got one cotangent a sample in summed(); wanted several, (N, R, K)")
+        return Summed(of), r
     if isinstance(c, Tensor):
-        c = validate.cotangents(c, n, k, z, name)
+        c = validate.cotangents(c, n, tuple(z.shape[1:]), z, name)
         return c, c.shape[1] if c.dim() == 3 else None
     if isinstance(c, PerSample):
-        c = c.checked(n, k, z)
+        c = c.checked(n, z)
     elif not callable(c):
         raise TypeError(f"{name}: got {type(c).__name__}; wanted a torch.Tensor (N, K), or a function of the logits")
     first = of_block(part(c, slice(0, 1)), z, name)
     if not _ours(c):
-        _one_by_one(c, z * torch.tensor(_SCALES[:n], dtype=z.dtype, device=z.device)[:, None], name)
+        scales = torch.tensor(_SCALES[:n], dtype=z.dtype, device=z.device)
+        _one_by_one(c, z * scales.view(-1, *[1] * (z.dim() - 1)), name)
     return c, first.shape[1] if first.dim() == 3 else None
 
 
 def _ours(c: Cotangent) -> bool:
     """Say whether a cotangent is one of this file, each row of which is known to depend on its own row of the logits alone."""
     rule = c.rule if isinstance(c, PerSample) else c
-    return rule in (ones, basis, _labelled, _centred, _logit, *_NAMED.values())
+    return rule in (ones, basis, _labelled, _centred, _logit, _squared_of_targets, *_NAMED.values())
 
 
 def _one_by_one(c: Cotangent, z: Tensor, name: str) -> None:
@@ -314,15 +344,25 @@ def _one_by_one(c: Cotangent, z: Tensor, name: str) -> None:
 
 def part(c: Cotangent, rows) -> Cotangent:
     """Return the cotangent of some of the samples."""
+    if isinstance(c, Summed):
+        return Summed(part(c.of, rows))
     return c[rows] if isinstance(c, Tensor | PerSample) else c
 
 
+def fits_any(c: Cotangent) -> bool:
+    """Say whether it needs the logits alone, and so fits any samples."""
+    return fits_any(c.of) if isinstance(c, Summed) else not isinstance(c, Tensor | PerSample)
+
+
 def of_block(c: Cotangent, z: Tensor, name: str = "c") -> Tensor:
-    """Return a block's cotangents, (n, K) or (n, R, K), given its logits."""
+    """Return a block's cotangents, (n, K) or (n, R, K), given its logits; K counts the outputs of all axes."""
     if isinstance(c, Tensor):
-        return c
+        k = z[0].numel()
+        return c.reshape(len(c), k) if c[0].numel() == k else c.reshape(len(c), -1, k)
+    if isinstance(c, Summed):
+        return of_block(c.of, z, name)
     with torch.no_grad():
-        return validate.cotangents(c(z.detach()), len(z), z.shape[1], z, name)
+        return validate.cotangents(c(z.detach()), len(z), tuple(z.shape[1:]), z, name)
 
 
 def looked_at(n: int) -> Tensor:

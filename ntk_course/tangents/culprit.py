@@ -5,6 +5,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from ..basics.samples import Batch
+
 
 class Answer(NamedTuple):
     """What one call of a module took and gave."""
@@ -15,7 +17,7 @@ class Answer(NamedTuple):
     gave: Tensor
 
 
-def answers(model: nn.Module, x: Tensor) -> list[Answer]:
+def answers(model: nn.Module, x: Tensor | Batch) -> list[Answer]:
     """Run a model and list what each of its modules took and gave, in the order in which they finish: inner before outer."""
     found: list[Answer] = []
 
@@ -37,7 +39,7 @@ def answers(model: nn.Module, x: Tensor) -> list[Answer]:
             handle.remove()
 
 
-def first_difference(model: nn.Module, x: Tensor, other: Tensor, tolerance: float) -> str:
+def first_difference(model: nn.Module, x: Tensor | Batch, other: Tensor | Batch, tolerance: float) -> str:
     """Say where the answer for the first sample of one batch first becomes another than for the first of another batch.
 
     Where both are the same batch, all of its samples are looked at.

@@ -15,13 +15,14 @@ import torch
 from torch import Tensor, nn
 
 from ..basics import validate
-from .cotangents import Cotangent, of_block, part
+from ..basics.samples import Batch
+from .cotangents import Cotangent, Summed, of_block, part
 from .graph import names_of
 from .layout import Layout
 from .precision import multiplying, times
 from .probe import probe
 from .routes import alone, by_rules, by_torch_func
-from .running import run, untraced
+from .running import in_rows, run, untraced
 from .shares import Share, formed, in_factors
 
 # Numbers that a product of factors may hold at a time, beyond its result: on a CPU as many as stay in the cache.
@@ -76,6 +77,11 @@ class Tangents(NamedTuple):
         """View some of the samples."""
         return Tangents(tuple(d[rows] for d in self.dense), tuple((a[rows], b[rows]) for a, b in self.factors))
 
+    def merged(self) -> "Tangents":
+        """Lay the R cotangents of each sample side by side in one, whose products are the sums of theirs."""
+        dense = tuple(d.flatten(1).unsqueeze(1) for d in self.dense)
+        return Tangents(dense, tuple((a, b.transpose(1, 2).flatten(2).unsqueeze(1)) for a, b in self.factors))
+
     def split(self, size: int) -> "list[Tangents]":
         """View the samples in slices of at most ``size``."""
         return [self.of(slice(i, i + size)) for i in range(0, self.samples, size)]
@@ -116,7 +122,7 @@ class Tangents(NamedTuple):
 
 
 def tangent_features(
-    model: nn.Module, x: Tensor, c: Cotangent, layout: Layout | None = None, precision: str = "exact"
+    model: nn.Module, x: Tensor | Batch, c: Cotangent, layout: Layout | None = None, precision: str = "exact"
 ) -> Tangents:
     r"""Compute the tangent features :math:`\phi_c(x) = c^\top \partial z/\partial w` of one block of samples.
 
@@ -146,11 +152,11 @@ def tangent_features(
             layout = Layout.choose(known, len(x) / 2, of_block(part(c, slice(0, 1)), known.z).shape[1:-1].numel())
         known = layout.known
         z = run(model, x, known.traces)
-        c = of_block(c, validate.logits(z, len(x)))
+        summed, c = isinstance(c, Summed), of_block(c, z)
         c = c.clone() if c.is_inference() else c.detach()
-        c = c if c.dim() == 3 else c.unsqueeze(1)
+        c, z = c if c.dim() == 3 else c.unsqueeze(1), in_rows(z)
         weights = {name: model.get_parameter(name) for name in known.numels}
-        names = names_of(model)
+        names = {i: name for i, name in names_of(model).items() if name in known.among}
         if frozen := weights.keys() - names.values():
             raise ValueError(f"model: got {', '.join(sorted(frozen))} frozen; wanted them trainable, as when they were probed")
         uses = known.uses(z, names, len(x))
@@ -169,7 +175,8 @@ def tangent_features(
                 shares |= _split(found, batched)
             if lonely:
                 shares |= _split(alone(model, x, c, lonely, known.traces), lonely)
-        return _laid_out(layout, shares, c)
+        found = _laid_out(layout, shares, c)
+        return found.merged() if summed else found
 
 
 def _laid_out(layout: Layout, shares: dict[str, Share], c: Tensor) -> Tangents:

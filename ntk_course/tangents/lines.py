@@ -8,6 +8,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
+from ..basics.samples import Batch, joined
 from ..models.functional import assign
 from .graph import names_of, read
 
@@ -30,7 +31,7 @@ def _is_linear(module: nn.Module) -> bool:
     return type(module) in LINEAR and "forward" not in vars(module)  # one's own forward is no such layer
 
 
-def movable(model: nn.Module, x: Tensor) -> bool:
+def movable(model: nn.Module, x: Tensor | Batch) -> bool:
     """Say whether every trainable parameter is used by calls of linear layers alone, on samples first.
 
     The graph knows how often a parameter is used; where that differs from the calls of its layer, it is read elsewhere.
@@ -48,7 +49,7 @@ def movable(model: nn.Module, x: Tensor) -> bool:
             sizes.add(len(args[0]))
 
     handles = [m.register_forward_hook(note, prepend=True) for m in model.modules() if _is_linear(m)]
-    few = torch.cat([x[:1], x[-1:], x[:1]])
+    few = joined([x[:1], x[-1:], x[:1]])
     try:
         with torch.enable_grad():
             graph = read(model(few.clone()), names_of(model))

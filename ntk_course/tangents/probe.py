@@ -13,12 +13,14 @@ from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
 
 from ..basics import validate
+from ..basics.samples import Batch, Samples, described, form, joined, leaves
+from ..models.adapted import origin
 from .culprit import first_difference, same
 from .graph import Key, Use, names_of, read
 from .precision import multiplying
 from .routes import by_rules, by_torch_func, gradients, reordered
 from .rules import Seen, rule_of
-from .running import Traces, everything, unfused, untraced
+from .running import Traces, everything, in_rows, unfused, untraced
 from .shares import OuterProducts, Share, Sizes, formed
 
 
@@ -70,6 +72,7 @@ class Probe(NamedTuple):
         traces: what a forward pass would leave behind.
         additive: whether a batch's gradient is the sum of its samples'.
         stacks: whether several cotangents can go back in one batched pass.
+        among: the trainable parameters that were looked at.
     """
 
     z: Tensor
@@ -86,11 +89,12 @@ class Probe(NamedTuple):
     traces: Traces
     additive: bool
     stacks: bool
+    among: frozenset[str]
 
     @property
     def num_outputs(self) -> int:
-        """K."""
-        return self.z.shape[1]
+        """K, of all axes."""
+        return self.z[0].numel()
 
     def only(self, names: Set[str]) -> "Probe":
         """Return it with some parameters alone."""
@@ -124,7 +128,7 @@ class Probe(NamedTuple):
 
 
 class _Runs(NamedTuple):
-    """The logits of two samples a and b: of each alone, of the batch b, a, and of the batch a, b, a."""
+    """The logits (n, K) of two samples a and b: of each alone, of the batch b, a, and of the batch a, b, a; their own axes."""
 
     first: Tensor
     last: Tensor
@@ -132,18 +136,20 @@ class _Runs(NamedTuple):
     together: Tensor
     saved: int
     traces: Traces
+    outputs: tuple[int, ...]
 
 
 # What was found, as long as the model lives: a second kernel of the same weights need not try again.
 _FOUND: WeakKeyDictionary[nn.Module, tuple[tuple, Probe]] = WeakKeyDictionary()
 
 
-def probe(model: nn.Module, x: Tensor, name: str = "x") -> Probe:
+def probe(model: nn.Module, x: Samples, name: str = "x", among: frozenset[str] | None = None) -> Probe:
     """Return what two samples tell of a model, see :func:`tried`; what is known of the same model as it is now, at once."""
-    key = (x.shape[1:], x.dtype, x.device, _state(model))
-    known = _FOUND.get(model)
+    first = x[:1]
+    key = (form(first), first.device, getattr(model, "output", None), among, _state(model))
+    known = _FOUND.get(origin(model))
     if known is None or known[0] != key:
-        known = _FOUND[model] = (key, tried(model, x, name))
+        known = _FOUND[origin(model)] = (key, tried(model, x, name, among))
     return known[1]
 
 
@@ -160,13 +166,13 @@ def _state(model: nn.Module) -> tuple:
 _SIMPLE = (bool, int, float, str, type(None))
 
 
-def tried(model: nn.Module, x: Tensor, name: str = "x") -> Probe:
+def tried(model: nn.Module, x: Samples, name: str = "x", among: frozenset[str] | None = None) -> Probe:
     """Run the first and the last sample of x (N, ...) through the model, alone and together, and find the routes that are right.
 
     A route is right where the gradients of a batch of both agree, parameter by parameter and sample by sample, with those of
     plain autograd. Different samples in a batch tell the axis of the samples from any other, and a model that sorts its batch
     from one that does not. What the answer holds, it holds for every block of a Gram matrix, so that their features have one
-    layout.
+    layout. Only parameters ``among`` some are looked at, by default all that train.
 
     Raises:
         TypeError, ValueError: a model that refuses the samples, whose output of one sample depends on others, on chance or on
@@ -174,7 +180,9 @@ def tried(model: nn.Module, x: Tensor, name: str = "x") -> Probe:
     """
     with torch.inference_mode(False), torch.enable_grad(), multiplying("exact"):
         runs = _run(model, x, name)
-        weights = {name: p for name, p in model.named_parameters() if p.requires_grad}
+        trainable = {name: p for name, p in model.named_parameters() if p.requires_grad}
+        among = frozenset(trainable) if among is None else among
+        weights = {name: p for name, p in trainable.items() if name in among}
         v = torch.randn(3, runs.together.shape[1], generator=torch.Generator().manual_seed(0)).to(runs.together)
         plain = _plain(model, runs, weights, v)
         reached = frozenset(name for name, g in plain.items() if g is not None)
@@ -183,18 +191,19 @@ def tried(model: nn.Module, x: Tensor, name: str = "x") -> Probe:
                 f"model: got logits that depend on none of its {len(weights)} trainable parameters; wanted some that do, "
                 "without no_grad or detach on the way"
             )
-        shared, pairs = _pairs(runs, names_of(model))
+        shared, pairs = _pairs(runs, {i: name for i, name in names_of(model).items() if name in among})
         additive = _adds_up(model, runs.together, weights, v, plain)
         pairs, shares = _checked(runs.together, pairs, {id(weights[name]): name for name in reached}, v, plain)
         stacks = _stacks(runs.together, pairs, {id(weights[name]): name for name in reached}, v, shares)
         rest = {name: w for name, w in weights.items() if name in reached - shares.keys()}
-        batched = _batched(model, x, v, rest, plain, runs.traces) if rest else frozenset()
+        few = joined([x[:1], x[-1:], x[:1]])
+        batched = _batched(model, few, v, rest, plain, runs.traces) if rest else frozenset()
         # what no sample reaches has no gradient; in a model that sends samples different ways, others may reach it
         unreached = frozenset() if rest else weights.keys() - reached
         weights = {name: w for name, w in weights.items() if name not in unreached}
         kinds = [kind for _, kind in pairs]
         return Probe(
-            runs.first.detach(),
+            runs.first.detach().view(1, *runs.outputs),
             {name: w.numel() for name, w in weights.items()},
             tuple(kinds),
             shared,
@@ -208,6 +217,7 @@ def tried(model: nn.Module, x: Tensor, name: str = "x") -> Probe:
             runs.traces,
             additive,
             stacks,
+            among,
         )
 
 
@@ -216,39 +226,42 @@ def tolerance_of(dtype: torch.dtype) -> float:
     return min(1e3 * torch.finfo(dtype).eps, 0.05)
 
 
-def _run(model: nn.Module, x: Tensor, name: str) -> _Runs:
+def _run(model: nn.Module, x: Samples, name: str) -> _Runs:
     a, b = x[:1], x[-1:]
-    three = torch.cat([a, b, a])
+    three = joined([a, b, a])
     changed: set[str] = set()
     drew, wrote, traces = False, False, everything(model)
+    outputs: tuple[int, ...] = ()
 
-    def once(batch: Tensor, hooks: Callable = nullcontext) -> Tensor:
-        nonlocal drew, wrote
+    def once(batch: Tensor | Batch, hooks: Callable = nullcontext) -> Tensor:
+        nonlocal drew, wrote, outputs
         batch = batch.clone()
-        version = batch._version
+        version = [t._version for t in leaves(batch)]
         with untraced(model, traces) as found:
             torch.manual_seed(next(seeds))  # what is random is not to be the same twice
             before = _random_state(x.device)
             with hooks(), unfused(model):
                 z = model(batch)
             drew |= not torch.equal(before, _random_state(x.device))
-            wrote |= batch._version != version
+            wrote |= version != [t._version for t in leaves(batch)]
         changed.update(found)
-        validate.finite(validate.logits(z, len(batch)), "model's answer")
-        return z
+        z = validate.answer(z, len(batch))
+        validate.finite(z, "model's answer")
+        outputs = tuple(z.shape[1:])
+        return in_rows(z)
 
     seeds = itertools.count()
     try:
         first, saved = _counted(once, a)
         traces = Traces(frozenset(changed) | {name for name, _ in model.named_buffers()}, True, True)
-        last, pair = once(b), once(torch.cat([b, a]))
+        last, pair = once(b), once(joined([b, a]))
         together, all_saved = _counted(once, three)
     except (RuntimeError, ValueError, IndexError, TypeError) as error:
-        if str(error).startswith("model"):
+        if str(error).startswith(("model", "output")):
             raise
-        shape = tuple(x.shape[1:])
+        dtypes = ", ".join(str(t.dtype) for t in leaves(a))
         raise ValueError(
-            f"{name}: got samples of shape {shape} in {x.dtype}; wanted what the model takes ({type(error).__name__}: {error})"
+            f"{name}: got samples of shape {described(a)} in {dtypes}; wanted what the model takes ({type(error).__name__}: {error})"
         ) from error
     renormed = {f"{name}.weight".lstrip(".") for name, m in model.named_modules() if getattr(m, "max_norm", None) is not None}
     if written := changed & {name for name, _ in model.named_parameters()} - renormed:
@@ -260,19 +273,20 @@ def _run(model: nn.Module, x: Tensor, name: str) -> _Runs:
     alike = same(together, torch.cat([first, last, first]), tolerance) and same(pair, torch.cat([last, first]), tolerance)
     if drew or not alike:
         with torch.no_grad():
-            many = a.expand(_COPIES, *a.shape[1:]) if drew else three  # a rare chance shows among many
+            many = a[[0] * _COPIES] if drew else three  # a rare chance shows among many
             chance = any(not same(once(many), once(many), tolerance) for _ in range(4))
             if chance or not alike:
                 with untraced(model, everything(model)):
                     _refuse(model, a, many if chance else three, chance, tolerance)
-    return _Runs(first, last, pair, together, max(0, (all_saved - saved) // 2), Traces(frozenset(changed), drew, wrote))
+    kept = max(0, (all_saved - saved) // 2)
+    return _Runs(first, last, pair, together, kept, Traces(frozenset(changed), drew, wrote), outputs)
 
 
 # Copies of a sample that a model which draws random numbers is to treat alike.
 _COPIES = 64
 
 
-def _refuse(model: nn.Module, a: Tensor, many: Tensor, chance: bool, tolerance: float) -> None:
+def _refuse(model: nn.Module, a: Tensor | Batch, many: Tensor | Batch, chance: bool, tolerance: float) -> None:
     where = next(filter(None, (first_difference(model, many if chance else a, many, tolerance) for _ in range(4))), "")
     if chance:
         raise ValueError(
@@ -289,7 +303,7 @@ def _random_state(device: torch.device) -> Tensor:
     return torch.cuda.get_rng_state(device) if device.type == "cuda" else torch.get_rng_state()
 
 
-def _counted(once: Callable, batch: Tensor) -> tuple[Tensor, int]:
+def _counted(once: Callable, batch: Tensor | Batch) -> tuple[Tensor, int]:
     """Run the model and count the bytes that its graph keeps; 0 where the model cannot be watched."""
     kept: dict[int, int] = {}
     try:
@@ -458,13 +472,13 @@ def _stacks(z: Tensor, pairs: list[tuple[Use, Kind]], names: dict[int, str], v: 
 
 
 def _batched(
-    model: nn.Module, x: Tensor, v: Tensor, rest: dict[str, nn.Parameter], plain: dict[str, Tensor | None], traces: Traces
+    model: nn.Module, x: Tensor | Batch, v: Tensor, rest: dict[str, nn.Parameter], plain: dict[str, Tensor | None], traces: Traces
 ) -> frozenset[str]:
     """Find the parameters for which torch.func gives what plain autograd gives."""
     weights = {name: w.detach() for name, w in rest.items()}
     try:
         with untraced(model, traces):
-            found = by_torch_func(model, torch.cat([x[:1], x[-1:], x[:1]]), v.unsqueeze(1), weights)[:, 0]
+            found = by_torch_func(model, x, v.unsqueeze(1), weights)[:, 0]
     except Exception:  # whatever vmap does not go through
         return frozenset()
     rounding, parts = _rounding(plain), found.split([w.numel() for w in weights.values()], 1)

@@ -7,10 +7,11 @@ from torch import Tensor, nn
 from torch.autograd.graph import GradientEdge
 from torch.func import vjp, vmap
 
+from ..basics.samples import Batch, leaves, of_leaves
 from ..models.functional import call_with
 from .graph import Use, output_shape
 from .rules import Finish, Seen, rule_of
-from .running import Traces, run
+from .running import Traces, in_rows, plainly, run
 from .shares import OuterProducts, Share, formed, join
 
 # Shared nodes that lay a gradient out as it was, and those that transpose a matrix.
@@ -141,22 +142,23 @@ def _through(node, number: int, gradient: Tensor, names: dict[int, str]) -> dict
     return {name: g.reshape(n, r, -1) for name, g in zip(wanted, found, strict=True) if g is not None}
 
 
-def by_torch_func(model: nn.Module, x: Tensor, c: Tensor, weights: dict[str, Tensor]) -> Tensor:
+def by_torch_func(model: nn.Module, x: Tensor | Batch, c: Tensor, weights: dict[str, Tensor]) -> Tensor:
     """Form per-sample gradients (n, R, D) with vmap over vjp: right for most models, slower and larger."""
 
-    def one_sample(x_n: Tensor, c_n: Tensor) -> Tensor:
-        pull = vjp(lambda free: call_with(model, free, x_n[None])[0], weights)[1]
+    def one_sample(x_n: list[Tensor], c_n: Tensor) -> Tensor:
+        pull = vjp(lambda free: call_with(model, free, of_leaves(x, [t[None] for t in x_n])).flatten(), weights)[1]
         of = lambda v: torch.cat([g.flatten() for g in pull(v)[0].values()])  # noqa: E731
         return of(c_n[0])[None] if len(c_n) == 1 else vmap(of)(c_n)
 
-    return vmap(one_sample)(x, c)
+    with plainly(model):
+        return vmap(one_sample)(leaves(x), c)
 
 
-def alone(model: nn.Module, x: Tensor, c: Tensor, weights: dict[str, nn.Parameter], traces: Traces) -> Tensor:
+def alone(model: nn.Module, x: Tensor | Batch, c: Tensor, weights: dict[str, nn.Parameter], traces: Traces) -> Tensor:
     """Form gradients (n, R, D) one sample at a time, by plain autograd: right for any model, and slow."""
     out = c.new_empty(len(x), c.shape[1], sum(w.numel() for w in weights.values()))
     for i in range(len(x)):
-        z = run(model, x[i : i + 1], traces)
+        z = in_rows(run(model, x[i : i + 1], traces))
         if not z.requires_grad:
             out[i] = 0
             continue

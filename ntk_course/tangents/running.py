@@ -6,6 +6,10 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from ..basics import validate
+from ..basics.samples import Batch
 
 
 class Traces(NamedTuple):
@@ -66,12 +70,29 @@ def unfused(model: nn.Module) -> Iterator[None]:
             library.enabled = was
 
 
+@contextmanager
+def plainly(model: nn.Module) -> Iterator[None]:
+    """Let attention and recurrent layers go their plain ways, for which forward mode and vmap have rules."""
+    fast = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        with unfused(model), sdpa_kernel(SDPBackend.MATH):
+            yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fast)
+
+
 def _gpus(model: nn.Module) -> list[int]:
     device = next(model.parameters()).device
     return [device.index or 0] if device.type == "cuda" else []
 
 
-def run(model: nn.Module, x: Tensor, traces: Traces) -> Tensor:
+def run(model: nn.Module, x: Tensor | Batch, traces: Traces) -> Tensor:
     """Return the logits of samples x, with their graph, and undo what the pass leaves behind."""
     with untraced(model, traces), unfused(model):
-        return model(x.clone() if traces.samples else x)
+        return validate.answer(model(x.clone() if traces.samples else x), len(x))
+
+
+def in_rows(z: Tensor) -> Tensor:
+    """Lay out the outputs of each sample in one axis, (n, K)."""
+    return z if z.dim() == 2 else z.reshape(len(z), -1)

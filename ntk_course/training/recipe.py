@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, fields, replace
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -27,7 +28,8 @@ class Recipe:
         momentum: mu (heavy ball).
         weight_decay: lambda.
         schedule: maps the epoch (along a path the step), from 0, to a factor on lr; see :func:`cosine`, :func:`step_decay`.
-        optimizer: "sgd", or "adam" (torch.optim.Adam with its other defaults, and without momentum).
+        optimizer: "sgd", or "adam" (torch.optim.Adam with its other defaults, and without momentum), or anything that makes an
+            optimizer of ``(parameters, lr=..., weight_decay=...)``: a class of torch.optim, or a functools.partial of one.
         augment: makes of a batch (B, ...) another of its shape, as :func:`crop_and_flip`.
         autocast: dtype of the passes, e.g. torch.bfloat16 on a GPU; weights and loss stay in their own. None: theirs.
 
@@ -48,23 +50,30 @@ class Recipe:
     momentum: float = 0.0
     weight_decay: float = 0.0
     schedule: Schedule | None = None
-    optimizer: str = "sgd"
-    augment: Callable[[Tensor], Tensor] | None = None
+    optimizer: str | Callable[..., torch.optim.Optimizer] = "sgd"
+    augment: Callable[[Any], Any] | None = None
     autocast: torch.dtype | None = None
 
     def __post_init__(self):
         """Check what can be checked without the data."""
-        if self.optimizer not in ("sgd", "adam"):
-            raise ValueError(f"optimizer: got {self.optimizer!r}; wanted 'sgd' or 'adam'")
-        if self.optimizer == "adam" and self.momentum:
-            raise ValueError(f"momentum: got {self.momentum} with optimizer='adam'; wanted 0, Adam has moments of its own")
+        if self.optimizer not in ("sgd", "adam") and not callable(self.optimizer):
+            raise ValueError(f"optimizer: got {self.optimizer!r}; wanted 'sgd', 'adam', or what makes an optimizer of parameters")
+        if self.optimizer != "sgd" and self.momentum:
+            raise ValueError(
+                f"momentum: got {self.momentum} with optimizer={self.optimizer!r}; wanted 0: Adam has moments of its own, and "
+                "another optimizer takes its own by functools.partial"
+            )
         for name in ("epochs", "batch_size"):
             if getattr(self, name) is not None:
                 validate.positive(getattr(self, name), name)
 
     def steps_on(self, parameters: Iterable[Tensor]) -> torch.optim.Optimizer:
         """Return torch's optimizer for some parameters."""
-        rule = torch.optim.Adam if self.optimizer == "adam" else partial(torch.optim.SGD, momentum=self.momentum)
+        named: dict[str, Callable[..., torch.optim.Optimizer]] = {
+            "adam": torch.optim.Adam,
+            "sgd": partial(torch.optim.SGD, momentum=self.momentum),
+        }
+        rule = named[self.optimizer] if isinstance(self.optimizer, str) else self.optimizer
         return rule(parameters, lr=self.lr, weight_decay=self.weight_decay)
 
     def factors_on(self, optimizer: torch.optim.Optimizer) -> torch.optim.lr_scheduler.LRScheduler:

@@ -1,15 +1,20 @@
-"""Training as the papers do it: cross entropy, SGD with momentum, weight decay and a schedule, repeatable by seed."""
+"""Training as the papers do it: SGD with momentum, weight decay and a schedule, repeatable by seed; of any loss."""
 
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
+from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy, pad
+from torch.nn.functional import pad
 from tqdm.auto import tqdm
 
 from ..basics import validate
+from ..basics.samples import Samples, given
+from ..models.adapted import Output, adapted, origin
+from . import losses
+from .losses import Loss
 from .recipe import Recipe, Schedule, recipe_of
 
 # Of a recipe, what train() has a use for: all of it.
@@ -23,15 +28,17 @@ class History:
     E is the number of epochs; for all but the validation it is 1 where only the last epoch was scored.
 
     Attributes:
-        loss: mean cross entropy over the training set in nats, (E,).
-        accuracy: training accuracy in [0, 1], (E,).
-        losses: every sample's cross entropy, (E, N), or None where not asked for.
-        predictions: every sample's predicted class, (E, N), or None where not asked for.
-        validation: accuracy on the validation samples in [0, 1], (E,), or None without any.
+        loss: mean over the training set, (E,); of cross entropy in nats.
+        accuracy: training accuracy in [0, 1], (E,), or None where the targets are no labels.
+        losses: every sample's loss, (E, N), or None where not asked for.
+        predictions: every sample's predicted class, (E, N), or output, (E, N, K), where the targets are no labels; None where not
+            asked for.
+        validation: accuracy on the validation samples in [0, 1], (E,), or their mean loss where the targets are no labels; None
+            without any.
     """
 
     loss: Tensor
-    accuracy: Tensor
+    accuracy: Tensor | None
     losses: Tensor | None
     predictions: Tensor | None
     validation: Tensor | None = None
@@ -71,34 +78,40 @@ def step_decay(factor: float, every: int) -> Schedule:
 
 def train(
     model: nn.Module,
-    x: Tensor,
+    x: Any,
     y: Tensor,
     recipe: Recipe | None = None,
     *,
+    loss: Loss = "cross_entropy",
+    output: Output | None = None,
     seed: int = 0,
     per_sample: bool = False,
     each_epoch: bool = True,
-    validation: tuple[Tensor, Tensor] | None = None,
+    validation: tuple[Any, Tensor] | None = None,
     keep_best: bool = False,
     progress: bool = True,
     **settings,
 ) -> History:
-    r"""Train a model in place by SGD on the mean cross entropy of each batch.
+    r"""Train a model in place by SGD on the mean loss of each batch.
 
     :math:`v \leftarrow \mu v + \nabla L(w) + \lambda w,\quad w \leftarrow w - \eta v` (torch.optim.SGD). The seed fixes
     the order of the batches, any dropout and any augmentation; the global random state is left as it was. The model ends
     in eval mode. An interrupt leaves it whole, with the weights of the last finished step.
 
     Args:
-        model: gives logits (N, K); its own initialisation is the caller's (``torch.manual_seed`` before building it).
-        x: (N, ...), on the model's device.
-        y: integer labels (N,), on the model's device.
+        model: gives outputs (N, K), (N,) or (N, T, K); its own initialisation is the caller's (``torch.manual_seed`` before
+            building it).
+        x: (N, ...), on the model's device, or several tensors or a data set as in :class:`ntk_course.Gram`.
+        y: targets on the model's device: integer labels (N,), or what the loss takes.
         recipe: a :class:`ntk_course.training.Recipe`, or its fields by keyword: ``epochs`` and ``lr`` at least.
+        loss: "cross_entropy", "squared" (half of the squared distance to real targets, or to the unit vectors of labels), or a
+            function of outputs and targets, see :mod:`ntk_course.training.losses`.
+        output: the part of the model's answer that counts, as in :class:`ntk_course.Gram`.
         seed: of the batch order.
         per_sample: keep every sample's loss and prediction.
         each_epoch: score the training samples after every epoch, or only after the last: for LeNet-5 a fifth of the work.
         validation: other samples and labels, on the model's device, to be scored after every epoch.
-        keep_best: end with the weights of the epoch with the best validation accuracy, the first among equals.
+        keep_best: end with the weights of the epoch with the best validation accuracy (or loss), the first among equals.
         progress: show a bar.
         **settings: fields of the recipe: ``epochs``, ``lr``, ``batch_size`` (128; None for all), ``momentum``,
             ``weight_decay``, ``schedule``, ``optimizer``, ``augment`` (the history sees no augmentation), ``autocast``.
@@ -107,8 +120,8 @@ def train(
         A :class:`History`, on the CPU.
 
     Raises:
-        TypeError, ValueError: bad inputs or labels; ArithmeticError: the loss became NaN or infinite (the learning
-        rate is too large).
+        TypeError, ValueError: bad inputs or targets; ArithmeticError: the loss became NaN or infinite (the learning
+        rate is too large); on a GPU, which is not waited for at every step, this is seen at the end of the epoch.
 
     Example:
         >>> history = train(mlp((64, 32, 10)), x, y, epochs=5, lr=0.1, progress=False)
@@ -117,16 +130,15 @@ def train(
     """
     recipe = recipe_of(recipe, settings, "train", _FIELDS)
     epochs = recipe.epochs or 0
-    x = validate.inputs(x, validate.parameters(model)[0])
-    with torch.no_grad():
-        z = validate.logits(model.eval()(x[:1]), 1)
-    y = validate.labels(y, len(x), z.shape[1], z)
-    batch_size, augment = recipe.batch_of(len(x)), recipe.augment or (lambda part: part)
+    model, x, z = answering(model, x, output)
+    y = losses.targets(y, z, len(x), losses.known(loss))
+    labels = losses.is_labels(y, loss)
+    batch_size, augment = recipe.batch_of(len(x)), recipe.augment or _as_it_is
     if keep_best and validation is None:
         raise ValueError("validation: got None with keep_best; wanted samples and labels to choose the epoch by")
     if validation is not None:
-        x_val = validate.inputs(validation[0], z, "validation")
-        y_val = validate.labels(validation[1], len(x_val), z.shape[1], z, "validation")
+        x_val = given(validation[0], z, "validation", origin(model))
+        y_val = losses.targets(validation[1], z, len(x_val), loss, "validation")
 
     optimizer = recipe.steps_on(validate.parameters(model))
     scheduler = recipe.factors_on(optimizer)
@@ -135,38 +147,67 @@ def train(
     scores: list[float] = []
     best: dict[str, Tensor] = {}
     with (
-        torch.random.fork_rng(devices=[x.device] if x.device.type == "cuda" else []),
-        torch.autocast(x.device.type, recipe.autocast, enabled=recipe.autocast is not None),
+        torch.random.fork_rng(devices=[z.device] if z.device.type == "cuda" else []),
+        torch.autocast(z.device.type, recipe.autocast, enabled=recipe.autocast is not None),
     ):
         torch.manual_seed(seed)
         bar = tqdm(range(epochs), desc="training", unit="epoch", disable=not progress)
         for epoch in bar:
             model.train()
-            for batch in torch.randperm(len(x), generator=order).to(x.device).split(batch_size):
-                loss = cross_entropy(model(augment(x[batch])).to(x.dtype), y[batch])
-                if not torch.isfinite(loss):
-                    raise ArithmeticError(
-                        f"lr: the loss became {loss.item()} in epoch {epoch} with lr={recipe.lr}; wanted a smaller one"
-                    )
+            seen = z.new_zeros(())
+            for batch in torch.randperm(len(x), generator=order).to(z.device).split(batch_size):
+                f = validate.answer(model(augment(x[batch])), len(batch)).to(z.dtype)
+                mean = losses.of_samples(loss, f, y[batch]).mean()
+                seen += mean.detach()
+                if z.device.type == "cpu":
+                    _finite(seen, epoch, recipe)
                 optimizer.zero_grad(set_to_none=True)
-                loss.backward()
+                mean.backward()
                 optimizer.step()
+            _finite(seen, epoch, recipe)
             optimizer.zero_grad(set_to_none=True)
             scheduler.step()
             model.eval()
             if each_epoch or epoch == epochs - 1:
-                rows.append(evaluate(model, x, y))
+                rows.append(_evaluated(model, x, y, loss, z.dtype))
                 bar.set_postfix(loss=f"{rows[-1][0].mean():.3f}")
             if validation is not None:
-                scores.append((evaluate(model, x_val, y_val)[1] == y_val).float().mean().item())
-                if keep_best and scores[-1] > max(scores[:-1], default=-1.0):
+                of_each, guesses = _evaluated(model, x_val, y_val, loss, z.dtype)
+                scores.append(_right(guesses[None], y_val).item() if labels else of_each.mean().item())
+                if keep_best and (
+                    not scores[:-1] or (scores[-1] > max(scores[:-1]) if labels else scores[-1] < min(scores[:-1]))
+                ):
                     best = {name: value.clone() for name, value in model.state_dict().items()}
     if best:
         model.load_state_dict(best)
-    losses, predictions = (torch.stack(column).cpu() for column in zip(*rows, strict=True))
-    accuracy = (predictions == y.cpu()).float().mean(1)
-    each, seen = (losses, predictions) if per_sample else (None, None)
-    return History(losses.mean(1), accuracy, each, seen, torch.tensor(scores) if scores else None)
+    of_epochs, predictions = (torch.stack(column).cpu() for column in zip(*rows, strict=True))
+    accuracy = _right(predictions, y.cpu()) if labels else None
+    each, guessed = (of_epochs, predictions) if per_sample else (None, None)
+    return History(of_epochs.mean(1), accuracy, each, guessed, torch.tensor(scores) if scores else None)
+
+
+def answering(model: nn.Module, x: Any, output: Output | None) -> tuple[nn.Module, Samples, Tensor]:
+    """Return the model as one function of checked samples, those, and its outputs (1, ..., K) for the first in eval mode."""
+    like = validate.parameters(model)[0]
+    x = given(x, like, "x", model)
+    first = x[:1]
+    model = adapted(model, first, output)
+    with torch.no_grad():
+        return model, x, validate.answer(model.eval()(first), 1).to(like.dtype)
+
+
+def _right(guesses: Tensor, y: Tensor) -> Tensor:
+    """Return the share of labels that count and are guessed, in each of several epochs."""
+    return (guesses == y)[:, y != validate.IGNORED].float().mean(1)
+
+
+def _as_it_is(x: Any) -> Any:
+    return x
+
+
+def _finite(seen: Tensor, epoch: int, recipe: Recipe) -> None:
+    if not torch.isfinite(seen):
+        raise ArithmeticError(f"lr: the loss became {seen.item()} in epoch {epoch} with lr={recipe.lr}; wanted a smaller one")
 
 
 def crop_and_flip(x: Tensor, padding: int = 4) -> Tensor:
@@ -213,20 +254,42 @@ def whole_batches(n: int, size: int, seed: int) -> Iterator[Tensor]:
         yield from torch.randperm(n, generator=order)[: n - n % size].split(size)
 
 
-@torch.no_grad()
-def evaluate(model: nn.Module, x: Tensor, y: Tensor, batch_size: int = 1024) -> tuple[Tensor, Tensor]:
-    """Return every sample's cross entropy (N,) in nats and predicted class (N,); the model's mode is left as it is.
+def evaluate(
+    model: nn.Module,
+    x: Any,
+    y: Tensor,
+    batch_size: int = 1024,
+    *,
+    loss: Loss = "cross_entropy",
+    output: Output | None = None,
+) -> tuple[Tensor, Tensor]:
+    """Return every sample's loss (N,), cross entropy in nats, and predicted class (N,); the model's mode is left as it is.
 
     Args:
-        model: gives logits (N, K).
-        x: (N, ...), on the model's device.
-        y: integer labels (N,).
+        model: gives outputs (N, K), (N,) or (N, T, K).
+        x: (N, ...), on the model's device, or several tensors or a data set as in :class:`ntk_course.Gram`.
+        y: integer labels (N,), or what the loss takes.
         batch_size: samples a forward pass.
+        loss: as in :func:`train`; where the targets are no labels, the outputs stand in for the predicted classes.
+        output: as in :func:`train`.
 
     Example:
         >>> losses, predictions = evaluate(model, x, y)
         >>> losses.shape
         torch.Size([32])
     """
-    z = torch.cat([model(part).to(x.dtype) for part in x.split(batch_size)])
-    return cross_entropy(z, y, reduction="none"), z.argmax(1)
+    like = next((p for p in validate.a_module(model).parameters() if p.is_floating_point()), torch.empty(0))
+    x = given(x, like, "x", model)
+    model = adapted(model, x[:1], output)
+    with torch.no_grad():
+        z = validate.answer(model(x[:1]), 1)
+    return _evaluated(model, x, losses.targets(y, z, len(x), losses.known(loss)), loss, like.dtype, batch_size)
+
+
+@torch.no_grad()
+def _evaluated(
+    model: nn.Module, x: Samples, y: Tensor, loss: Loss, dtype: torch.dtype, size: int = 1024
+) -> tuple[Tensor, Tensor]:
+    parts = [slice(i, i + size) for i in range(0, len(x), size)]
+    z = torch.cat([validate.answer(model(x[some]), len(y[some])).to(dtype) for some in parts])
+    return losses.of_samples(loss, z, y), z.argmax(-1) if losses.is_labels(y, loss) else z

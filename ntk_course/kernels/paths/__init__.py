@@ -1,8 +1,10 @@
 """Kernels along a training path, exact and discrete: quadrature over each step, and machines made of them."""
 
 from .kernel import PathKernel, dpk, epk, mean_jacobian, step_breakpoints
+from .kinks import activation_pattern
 from .machines import logit_uncertainty, per_class, support_vectors, symmetric_gram, weighted_gram
-from .rules import Quadrature, activation_pattern, breakpoints, pieces, quadrature
+from .rules import Quadrature, pieces, quadrature
+from .turning import breakpoints
 
 __all__ = [
     "PathKernel",

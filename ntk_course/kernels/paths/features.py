@@ -3,8 +3,10 @@
 import copy
 from functools import cached_property
 
+import torch
 from torch import Tensor, nn
 
+from ...basics.samples import Batch, leaves
 from ...models.functional import assign
 from ...tangents.cotangents import basis
 from ...tangents.features import Tangents, tangent_features
@@ -21,7 +23,7 @@ _NODES = 2**28
 class Features:
     """Tangent features of the path's output f at any weights, K rows a sample."""
 
-    def __init__(self, path: TrainingPath, x: Tensor, pairs: float | None = None):
+    def __init__(self, path: TrainingPath, x: Tensor | Batch, pairs: float | None = None):
         """Probe the model and choose the layout once; other samples share it through :meth:`of`."""
         last = [nn.LogSoftmax(1)] if path.loss == "log_softmax" else []
         self._inner, self._unflatten = copy.deepcopy(path.model), path.unflatten
@@ -34,12 +36,19 @@ class Features:
     def room(self) -> int:
         """Count the nodes of samples that one pass may have, so that their features fit in memory and in few passes."""
         one = self._layout.numbers(self._outputs)
-        return max(1, _NODES // ((one + self._x[0].numel()) * self._x.element_size()))
+        byte = self._layout.known.z.element_size()
+        return max(1, _NODES // (one * byte + sum(t[0].numel() * t.element_size() for t in leaves(self._x))))
 
-    def of(self, x: Tensor) -> "Features":
+    def of(self, x: Tensor | Batch) -> "Features":
         """Return the features of other samples, of the same layout."""
         other = copy.copy(self)
         other._x = x
+        return other
+
+    def formed(self) -> "Features":
+        """Return the features in which every gradient is formed."""
+        other = copy.copy(self)
+        other._layout = self._layout.forming()
         return other
 
     def __call__(self, flat: Tensor) -> Tangents:
@@ -56,5 +65,6 @@ class Features:
         parts = []
         for t, w in zip(rule.nodes.split(together, 1), rule.weights.split(together, 1), strict=True):
             with shifted(self._inner, self._unflatten(change), t.flatten()):
-                parts.append(self.of(self._x.repeat_interleave(t.shape[1], 0))(start).averaged(w))
+                each = torch.arange(len(self._x), device=t.device).repeat_interleave(t.shape[1])
+                parts.append(self.of(self._x[each])(start).averaged(w))
         return Tangents.added(parts)

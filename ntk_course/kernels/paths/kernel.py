@@ -7,7 +7,10 @@ gradients at :math:`w_s`. The integral on the test side is what makes the kernel
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -16,11 +19,15 @@ from torch.utils.flop_counter import FlopCounterMode
 from tqdm.auto import tqdm
 
 from ...basics import validate
+from ...basics.notes import note
+from ...basics.samples import Batch, leaves, of_leaves
 from ...tangents.features import tangent_product
+from ...tangents.running import plainly
 from ...training.path import TrainingPath
 from .features import Features
-from .rules import Quadrature, breakpoints, pieces
+from .rules import Quadrature, pieces
 from .rules import quadrature as rule_of
+from .turning import breakpoints
 
 # Bytes of one layer's activations in a forward-mode pass over several directions.
 _CACHE = 2**24
@@ -68,7 +75,7 @@ class PathKernel:
         return self.initial + torch.einsum("nmij,mj->ni", self.gram, self.first)
 
 
-def dpk(path: TrainingPath, x_test: Tensor, **options) -> PathKernel:
+def dpk(path: TrainingPath, x_test: Any, **options) -> PathKernel:
     """Compute the discrete path kernel: test gradients at the start of each step (Domingos, 2020; Fig 2 of Bell et al.).
 
     Args:
@@ -88,9 +95,9 @@ def dpk(path: TrainingPath, x_test: Tensor, **options) -> PathKernel:
 
 def epk(
     path: TrainingPath,
-    x_test: Tensor,
-    quadrature: str = "gauss",
-    nodes: int = 4,
+    x_test: Any,
+    quadrature: str = "piecewise",
+    nodes: int | str = "auto",
     *,
     per_step: bool = False,
     memory: int = 2**30,
@@ -104,11 +111,16 @@ def epk(
     formed: either both sides stay in layer factors, where the average over the nodes is one feature with more positions, or
     each row of :math:`T_r` takes one forward-mode pass; the cheaper is chosen by counting.
 
+    Whether a step was integrated well enough is seen from the network itself: :math:`\bar J_s\,(w_{s+1} - w_s)` is the change of
+    its outputs. With ``nodes="auto"`` each step gets as many nodes, and each search for its kinks as many parts, as bring
+    that difference down to rounding; where none do, a warning says so, and how much is left.
+
     Args:
         path: from :func:`ntk_course.train_path`.
-        x_test: (N_test, ...).
-        quadrature: "gauss" (smooth networks), "piecewise" (ReLU, max pooling), "left" or "midpoint".
-        nodes: of the rule, or of each smooth piece; steps that change an output by much more than 1 need more than four.
+        x_test: (N_test, ...), as the path's training inputs.
+        quadrature: "piecewise" (Gauss on every smooth piece, so on the whole step where nothing has kinks), "gauss", "left" or
+            "midpoint".
+        nodes: of the rule, or of each smooth piece; "auto" for the first two: as many as it takes.
         per_step: keep each step's contribution too.
         memory: bytes for one block of test points: its rows of the kernel, and its Jacobians where they are formed.
         progress: show a bar over the steps.
@@ -117,69 +129,162 @@ def epk(
         A :class:`PathKernel` in the path's dtype, on the model's device.
 
     Raises:
-        TypeError, ValueError: bad inputs, an unknown rule, nodes below 1; ArithmeticError: non-finite weights on the path,
-        with the step.
+        TypeError, ValueError: bad inputs, an unknown rule, nodes below 1, a path whose steps are not those it describes;
+        ArithmeticError: non-finite weights on the path, with the step.
 
     Example:
-        >>> epk(path, x_test, "piecewise", 4).error < 1e-10  # rounding, or take more nodes
+        >>> epk(path, x_test).error < 1e-12
         True
     """
-    rule = rule_of(quadrature, nodes, path.weights.dtype)
-    like = validate.parameters(path.model)[0]
-    x_test = validate.inputs(x_test, like, "x_test")
-    if x_test.shape[1:] != path.x.shape[1:]:
-        raise ValueError(f"x_test: got samples of shape {tuple(x_test.shape[1:])}; wanted {tuple(path.x.shape[1:])}")
-    for s, weights in enumerate(path.weights):
-        if not torch.isfinite(weights).all():
-            raise ArithmeticError(f"path: got non-finite weights at step {s} of {len(path) - 1}; wanted finite ones")
+    effort = Effort.first(quadrature, nodes)
+    x_test = path.points(x_test, "x_test")
+    path.verify()
     initial = path.outputs(x_test, 0)
     k, each = path.num_outputs, path.weights.element_size()
-    by_factors = not path.momentum and factors_are_cheaper(path, x_test[:1], len(rule.nodes))
+    by_factors = not path.momentum and factors_are_cheaper(path, x_test[:1], effort.nodes)
     # the kernel of one test point, its Jacobians where they are formed, and as much again in flight
     row = 4 * each * k * (k * len(path.x) + (0 if by_factors else path.weights.shape[1]))
     size = max(1, validate.positive(memory, "memory") // row)
-    piecewise = quadrature == "piecewise"
+    blocks = [x_test[i : i + size] for i in range(0, len(x_test), size)]
     parts = [
-        _block(path, part, piecewise, rule, by_factors, per_step, progress)
-        for part in tqdm(x_test.split(size), desc="test points", unit="block", disable=not progress or len(x_test) <= size)
+        _block(path, part, effort, by_factors, per_step, progress)
+        for part in tqdm(blocks, desc="test points", unit="block", disable=not progress or len(blocks) == 1)
     ]
-    gram, points, steps = zip(*parts, strict=True)
+    gram, points, steps, left = zip(*parts, strict=True)
+    if effort.raised and (worst := max(left, key=lambda one: one.excess)).excess > 1:
+        note(
+            f"epk: what step {worst.step} adds up to misses the change of the outputs by {worst.error:.1e}, and more nodes do not "
+            "help: a unit that turns twice in a small part of the step, or a kink that is not seen; smaller steps do"
+        )
     first = path.coefficients(0, torch.arange(len(path.x), device=x_test.device))
     kept = torch.cat(steps, dim=1) if per_step else None
     return PathKernel(torch.cat(gram), initial, torch.cat(points), first, path.outputs(x_test), kept)
 
 
-def _block(path, x, piecewise, rule, by_factors, per_step, progress) -> tuple[Tensor, Tensor, Tensor | None]:
-    k, everything = path.num_outputs, torch.arange(len(path.x), device=x.device)
-    gram = x.new_zeros(len(x), k, k, len(path.x))  # training points innermost, as products come
-    points = x.new_zeros(len(x), k, len(path.x))
-    steps = x.new_zeros(len(path) - 1, len(x), k) if per_step else None
+class Effort(NamedTuple):
+    """How finely a step is integrated.
+
+    Attributes:
+        rule: of the quadrature.
+        nodes: of the rule, or of each piece.
+        scan: parts in which kinks are looked for.
+        raised: whether more is taken where it is not enough.
+    """
+
+    rule: str
+    nodes: int
+    scan: int
+    raised: bool
+
+    @classmethod
+    def first(cls, rule: str, nodes: int | str) -> "Effort":
+        """Check what was asked for."""
+        if nodes == "auto":
+            if rule in ("left", "midpoint"):
+                raise ValueError(f"nodes: got 'auto' with quadrature={rule!r}; wanted a number: only Gauss nodes reach rounding")
+            rule_of(rule, 1)
+            return cls(rule, _FEWEST, _PARTS, True)
+        rule_of(rule, nodes)  # type: ignore[arg-type]
+        return cls(rule, int(nodes), _PARTS, False)
+
+    def more_nodes(self) -> "Effort":
+        """Return the next finer rule."""
+        return self._replace(nodes=self.nodes * 3 // 2)
+
+    def more_parts(self) -> "Effort":
+        """Return a closer search for kinks."""
+        return self._replace(scan=4 * self.scan)
+
+
+class Left(NamedTuple):
+    """What a step leaves out: the largest difference, and how many times what rounding may leave."""
+
+    step: int
+    error: float
+    excess: float
+
+
+# Nodes of a step at first, and parts in which its kinks are looked for; and how far both go.
+_FEWEST, _PARTS, _MOST_NODES, _MOST_PARTS = 4, 8, 64, 512
+# Roundings of the outputs, and of what they are summed up from, that may add up.
+_ROUNDINGS = 32
+
+
+def _block(
+    path: TrainingPath, x: Tensor | Batch, effort: Effort, by_factors: bool, per_step: bool, progress: bool
+) -> tuple[Tensor, Tensor, Tensor | None, Left]:
+    k, like = path.num_outputs, path.weights[0].to(x.device)
+    everything = torch.arange(len(path.x), device=x.device)
+    gram = like.new_zeros(len(x), k, k, len(path.x))  # training points innermost, as products come
+    points = like.new_zeros(len(x), k, len(path.x))
+    steps = like.new_zeros(len(path) - 1, len(x), k) if per_step else None
     pairs = len(x) * len(path.x) / (len(x) + len(path.x))  # one plan for both sides of every product
     test = Features(path, x, pairs) if by_factors else None
     carried: Tensor | None = None
+    worst, after = Left(0, 0.0, 0.0), path.outputs(x)
     for s in tqdm(reversed(range(len(path) - 1)), total=len(path) - 1, desc="steps", unit="step", disable=not progress):
         batch = path.batches[s].to(x.device).sort().values
-        inside = step_breakpoints(path, s, x) if piecewise else [x.new_empty(0)] * len(x)
+        before = path.outputs(x, s)
+        integrate = partial(_by_factors, path, s, batch, x, test) if test is not None else partial(_averaged, path, s, x)
+        departs = 0.0 if test is None else 10 * path.departures[s]  # these add up the step described, not the one recorded
+        found, effort, left = _integrated(integrate, effort, s, after - before, float(after.abs().max()), departs)
+        worst, after = max(worst, left, key=lambda one: one.excess), before
         if test is not None:
-            kernel = _by_factors(path, s, batch, x, test, rule, inside)
+            kernel, shares = found
         else:
-            mean = path.lrs[s] * mean_jacobian(path, s, x, pieces(inside, rule))
+            mean = path.lrs[s] * found[0]
             carried = mean if carried is None else mean.add_(carried, alpha=path.momentum)
             kernel = _against_training(path, s, batch, carried / len(batch))
-        a = path.coefficients(s, batch).T
-        shares = kernel[:, :, 0] * a[0]
-        for j in range(1, k):
-            shares.addcmul_(kernel[:, :, j], a[j])
+            shares = _shares(path, s, batch, kernel)
         if torch.equal(batch, everything):
             gram, points = gram.add_(kernel), points.add_(shares)
         else:  # a sample may be in a batch more than once
             gram, points = gram.index_add_(3, batch, kernel), points.index_add_(2, batch, shares)
         if steps is not None:
             steps[s] = shares.sum(2)
-    return gram.permute(0, 3, 1, 2), points.transpose(1, 2), steps
+    return gram.permute(0, 3, 1, 2), points.transpose(1, 2), steps, worst
 
 
-def factors_are_cheaper(path: TrainingPath, one: Tensor, nodes: int) -> bool:
+def _shares(path: TrainingPath, step: int, batch: Tensor, kernel: Tensor) -> Tensor:
+    """Return what each training point of a batch adds to each output, (N, K, B)."""
+    a = path.coefficients(step, batch).T
+    shares = kernel[:, :, 0] * a[0]
+    for j in range(1, kernel.shape[2]):
+        shares.addcmul_(kernel[:, :, j], a[j])
+    return shares
+
+
+def _integrated(
+    integrate: Callable[[Effort], tuple[tuple[Tensor, ...], Tensor, float]],
+    effort: Effort,
+    step: int,
+    change: Tensor,
+    scale: float,
+    departs: float,
+) -> tuple[tuple[Tensor, ...], Effort, Left]:
+    """Integrate a step, finer and finer until it adds up to the change of the outputs, and say what that took and left."""
+    best: tuple[tuple[Tensor, ...], Effort, Left] | None = None
+    before = float("inf")
+    while True:
+        found, moved, summed = integrate(effort)
+        error = float((moved - change).abs().max())
+        allowed = _ROUNDINGS * torch.finfo(change.dtype).eps * (scale + summed) + departs * summed
+        left = Left(step, error, error / allowed if error else 0.0)
+        if best is None or error < best[2].error:
+            best = (found, effort, left)
+        if left.excess <= 1 or not effort.raised:
+            break
+        if error < 0.5 * before and effort.nodes < _MOST_NODES:
+            effort = effort.more_nodes()
+        elif effort.rule == "piecewise" and effort.scan < _MOST_PARTS:
+            effort = effort.more_parts()
+        else:
+            break
+        before = error
+    return best
+
+
+def factors_are_cheaper(path: TrainingPath, one: Tensor | Batch, nodes: int) -> bool:
     r"""Decide by counting multiply-adds a pair of points whether to stay with layer factors at every node.
 
     Factors cost :math:`\sum_\ell Q_\ell T_\ell^2 (p_\ell + K^2 q_\ell + K^2) + K^2 D`. The average over the nodes has Q times the
@@ -203,7 +308,7 @@ def factors_are_cheaper(path: TrainingPath, one: Tensor, nodes: int) -> bool:
     if not features.covered:
         return False
     start, end = path.weights[0].to(one.device), path.weights[1].to(one.device)
-    fixed, ends = features(start), Quadrature(*torch.tensor([[[0.0, 1.0]], [[1.0, 1.0]]]).to(one))
+    fixed, ends = features(start), Quadrature(*torch.tensor([[[0.0, 1.0]], [[1.0, 1.0]]]).to(start))
     k, each = path.num_outputs, 0
     for (a, b), (a2, _) in zip(features.averaged(start, end - start, ends).factors, fixed.factors, strict=True):
         states = nodes if a.shape[1] > a2.shape[1] else 1  # the inputs of the first layer do not move
@@ -213,11 +318,14 @@ def factors_are_cheaper(path: TrainingPath, one: Tensor, nodes: int) -> bool:
     return each + k * k * fixed.width <= k * counter.get_total_flops() / 2
 
 
-def _by_factors(path, step: int, batch: Tensor, x: Tensor, test: Features, rule: Quadrature, inside: list[Tensor]) -> Tensor:
-    """Multiply layer factors, samples with about as many smooth pieces at a time; (N, K, K, B)."""
+def _by_factors(
+    path: TrainingPath, step: int, batch: Tensor, x: Tensor | Batch, test: Features, effort: Effort
+) -> tuple[tuple[Tensor, Tensor], Tensor, float]:
+    """Multiply layer factors, samples with about as many smooth pieces at a time: the kernel (N, K, K, B), and what it adds."""
+    rule, inside = rule_of(effort.rule, effort.nodes, path.weights.dtype), _inside(path, step, x, effort)
     start, change = (w.to(x.device) for w in (path.weights[step], path.weights[step + 1] - path.weights[step]))
     training = test.of(path.x[batch])(start)
-    kernel = x.new_empty(len(x), path.num_outputs, path.num_outputs, len(batch))
+    kernel = start.new_empty(len(x), path.num_outputs, path.num_outputs, len(batch))
     # a group is padded to its largest number of pieces, a quarter more at most: few large passes instead of many small ones
     level = (torch.tensor([len(b) + 1.0 for b in inside], device=x.device).log() / math.log(1.25)).floor()
     for one in level.unique():
@@ -226,11 +334,31 @@ def _by_factors(path, step: int, batch: Tensor, x: Tensor, test: Features, rule:
         for some in alike.split(max(1, test.room // most)):
             t, w = pieces([inside[n] for n in some], rule)
             moving = test.of(x[some]).averaged(start, change, Quadrature(t, w * (path.lrs[step] / len(batch))))
-            kernel[some] = tangent_product(moving, training).transpose(2, 3)
-    return kernel
+            kernel[some] = tangent_product(moving, training).transpose(2, 3).to(kernel.dtype)
+    shares = _shares(path, step, batch, kernel)
+    return (kernel, shares), shares.sum(2), float(shares.abs().sum(2).max()) * _kinks(inside)
 
 
-def step_breakpoints(path: TrainingPath, step: int, x: Tensor) -> list[Tensor]:
+def _averaged(path: TrainingPath, step: int, x: Tensor | Batch, effort: Effort) -> tuple[tuple[Tensor], Tensor, float]:
+    """Average the Jacobian (N, K, d), and say by how much it changes the outputs."""
+    inside = _inside(path, step, x, effort)
+    mean = mean_jacobian(path, step, x, pieces(inside, rule_of(effort.rule, effort.nodes, path.weights.dtype)))
+    change = (path.weights[step + 1] - path.weights[step]).to(x.device)
+    return (mean,), mean @ change, float((mean.abs() @ change.abs()).max()) * _kinks(inside)
+
+
+def _kinks(inside: list[Tensor]) -> int:
+    """Count the pieces of a step: each of their ends is known to rounding, and what it leaves out adds up."""
+    return 1 + max(len(b) for b in inside)
+
+
+def _inside(path: TrainingPath, step: int, x: Tensor | Batch, effort: Effort) -> list[Tensor]:
+    if effort.rule == "piecewise":
+        return step_breakpoints(path, step, x, effort.scan)
+    return [path.weights.new_empty(0, device=x.device)] * len(x)
+
+
+def step_breakpoints(path: TrainingPath, step: int, x: Tensor | Batch, scan: int = _PARTS) -> list[Tensor]:
     """Find the kinks of each sample along one step of a path, see :func:`ntk_course.kernels.paths.breakpoints`.
 
     Example:
@@ -238,10 +366,10 @@ def step_breakpoints(path: TrainingPath, step: int, x: Tensor) -> list[Tensor]:
         32
     """
     start, end = path.weights[step].to(x.device), path.weights[step + 1].to(x.device)
-    return breakpoints(path.model, path.unflatten(start), path.unflatten(end - start), x)
+    return breakpoints(path.model, path.unflatten(start), path.unflatten(end - start), x, scan)
 
 
-def mean_jacobian(path: TrainingPath, step: int, x: Tensor, rule: Quadrature) -> Tensor:
+def mean_jacobian(path: TrainingPath, step: int, x: Tensor | Batch, rule: Quadrature) -> Tensor:
     r"""Average the Jacobian over a step, :math:`\int_0^1 J_{w_s(t)}(x)\,dt`, (N, K, d).
 
     Args:
@@ -257,14 +385,18 @@ def mean_jacobian(path: TrainingPath, step: int, x: Tensor, rule: Quadrature) ->
     """
     start = path.weights[step].to(x.device)
     change = path.weights[step + 1].to(x.device) - start
-    times, weights = (t.to(x).expand(len(x), -1) for t in rule)
-    jacobian = vmap(jacrev(lambda flat, one: path.output(path.unflatten(flat), one[None])[0]))
-    total = x.new_zeros(len(x), path.num_outputs, len(start))
+    times, weights = (t.to(start).expand(len(x), -1) for t in rule)
+
+    def of_one(flat: Tensor, one: list[Tensor]) -> Tensor:
+        return path.output(path.unflatten(flat), of_leaves(x, [t[None] for t in one]))[0]
+
+    jacobian, total = vmap(jacrev(of_one)), start.new_zeros(len(x), path.num_outputs, len(start))
     sample, node = weights.nonzero(as_tuple=True)  # a sample with fewer pieces has fewer nodes
     together = max(1, 2 * _CACHE // (start.numel() * start.element_size()))
-    for some, at in zip(sample.split(together), node.split(together), strict=True):
-        part = jacobian(start + times[some, at, None] * change, x[some])
-        total.index_add_(0, some, part * weights[some, at, None, None])
+    with plainly(path.model):
+        for some, at in zip(sample.split(together), node.split(together), strict=True):
+            part = jacobian(start + times[some, at, None] * change, [t[some] for t in leaves(x)])
+            total.index_add_(0, some, part * weights[some, at, None, None])
     return total
 
 
@@ -276,7 +408,17 @@ def _against_training(path: TrainingPath, step: int, batch: Tensor, rows: Tensor
         return jvp(lambda p: path.output(p, x), (params,), (path.unflatten(row),))[1]
 
     # as many directions at a time as leave a layer's activations in the cache
-    widest = max(x[0].numel(), *(p.shape[0] for p in params.values()))
+    widest = max(*(t[0].numel() for t in leaves(x)), *(p.shape[0] if p.dim() else 1 for p in params.values()))
     together = max(1, _CACHE // (len(batch) * widest * rows.element_size()))
-    out = vmap(along, chunk_size=together)(rows.flatten(0, 1))
+    try:
+        with plainly(path.model):
+            out = vmap(along, chunk_size=together)(rows.flatten(0, 1))
+    except RuntimeError:  # an operation without a forward-mode rule: the training Jacobian is formed
+        return _against_formed(path, step, batch, rows)
     return out.view(*rows.shape[:2], *out.shape[1:]).transpose(2, 3)
+
+
+def _against_formed(path: TrainingPath, step: int, batch: Tensor, rows: Tensor) -> Tensor:
+    features, n = Features(path, path.x[batch[:1]]).formed(), max(1, 16 * _CACHE // (rows[0].numel() * rows.element_size()))
+    parts = [features.of(path.x[some])(path.weights[step]).dense_whole() for some in batch.split(n)]
+    return torch.cat([torch.einsum("nkd,bjd->nkjb", rows, part) for part in parts], dim=3)

@@ -1,0 +1,22 @@
+"""Progress bars: shown for what takes longer than a moment, and only then."""
+
+from collections.abc import Iterable
+from typing import TypeVar
+
+from tqdm.auto import tqdm
+
+Item = TypeVar("Item")
+# Seconds of work after which a bar appears that nobody asked for.
+_MOMENT = 3.0
+
+
+def after_a_moment(
+    work: Iterable[Item], what: str, total: int | None = None, unit: str = "block", shown: bool = True
+) -> Iterable[Item]:
+    """Go through work, with a bar once it has taken a few seconds.
+
+    Example:
+        >>> sum(after_a_moment([1, 2], "adding"))
+        3
+    """
+    return tqdm(work, what, total=total, unit=unit, delay=_MOMENT, disable=not shown)

@@ -1,0 +1,105 @@
+r"""Losses of single samples, from outputs and targets: by name, or one's own function.
+
+    cross_entropy   of logits and integer labels (N,)
+    squared         half of the squared distance to real targets, or to the unit vectors of integer labels
+    a function      of outputs (n, K) and targets (n, ...), one loss for each sample, (n,)
+
+Where outputs have positions, (N, T, K), so have labels, (N, T), with -100 where a position does not count; a sample's loss is
+the sum over its positions.
+"""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+from torch.nn.functional import one_hot
+
+from ..basics import validate
+
+Loss = str | Callable[[Tensor, Tensor], Tensor]
+NAMES = ("cross_entropy", "squared")
+
+
+def known(loss: Loss, names: tuple[str, ...] = NAMES) -> Loss:
+    """Refuse what is neither a name nor a function."""
+    if not callable(loss) and loss not in names:
+        raise ValueError(
+            f"loss: got {loss!r}; wanted one of {names}, or a function of (z, y) that returns one loss a sample, (n,)"
+        )
+    return loss
+
+
+def targets(y, z: Tensor, num_samples: int, loss: Loss, name: str = "y") -> Tensor:
+    """Check the targets of a loss against outputs z (1, ..., K), and return labels as int64, real targets in the dtype of z.
+
+    Raises:
+        TypeError, ValueError: targets of another length, kind or device.
+    """
+    if callable(loss):
+        y = validate.array(y, name, "a target for each sample")
+        if y.dim() == 0 or len(y) != num_samples:
+            raise ValueError(f"{name}: got shape {tuple(y.shape)}; wanted a target for each of {num_samples} samples")
+    elif loss == "squared" and (y := validate.array(y, name, "real targets (N, K), or integer labels (N,)")).is_floating_point():
+        wanted = (num_samples, *z.shape[1:])
+        if y.shape == wanted[:1] and wanted[1:] == (1,):
+            y = y[:, None]
+        if y.shape != wanted:
+            raise ValueError(f"{name}: got shape {tuple(y.shape)}; wanted {wanted}, a target for each output")
+        validate.finite(y, name)
+        y = y.to(z.dtype)
+    else:
+        return validate.labels(y, num_samples, z.shape[-1], z, name, tuple(z.shape[1:-1]))
+    validate.same_device(y, z, name)
+    return y.detach()
+
+
+def is_labels(y: Tensor, loss: Loss) -> bool:
+    """Say whether checked targets are labels, so that there is an accuracy."""
+    return not callable(loss) and not y.is_floating_point()
+
+
+def of_samples(loss: Loss, z: Tensor, y: Tensor) -> Tensor:
+    """Return each sample's loss (n,), of checked targets.
+
+    Raises:
+        ValueError: a function that returns something else.
+    """
+    if callable(loss):
+        values = loss(z, y)
+        if not isinstance(values, Tensor) or values.shape != (len(z),):
+            got = f"shape {tuple(values.shape)}" if isinstance(values, Tensor) else type(values).__name__
+            raise ValueError(
+                f"loss: got {got} for {len(z)} sample(s); wanted one loss for each, ({len(z)},), as with reduction='none'"
+            )
+        return values
+    if loss == "squared":
+        counted = 1.0 if y.is_floating_point() else (y != validate.IGNORED)[..., None]
+        return (0.5 * (z - _wanted(z, y)).square() * counted).flatten(1).sum(1)
+    flat = z.flatten(0, -2)
+    values = (functional.nll_loss if loss == "log_softmax" else functional.cross_entropy)(flat, y.flatten(), reduction="none")
+    return values.view(len(z), -1).sum(1) if z.dim() > 2 else values
+
+
+def slopes(loss: Loss, z: Tensor, y: Tensor) -> Tensor:
+    r"""Return :math:`-\partial L/\partial z` of each sample, in the shape of z, of checked targets.
+
+    Raises:
+        ValueError: a function whose values have no gradient.
+    """
+    if callable(loss):
+        with torch.enable_grad():
+            z = z.detach().clone().requires_grad_()
+            values = of_samples(loss, z, y)
+            if not values.requires_grad:
+                raise ValueError("loss: got values without a gradient; wanted a loss that depends on the logits")
+            return -torch.autograd.grad(values.sum(), z)[0]
+    found = {"squared": lambda: _wanted(z, y) - z, "log_softmax": lambda: _wanted(z, y)}.get(
+        loss, lambda: _wanted(z, y) - z.softmax(-1)
+    )()
+    return found if y.is_floating_point() or z.dim() == 2 else found.masked_fill((y == validate.IGNORED)[..., None], 0)
+
+
+def _wanted(z: Tensor, y: Tensor) -> Tensor:
+    """Return real targets, or the unit vectors of labels, in the shape of z."""
+    return y if y.is_floating_point() else one_hot(y.clamp(min=0), z.shape[-1]).to(z.dtype)
