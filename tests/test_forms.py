@@ -320,8 +320,13 @@ def test_a_path_of_several_tensors_and_its_own_loss_comes_back_from_its_folder(t
     torch.testing.assert_close(ntk.epk(again, x).gram, ntk.epk(path, x).gram)
 
 
-@pytest.mark.parametrize("write", [lambda p: ntk.Gram(Linear(5, 3).double(), X, ntk.ones).save(p, progress=False),
-                                   lambda p: ntk.train_path(Linear(5, 3).double(), X, Y, steps=1, lr=0.1, folder=p, progress=False)])  # fmt: skip
+WRITERS = [
+    lambda p: ntk.Gram(Linear(5, 3).double(), X, ntk.ones).save(p, progress=False),
+    lambda p: ntk.train_path(Linear(5, 3).double(), X, Y, steps=1, lr=0.1, folder=p, progress=False),
+]
+
+
+@pytest.mark.parametrize("write", WRITERS)
 def test_nobody_elses_folder_is_written_to(write, tmp_path):
     (tmp_path / "notes.txt").write_text("mine")
     with pytest.raises(ValueError, match="which holds 'notes.txt'; wanted a folder of its own"):
