@@ -1,8 +1,10 @@
 """A model seen as a function of one batch that answers with one tensor, whatever it takes and returns."""
 
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import nullcontext
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from ..basics import fingerprints
@@ -17,14 +19,17 @@ class Adapted(nn.Module):
     Args:
         inner: the module.
         output: which part of its answer counts: a name, a number, or a function of the answer; None for all of it.
+        eager: run what torch.compile made as it was written: operations can be followed then, and nothing is compiled again for
+            every size of a block.
     """
 
     inner: nn.Module
     output: Output | None
+    eager: bool
 
-    def __init__(self, inner: nn.Module, output: Output | None):
+    def __init__(self, inner: nn.Module, output: Output | None, eager: bool = False):
         """Share the module's tables, so that what is set in one is set in the other."""
-        self.__dict__["inner"], self.__dict__["output"] = inner, output
+        self.__dict__["inner"], self.__dict__["output"], self.__dict__["eager"] = inner, output, eager
         super().__init__()
         for table in ("_parameters", "_buffers", "_modules", "_non_persistent_buffers_set"):
             self.__dict__[table] = inner.__dict__[table]
@@ -56,17 +61,23 @@ class Adapted(nn.Module):
 
     def forward(self, x: Tensor | Batch):
         """Call the module, and pick the part that counts."""
-        z = self.inner(*x.args, **x.kwargs) if isinstance(x, Batch) else self.inner(x)
+        with torch.compiler.set_stance("force_eager") if self.eager else nullcontext():
+            z = self.inner(*x.args, **x.kwargs) if isinstance(x, Batch) else self.inner(x)
         return z if self.output is None else _picked(z, self.output)
 
 
-def adapted(model: nn.Module, x=None, output: Output | None = None) -> nn.Module:
-    """Return the view of a model that takes x as it is and answers with a tensor; where nothing is to adapt, the model."""
+def adapted(model: nn.Module, x=None, output: Output | None = None, eager: bool = True) -> nn.Module:
+    """Return the view of a model that takes x as it is and answers with a tensor; where nothing is to adapt, the model.
+
+    What torch.compile made runs as it was written, unless ``eager`` is False.
+    """
     if not isinstance(model, nn.Module) or isinstance(model, Adapted) and output is None:
         return model
     if output is not None and not isinstance(output, str | int) and not callable(output):
         raise TypeError(f"output: got {output!r}; wanted a name, a number, or a function of the model's answer")
-    return model if output is None and isinstance(x, Tensor) else Adapted(model, output)
+    # Known by their marks: to import torch._dynamo for the class of compiled modules takes two seconds.
+    eager = eager and any("_orig_mod" in m._modules or m._compiled_call_impl is not None for m in model.modules())
+    return model if output is None and isinstance(x, Tensor) and not eager else Adapted(model, output, eager)
 
 
 def origin(model: nn.Module) -> nn.Module:

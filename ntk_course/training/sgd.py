@@ -191,7 +191,7 @@ def answering(model: nn.Module, x: Any, output: Output | None) -> tuple[nn.Modul
     like = validate.parameters(model)[0]
     x = given(x, like, "x", model)
     first = x[:1]
-    model = adapted(model, first, output)
+    model = adapted(model, first, output, eager=False)
     with torch.no_grad():
         return model, x, validate.answer(model.eval()(first), 1).to(like.dtype)
 
@@ -280,7 +280,7 @@ def evaluate(
     """
     like = next((p for p in validate.a_module(model).parameters() if p.is_floating_point()), torch.empty(0))
     x = given(x, like, "x", model)
-    model = adapted(model, x[:1], output)
+    model = adapted(model, x[:1], output, eager=False)
     with torch.no_grad():
         z = validate.answer(model(x[:1]), 1)
     return _evaluated(model, x, losses.targets(y, z, len(x), losses.known(loss)), loss, like.dtype, batch_size)
