@@ -139,20 +139,24 @@ def test_memory_stays_within_its_bound(mebibytes):
 
 def running_out(monkeypatch, most, product=None):
     """Let features of more than ``most`` samples, or a product of more than ``product`` rows, not fit on a GPU."""
-    calls, features, times = [], engine.tangent_features, engine.tangent_product
+    calls, times = [], engine.tangent_product
 
-    def limited_features(model, x, *rest):
-        calls.append(len(x))
-        if len(x) > most:
-            raise torch.cuda.OutOfMemoryError("CUDA out of memory")
-        return features(model, x, *rest)
+    def limited(features):
+        def of_few(model, x, *rest):
+            calls.append(len(x))
+            if len(x) > most:
+                raise torch.cuda.OutOfMemoryError("CUDA out of memory")
+            return features(model, x, *rest)
+
+        return of_few
 
     def limited_product(f, g, *rest):
         if product is not None and f.samples > product:
             raise torch.cuda.OutOfMemoryError("CUDA out of memory")
         return times(f, g, *rest)
 
-    monkeypatch.setattr(engine, "tangent_features", limited_features)
+    for name in ("tangent_features", "tangent_pieces"):
+        monkeypatch.setattr(engine, name, limited(getattr(engine, name)))
     monkeypatch.setattr(engine, "tangent_product", limited_product)
     return calls
 
@@ -177,6 +181,38 @@ def test_a_block_with_itself_is_symmetric_to_the_bit(digits, stacked):
     assert relative(found, engine.tangent_product(features, features).transpose(1, 2)) < 1e-6
     half = 210
     assert torch.equal(found[:half, half:], found[half:, :half].transpose(0, 1).transpose(2, 3))
+
+
+@pytest.mark.parametrize("stacked", [False, True])
+def test_one_block_that_does_not_fit_is_cut_too(digits, monkeypatch, stacked):
+    model, x, c = digits
+    c = ntk.basis if stacked else c
+    wanted = ntk.Gram(model, x, c).dense()
+    calls = running_out(monkeypatch, most=len(x) // 3)
+    assert relative(ntk.Gram(model, x, c).dense(), wanted) < 1e-6
+    assert max(calls) == len(x) and len(calls) > 4
+
+
+def test_one_block_holds_no_more_than_one_large_weight_at_a_time(monkeypatch):
+    """Pieces of one block's features are let go as they are used, and give what all of them give."""
+    convolutions = [layer for i in (1, 24, 24) for layer in (nn.Conv2d(i, 24, 3), nn.ReLU())]
+    model = nn.Sequential(*convolutions, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(24, 4))
+    x, c = torch.randn(30, 1, 14, 14), ntk.ones
+    gram, alive, most, original = ntk.Gram(model, x, c), [], [], engine.tangent_pieces
+
+    def watched(*args):
+        for piece in original(*args):
+            most.append(sum(ref() is not None for ref in alive))
+            alive.append(weakref.ref(piece.dense[0]))
+            yield piece
+            del piece
+
+    pieces = list(original(model, x, c, gram._plan.layout))
+    assert [len(p.dense) for p in pieces] == [1, 1, 1] and not any(p.factors for p in pieces[1:])
+    monkeypatch.setattr(engine, "tangent_pieces", watched)
+    whole = engine.tangent_features(model, x, c, gram._plan.layout)
+    assert relative(gram.dense(), engine.tangent_product(whole, whole)[:, 0, :, 0]) < 1e-6
+    assert max(most) <= 1
 
 
 def test_running_out_at_one_sample_is_an_error(digits, monkeypatch):
@@ -233,16 +269,16 @@ def test_exactness_is_asked_for_and_undone(digits, monkeypatch):
     before = torch.backends.cudnn.conv.fp32_precision
     seen = []
     # inside both: where features are made, where they are multiplied, and where neither is
-    for name in ("by_rules", "_product", "tangent_features"):
-        original = getattr(tangents if name != "tangent_features" else engine, name)
+    for name in ("by_rules", "_product", "tangent_pieces"):
+        original = getattr(tangents if name != "tangent_pieces" else engine, name)
 
         def look(*args, name=name, original=original, **settings):
             seen.append((name, torch.backends.cuda.matmul.fp32_precision, torch.backends.cudnn.conv.fp32_precision))
             return original(*args, **settings)
 
-        monkeypatch.setattr(tangents if name != "tangent_features" else engine, name, look)
+        monkeypatch.setattr(tangents if name != "tangent_pieces" else engine, name, look)
     model, x, c = digits
-    outside = ("tangent_features", torch.backends.cuda.matmul.fp32_precision, before)
+    outside = ("tangent_pieces", torch.backends.cuda.matmul.fp32_precision, before)
     for asked, value in (("exact", "ieee"), ("tf32", "tf32"), ("bf16", "tf32")):
         seen.clear()
         ntk.tangent_kernel(model, x, c, precision=asked)

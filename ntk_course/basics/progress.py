@@ -19,4 +19,6 @@ def after_a_moment(
         >>> sum(after_a_moment([1, 2], "adding"))
         3
     """
+    if total == 1:  # nothing is left to wait for once the first is done
+        return work
     return tqdm(work, what, total=total, unit=unit, delay=_MOMENT, disable=not shown)

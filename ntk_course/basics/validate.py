@@ -37,7 +37,7 @@ def labels(y, num_samples: int, num_classes: int, like: Tensor, name: str = "y",
         raise ValueError(f"{name}: got shape {tuple(y.shape)}; wanted {(num_samples, *positions)}, one label for each {each}")
     same_device(y, like, name)
     counted = torch.where(y == IGNORED, 0, y) if positions else y
-    low, high = int(counted.min()), int(counted.max())
+    low, high = (int(end) for end in counted.aminmax())
     if low < 0 or high >= num_classes:
         raise ValueError(f"{name}: got labels from {low} to {high}; wanted 0 to {num_classes - 1} for {num_classes} classes")
     return y.long()
@@ -94,11 +94,12 @@ def double(x: Tensor, name: str = "x") -> Tensor:
 def parameters(model: nn.Module) -> list[nn.Parameter]:
     """Return the trainable parameters (each once) after checking that they share one device and dtype and are finite."""
     a_module(model)
-    trainable = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
+    named = list(model.named_parameters())
+    trainable = [(name, p) for name, p in named if p.requires_grad]
     if not trainable:
         raise ValueError("model: got no trainable parameter (all are frozen, or there are none); wanted at least one")
     first_name, first = trainable[0]
-    for name, p in model.named_parameters():
+    for name, p in named:
         if p.device != first.device:
             raise ValueError(
                 f"model: got parameters on two devices ({first_name} on {first.device}, {name} on {p.device}); wanted one"
@@ -110,8 +111,10 @@ def parameters(model: nn.Module) -> list[nn.Parameter]:
             )
         if p.dtype != first.dtype:
             raise ValueError(f"model: got two dtypes ({first_name} {first.dtype}, {name} {p.dtype}); wanted one")
-    for name, p in model.named_parameters():
-        finite(p, f"model parameter {name}")
+    at_once = first.device.type != "meta" and bool(torch.isfinite(torch.stack([p.detach().sum() for _, p in trainable])).all())
+    for name, p in named:
+        if not (at_once and p.requires_grad):
+            finite(p, f"model parameter {name}")
     return [p for _, p in trainable]
 
 

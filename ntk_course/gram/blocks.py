@@ -8,7 +8,7 @@ from torch import Tensor
 
 from ..basics.samples import Batch
 from ..tangents.cotangents import Cotangent, part
-from ..tangents.features import Tangents, tangent_features, tangent_product
+from ..tangents.features import Tangents, tangent_features, tangent_pieces, tangent_product
 from ..tangents.layout import Layout
 from .plan import Plan, Tile, slices, tiles
 from .sides import Sides
@@ -41,6 +41,18 @@ class Worker:
         torch.cuda.empty_cache()
         self._most = (len(x) + 1) // 2
         return self.features(x, c)
+
+    def own_block(self, x: Tensor | Batch, c: Cotangent) -> Tensor:
+        """Multiply the features of a block with themselves, a piece at a time, none of which is kept."""
+        total: Tensor | None = None
+        try:
+            for piece in tangent_pieces(self._sides.model, x, c, self._layout, self._sides.precision):
+                found = self.own_product(piece.rounded() if self._sides.precision == "bf16" else piece)
+                total = found if total is None else total.add_(found)
+        except torch.cuda.OutOfMemoryError:
+            total = None
+        # outside the handler, whose traceback holds what was allocated
+        return self.own_product(self.features(x, c)) if total is None else total
 
     def own_product(self, f: Tangents) -> Tensor:
         """Multiply a block with itself: rows with the columns from there on, a strip at a time; the rest is mirrored."""
@@ -85,6 +97,11 @@ def tile_blocks(
     ``kept`` are the features of the second side, where they are at hand already.
     """
     worker = Worker(sides, plan.layout)
+    if kept is None and sides.symmetric and len(sides.x1) <= plan.block_size and work:
+        block = worker.own_block(sides.x1[:], sides.c1)
+        every = slice(0, len(sides.x1))
+        yield work[0], every, every, block if sides.stacked else block[..., 0, 0]
+        return
 
     def of_rows(held: dict[int, Tangents], where: slice) -> Tangents:
         if kept is not None and sides.symmetric:

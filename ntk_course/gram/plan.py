@@ -1,6 +1,7 @@
 """How a Gram matrix is cut into work: tiles, stripes of rows whose features are held, and what memory allows."""
 
 import os
+import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -90,14 +91,20 @@ def free_on(where: torch.device) -> int:
 
 def free_memory(meminfo: Path = Path("/proc/meminfo"), container: Path = Path("/sys/fs/cgroup")) -> int:
     """Return the bytes that are free on this machine, or 8 GiB where it does not tell."""
-    free = 8 * 2**30
-    if meminfo.exists():
-        lines = (line.split() for line in meminfo.read_text().splitlines())
-        free = next((int(words[1]) * 1024 for words in lines if words[0] == "MemAvailable:"), free)
-    limit, used = container / "memory.max", container / "memory.current"
-    if limit.exists() and used.exists() and limit.read_text().strip() != "max":
-        free = min(free, max(0, int(limit.read_text()) - int(used.read_text())))
+    found = re.search(r"^MemAvailable: *(\d+)", _told(meminfo), re.MULTILINE)
+    free = int(found[1]) * 1024 if found else 8 * 2**30
+    limit = _told(container / "memory.max").strip()
+    if limit.isdigit() and (used := _told(container / "memory.current").strip()):
+        free = min(free, max(0, int(limit) - int(used)))
     return free
+
+
+def _told(file: Path) -> str:
+    """Read what a system's file tells; nothing where there is none."""
+    try:
+        return file.read_text()
+    except OSError:
+        return ""
 
 
 def slices(n: int, size: int) -> list[slice]:

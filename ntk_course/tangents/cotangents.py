@@ -138,7 +138,11 @@ def signs(y: Tensor, num_classes: int) -> Tensor:
         tensor([[-1.,  1., -1.]])
     """
     y = torch.as_tensor(y)
-    return 2.0 * one_hot(validate.labels(y, len(y), num_classes, y), num_classes) - 1.0
+    return _signs(validate.labels(y, len(y), num_classes, y), num_classes, torch.float32)
+
+
+def _signs(y: Tensor, num_classes: int, dtype: torch.dtype) -> Tensor:
+    return torch.full((len(y), num_classes), -1.0, dtype=dtype, device=y.device).scatter_(1, y[:, None], 1.0)
 
 
 def basis(z: Tensor) -> Tensor:
@@ -196,7 +200,7 @@ def labelled(y: Tensor, name: str = "y") -> PerSample:
 
 
 def _labelled(z: Tensor, y: Tensor) -> Tensor:
-    return (signs(y, z.shape[1]).double() / z.shape[1] ** 0.5).to(z.dtype)
+    return (_signs(y, z.shape[1], torch.float64) / z.shape[1] ** 0.5).to(z.dtype)
 
 
 def centred(y: Tensor, name: str = "y") -> PerSample:

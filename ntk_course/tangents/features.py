@@ -7,7 +7,7 @@ and b_t the cotangent arriving there. Two samples then have the inner product
 torch.func, or to plain autograd one sample at a time: what is right for each is found once, by trying (see `probe`).
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import reduce
 from typing import NamedTuple
 
@@ -17,7 +17,6 @@ from torch import Tensor, nn
 from ..basics import validate
 from ..basics.samples import Batch
 from .cotangents import Cotangent, Summed, of_block, part
-from .graph import names_of
 from .layout import Layout
 from .precision import multiplying, times
 from .probe import probe
@@ -111,6 +110,11 @@ class Tangents(NamedTuple):
         return Tangents(dense, tuple(factors))
 
     @staticmethod
+    def beside(parts: "list[Tangents]") -> "Tangents":
+        """Put pieces of the same samples' features together; nothing is copied."""
+        return Tangents(tuple(d for p in parts for d in p.dense), tuple(pair for p in parts for pair in p.factors))
+
+    @staticmethod
     def added(parts: "list[Tangents]") -> "Tangents":
         """Add features of the same samples; factors become further positions."""
         factors = [
@@ -144,6 +148,16 @@ def tangent_features(
         >>> features = tangent_features(model, x, ones)
         >>> gram = tangent_product(features, features)[:, 0, :, 0]
     """
+    return Tangents.beside(list(tangent_pieces(model, x, c, layout, precision)))
+
+
+def tangent_pieces(
+    model: nn.Module, x: Tensor | Batch, c: Cotangent, layout: Layout | None = None, precision: str = "exact"
+) -> Iterator[Tangents]:
+    """Compute the same piece by piece, one large weight after the other, so that each can be let go once it has been used.
+
+    The inner products of all features are the sums of those of the pieces.
+    """
     validate.per_sample(model)  # it may have gone back to training since it was probed
     with torch.inference_mode(False), torch.enable_grad(), multiplying(precision):
         x = x.clone() if x.is_inference() else x.detach()
@@ -155,9 +169,10 @@ def tangent_features(
         summed, c = isinstance(c, Summed), of_block(c, z)
         c = c.clone() if c.is_inference() else c.detach()
         c, z = c if c.dim() == 3 else c.unsqueeze(1), in_rows(z)
-        weights = {name: model.get_parameter(name) for name in known.numels}
-        names = {i: name for i, name in names_of(model).items() if name in known.among}
-        if frozen := weights.keys() - names.values():
+        trainable = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
+        weights = {name: p for name, p in trainable if name in known.numels}
+        names = {id(p): name for name, p in trainable if name in known.among}
+        if frozen := known.numels.keys() - weights.keys():
             raise ValueError(f"model: got {', '.join(sorted(frozen))} frozen; wanted them trainable, as when they were probed")
         uses = known.uses(z, names, len(x))
         if uses is None:  # a block that goes another way through the model than the probe's two samples
@@ -175,30 +190,38 @@ def tangent_features(
                 shares |= _split(found, batched)
             if lonely:
                 shares |= _split(alone(model, x, c, lonely, known.traces), lonely)
-        found = _laid_out(layout, shares, c)
-        return found.merged() if summed else found
+    pieces = _laid_out(layout, shares, c)
+    del shares
+    while True:
+        with torch.inference_mode(False), torch.no_grad(), multiplying(precision):
+            piece = next(pieces, None)
+            if piece is None:
+                return
+            piece = piece.merged() if summed else piece
+        yield piece
+        del piece
 
 
-def _laid_out(layout: Layout, shares: dict[str, Share], c: Tensor) -> Tangents:
-    """Lay the shares out as all blocks have them; each is let go once it has been written."""
+def _laid_out(layout: Layout, shares: dict[str, Share], c: Tensor) -> Iterator[Tangents]:
+    """Lay the shares out as all blocks have them; each is let go once it has been handed out."""
     known = layout.known
     small = [name for name in layout.whole if known.numels[name] < _SMALL]
+    large = [name for name in layout.whole if known.numels[name] >= _SMALL]
     joint = c.new_empty(*c.shape[:2], sum(known.numels[name] for name in small))
     rooms = dict(zip(small, joint.split([known.numels[name] for name in small], 2), strict=True)) if small else {}
-    dense, factors = [joint], []
+    factors: list[tuple[Tensor, Tensor]] = []
     for name in known.numels:
-        share = shares[name] if name in layout.joined else shares.pop(name)
-        if name in layout.factored:
-            bias = layout.bias_of.get(name)
+        if name in rooms:
+            formed(shares.pop(name), rooms[name])
+        elif name in layout.factored:
+            share, bias = shares.pop(name), layout.bias_of.get(name)
             if isinstance(share, Tensor):
                 factors += in_factors(share, known.sizes[name], None if bias is None else formed(shares[bias]))
             else:
                 factors += share.kept(with_bias=bias is not None)
-        elif name in rooms:
-            formed(share.detach() if isinstance(share, Tensor) else share, rooms[name])
-        elif name not in layout.joined:
-            dense.append(formed(share).detach())
-    return Tangents(tuple(dense), tuple((a.detach(), b.detach()) for a, b in factors))
+    yield Tangents((joint.detach(),), tuple((a.detach(), b.detach()) for a, b in factors))
+    for name in large:
+        yield Tangents((formed(shares.pop(name)).detach(),), ())
 
 
 def _split(gradients: Tensor, weights: Mapping[str, Tensor]) -> dict[str, Share]:
@@ -222,13 +245,16 @@ def tangent_product(f: Tangents, g: Tangents, precision: str = "exact") -> Tenso
 
 def _product(f: Tangents, g: Tangents) -> Tensor:
     (n, r), (m, s) = f.dense[0].shape[:2], g.dense[0].shape[:2]
-    # Samples of the second block run innermost, whatever S is: long rows are what a processor multiplies fast.
     out = None
     for d, e in zip(f.dense, g.dense, strict=True):
-        found = times(d.reshape(n * r, -1), e.transpose(0, 1).reshape(s * m, -1).T)
+        found = times(d.reshape(n * r, -1), e.reshape(m * s, -1).T)
         out = found if out is None else out.add_(found)
     assert out is not None  # there is at least one part
-    out = out.view(n, r, s, m)
+    out = out.view(n, r, m, s)
+    if not f.factors:
+        return out
+    # Samples of the second block run innermost, whatever S is: long rows are what a processor multiplies fast.
+    out = out.transpose(2, 3).contiguous()
     workspace = _WORKSPACE.get(out.device.type, _WORKSPACE_ELSEWHERE)
     for (a, b), (a2, b2) in zip(f.factors, g.factors, strict=True):
         t, u = a.shape[1], a2.shape[1]

@@ -61,22 +61,33 @@ def by_rules(
 def reordered(z: Tensor, uses: Sequence[tuple[Use, Seen]], n: int) -> bool:
     """Say whether what n samples send back arrives elsewhere than in their own places, at some use.
 
-    The samples whose number has a certain bit send something, the others nothing; a bit at a time, so that any two samples
-    differ once.
+    Every sample sends the same twice, the second time a power of two larger or smaller, which no rounding touches: in its own
+    places that much more or less arrives. There are so many powers that any two samples differ in one of few passes.
     """
     nodes = list(dict.fromkeys(use.node for use, _ in uses))
-    number = torch.arange(n, device=z.device)
     draw = torch.randn(z.shape, generator=torch.Generator().manual_seed(0)).to(z)
-    for bit in range((n - 1).bit_length()):
-        silent = (number >> bit) & 1 == 0
-        arriving = dict(
-            zip(nodes, _sent_back(z, nodes, draw.masked_fill(silent[:, None], 0).unsqueeze(1), True, False), strict=True)
-        )
-        for use, seen in uses:
-            (t,) = arriving[use.node]
-            if t is not None and bool((seen.first(t)[silent] != 0).any()):
-                return True
+    number, powers = torch.arange(n, device=z.device), _POWERS.get(z.dtype, _POWERS_ELSEWHERE)
+
+    def arriving(by: Tensor | int) -> list[Tensor | None]:
+        of_node = dict(zip(nodes, _sent_back(z, nodes, (draw * by).unsqueeze(1), True, False), strict=True))
+        return [None if t is None else seen.first(t) for use, seen in uses for t in of_node[use.node]]
+
+    once, least = arriving(1), torch.finfo(z.dtype).smallest_normal
+    while int(number.max()) > 0:
+        scale = torch.exp2((number % powers - powers // 2).to(z.dtype))
+        for one, other in zip(once, arriving(scale[:, None]), strict=True):
+            if one is not None and other is not None:
+                wanted = one * scale.view(-1, *[1] * (one.dim() - 1))
+                if bool(((other - wanted).abs() > _ALIKE * wanted.abs() + least).any()):
+                    return True
+        number = number // powers
     return False
+
+
+# Powers of two by which samples are told apart, so few that what they make of a gradient is a number still; how alike is the same.
+_POWERS = {torch.float16: 8}
+_POWERS_ELSEWHERE = 64
+_ALIKE = 0.25
 
 
 def _sent_back(z: Tensor, nodes: list, c: Tensor, retain: bool, batched: bool) -> list[list[Tensor | None]]:

@@ -74,12 +74,12 @@ class OuterProducts(NamedTuple):
         (n, r, groups, q, t), p = self.b.shape, self.sizes.fan_in
         if self.directly is not None:
             return self.directly() if out is None else out.copy_(self.directly())
-        if groups == 1 and not self.turned and out is None:  # the cotangents are rows of one product
-            found = [
-                torch.bmm(self.b[rows, :, 0].flatten(1, 2), self.laid_out(rows)[:, 0].transpose(1, 2))
-                for rows in _chunks(n, p * t, self.b.device)
-            ]
-            return (found[0] if len(found) == 1 else torch.cat(found)).view(n, r, -1)
+        if groups == 1 and not self.turned:  # the cotangents are rows of one product
+            whole = self.b.new_empty(n, r, q * p) if out is None or not out.is_contiguous() else out
+            for rows in _chunks(n, p * t, self.b.device):
+                a, b = self.laid_out(rows)[:, 0], self.b[rows, :, 0].flatten(1, 2)
+                torch.bmm(b, a.transpose(1, 2), out=whole.view(n, r * q, p)[rows])
+            return whole if out is None or whole is out else out.copy_(whole)
         out = self.b.new_empty(n, r, groups * p * q) if out is None else out
         whole, out = out, out.unflatten(2, (groups, *((p, q) if self.turned else (q, p))))
         result = "nrgpq" if self.turned else "nrgqp"
