@@ -1,6 +1,6 @@
 """Time kernels of twenty kinds of models against the plain torch.func recipe: per-sample gradients by vmap, then products.
 
-    OMP_NUM_THREADS=1 python benchmarks/models.py [--only lora gpt] [--repeats 7]
+    OMP_NUM_THREADS=1 python benchmarks/models.py [--only lora gpt] [--repeats 7] [--device cuda]
 
 For each model the lpNTK of 128 samples and the eNTK of 24, float32, one thread; both ways alternate, and what is printed is
 the median of the ratios of neighbours, how long ours takes, the relative difference, and by which route the gradients
@@ -67,7 +67,7 @@ class GPT(nn.Module):
         self.norm, self.head = nn.LayerNorm(width), nn.Linear(width, 10, bias=False)
 
     def forward(self, x):
-        return self.head(self.norm(self.blocks(self.words(x) + self.places(torch.arange(x.shape[1]))))[:, -1])
+        return self.head(self.norm(self.blocks(self.words(x) + self.places(torch.arange(x.shape[1], device=x.device))))[:, -1])
 
 
 class Cell(nn.Module):
@@ -284,15 +284,17 @@ def recipe(model: nn.Module, x: Tensor, c: Tensor | None) -> Tensor:
 
 def seconds(call: Callable[[], Tensor]) -> float:
     start = time.perf_counter()
-    call()
+    out = call()
+    if out.is_cuda:
+        torch.cuda.synchronize()
     return time.perf_counter() - start
 
 
 def compared(model: nn.Module, x: Tensor, entk: bool, repeats: int) -> tuple[float, float, float]:
     """Return the median time of ours, the median ratio of neighbouring runs, and the relative difference."""
     k = model(x[:1]).shape[1]
-    y = torch.arange(len(x)) % k
-    c = None if entk else ntk.labelled(y)(torch.zeros(len(x), k))
+    y = torch.arange(len(x), device=x.device) % k
+    c = None if entk else ntk.labelled(y)(torch.zeros(len(x), k, device=x.device))
 
     def ours() -> Tensor:
         return ntk.entk(model, x) if entk else ntk.lpntk(model, x, y)
@@ -311,6 +313,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", nargs="*", default=[], help="words of the names of models")
     parser.add_argument("--repeats", type=int, default=7)
+    parser.add_argument("--device", default="cpu")
     args = parser.parse_args()
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
@@ -320,13 +323,13 @@ def main() -> int:
         if args.only and not any(word.lower() in name.lower() for word in args.only):
             continue
         torch.manual_seed(0)
-        model = build()
+        model = build().to(args.device)
         line = f"{name:26}"
         for n, entk in ((128, False), (24, True)):
-            mine, ratio, error = compared(model, draw(n), entk, args.repeats)
+            mine, ratio, error = compared(model, draw(n).to(args.device), entk, args.repeats)
             ratios.append(ratio)
             line += f"{1e3 * mine:8.1f} ms{ratio:7.2f}{error:9.0e}"
-        routes = Counter(ntk.Gram(model, draw(2), ntk.ones).routes.values())
+        routes = Counter(ntk.Gram(model, draw(2).to(args.device), ntk.ones).routes.values())
         print(f"{line}  {', '.join(f'{route} {count}' for route, count in routes.items())}", flush=True)
     slower, double = sum(r < 1 for r in ratios), sum(r >= 2 for r in ratios)
     print(f"{len(ratios)} ratios: {slower} below 1, {double} of at least 2")

@@ -55,7 +55,7 @@ def attention_first(s, x):
 
 
 def encoder(s, x):
-    masked = (x[..., 0] > 1) & (torch.arange(5) > 0)
+    masked = (x[..., 0] > 1) & (torch.arange(5, device=x.device) > 0)
     return s.o(s.e(x, src_key_padding_mask=masked).mean(1))
 
 
@@ -69,7 +69,8 @@ def scaled_dot_product(s, x):
 
 
 def relative_positions(s, x):
-    apart = torch.arange(5)[:, None] - torch.arange(5)[None] + 4
+    place = torch.arange(5, device=x.device)
+    apart = place[:, None] - place[None] + 4
     return s.o(((s.q(x) @ s.q(x).transpose(1, 2)) + s.t[apart]).softmax(2) @ x).mean(1)
 
 
@@ -219,8 +220,8 @@ class GPT(nn.Module):
             self.head.weight = self.words.weight
 
     def forward(self, x):
-        h = self.words(x) + self.places(torch.arange(x.shape[1]))
-        mask = nn.Transformer.generate_square_subsequent_mask(x.shape[1], dtype=h.dtype)
+        h = self.words(x) + self.places(torch.arange(x.shape[1], device=x.device))
+        mask = nn.Transformer.generate_square_subsequent_mask(x.shape[1], h.device, h.dtype)
         return self.head(self.norm(self.block(h, src_mask=mask, is_causal=True)))[:, -1]
 
 
@@ -302,7 +303,7 @@ FLOATS = {
     ),
     "places looked up": (
         lambda: Of(
-            lambda s, x: s.o((s.e(x) + s.p(torch.arange(x.shape[1]))).tanh().mean(1)),
+            lambda s, x: s.o((s.e(x) + s.p(torch.arange(x.shape[1], device=x.device))).tanh().mean(1)),
             e=Linear(4, 8),
             p=Embedding(9, 8),
             o=Linear(8, 3),

@@ -8,6 +8,7 @@ import os
 import numpy as np
 import pytest
 import torch
+from any_models import FLOATS, WORDS
 from conftest import relative
 from torchrun import torchrun
 
@@ -54,6 +55,20 @@ def test_kernels_are_those_of_the_cpu(name, dtype, most):
         assert relative(found.cpu().double(), kernel(reference, x.double())) < most
 
 
+@pytest.mark.parametrize("name", FLOATS | WORDS)
+def test_any_model_there(name):
+    build, shape, _ = (FLOATS | WORDS)[name]
+    x = torch.randint(0, shape, (5, 7)) if name in WORDS else torch.randn(5, *shape).double()
+    model, far, x_far = build().double(), build().double().to(WHERE), x.to(WHERE)
+    far.load_state_dict(model.state_dict())
+    found = ntk.Gram(far, x_far, ntk.basis, block_size=3).dense()
+    assert found.device.type == WHERE.type and relative(found.cpu(), ntk.entk(model, x)) < 1e-9
+    gram, one = (ntk.Gram(m, a, ntk.labelled(torch.arange(5) % found.shape[2])) for m, a in ((far, x_far), (model, x)))
+    assert relative(gram.dense().cpu(), one.dense()) < 1e-9
+    v = torch.randn(5).double()
+    assert relative((gram @ v.to(WHERE)).cpu(), one @ v) < 1e-9
+
+
 @only_cuda
 @pytest.mark.parametrize("name", ["mlp", "lenet5", "resnet18"])
 @pytest.mark.parametrize(("precision", "least", "most"), [("tf32", 1e-6, 3e-3), ("bf16", 1e-5, 2e-2)])
@@ -97,7 +112,8 @@ def test_memory_stays_within_its_bound_there():
 def test_streams_stores_and_operators(tmp_path):
     model, x, y = setting("lenet5", n=70)
     c = ntk.labelled(y)
-    far, x_far, c_far = there(model, x, c)
+    far, x_far, y_far = there(model, x, y)
+    c_far = ntk.labelled(y_far)
     matrix = ntk.tangent_kernel(model, x, c)
     top = ntk.Gram(far, x_far, c_far, block_size=16).reduce(TopPartners(3), progress=False, checkpoint=tmp_path / "kept")
     assert relative(top.value.cpu(), matrix.clone().fill_diagonal_(-torch.inf).topk(3).values) < 1e-4
