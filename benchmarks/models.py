@@ -316,6 +316,7 @@ def main() -> int:
     parser.add_argument("--device", default="cpu")
     args = parser.parse_args()
     torch.set_num_threads(1)
+    torch.backends.cudnn.allow_tf32 = False  # the recipe in the precision that ours keeps by itself
     warnings.simplefilter("ignore")
     print(f"{'model':26}{'lpNTK ours':>11}{'ratio':>7}{'error':>9}{'eNTK ours':>11}{'ratio':>7}{'error':>9}  routes")
     ratios: list[float] = []

@@ -1,6 +1,7 @@
 """Everything on a GPU: the same numbers as on the CPU, in the precision that was asked for, in the memory there is.
 
-``NTK_COURSE_TEST_DEVICE=cpu`` runs these tests without a GPU, to see that they are sound; those about a GPU's own ways skip.
+``NTK_COURSE_TEST_DEVICE=far`` runs these tests on the stand-in of far_device.py, which ``make unit`` does; those about a GPU's
+own ways skip.
 """
 
 import os
@@ -15,6 +16,8 @@ from torchrun import torchrun
 import ntk_course as ntk
 from ntk_course.gram.reducers import TopPartners
 
+if os.environ.get("NTK_COURSE_TEST_DEVICE") == "far":
+    import far_device  # noqa: F401
 WHERE = torch.device(os.environ.get("NTK_COURSE_TEST_DEVICE", "cuda"))
 pytestmark = [
     pytest.mark.gpu,
@@ -63,7 +66,9 @@ def test_any_model_there(name):
     far.load_state_dict(model.state_dict())
     found = ntk.Gram(far, x_far, ntk.basis, block_size=3).dense()
     assert found.device.type == WHERE.type and relative(found.cpu(), ntk.entk(model, x)) < 1e-9
-    gram, one = (ntk.Gram(m, a, ntk.labelled(torch.arange(5) % found.shape[2])) for m, a in ((far, x_far), (model, x)))
+    assert ntk.Gram(far, x_far, ntk.basis).routes == ntk.Gram(model, x, ntk.basis).routes
+    labels = torch.arange(5) % found.shape[2]
+    gram, one = (ntk.Gram(m, a, ntk.labelled(labels.to(a.device))) for m, a in ((far, x_far), (model, x)))
     assert relative(gram.dense().cpu(), one.dense()) < 1e-9
     v = torch.randn(5).double()
     assert relative((gram @ v.to(WHERE)).cpu(), one @ v) < 1e-9

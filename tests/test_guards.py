@@ -193,7 +193,7 @@ def test_each_wrong_argument_is_named(ask, error, words):
 def test_indices_come_in_many_kinds():
     wanted = gram().dense()
     for index in ([1, 2], (1, 2), np.array([1, 2], dtype="uint16"), torch.tensor([1, 2], dtype=torch.uint8), range(1, 3)):
-        assert torch.equal(gram()[index, :], wanted[1:3])
+        torch.testing.assert_close(gram()[index, :], wanted[1:3], rtol=1e-12, atol=1e-12)  # sums in another order
     assert gram()[[]].shape == (0, 9) and gram()[5:5].shape == (0, 9) and gram()[[], [1, 2]].shape == (0, 2)
     assert torch.equal(gram().nystrom([1, 2]), gram().nystrom(torch.tensor([1, 2])))
     assert torch.equal(ntk.Gram(*setting()[:2], ntk.labelled((np.arange(9) % 4).astype("uint16"))).dense(), wanted)

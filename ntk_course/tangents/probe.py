@@ -317,7 +317,7 @@ def _counted(once: Callable, batch: Tensor | Batch) -> tuple[Tensor, int]:
 
 def _note_storage(kept: dict[int, int], t: Tensor) -> Tensor:
     storage = t.untyped_storage()
-    kept[storage.data_ptr()] = storage.nbytes()
+    kept[storage._cdata] = storage.nbytes()  # not its address, which a tensor subclass may not have
     return t
 
 

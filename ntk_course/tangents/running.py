@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -10,6 +10,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from ..basics import validate
 from ..basics.samples import Batch
+from .recurrent import unfused
 
 
 class Traces(NamedTuple):
@@ -51,23 +52,6 @@ def untraced(model: nn.Module, traces: Traces) -> Iterator[set[str]]:
                     changed.add(name)
                     tensor.data.copy_(value)  # no write that the graph would take for one
                     setattr(module, attribute, tensor)
-
-
-@contextmanager
-def unfused(model: nn.Module) -> Iterator[None]:
-    """Let recurrent layers run step by step: rules see their weights in the steps, and not in one operation for all."""
-    if not any(isinstance(module, nn.RNNBase) for module in model.modules()):
-        yield
-        return
-    libraries: list[Any] = [torch.backends.mkldnn, torch.backends.cudnn]
-    before = [library.enabled for library in libraries]
-    try:
-        for library in libraries:
-            library.enabled = False
-        yield
-    finally:
-        for library, was in zip(libraries, before, strict=True):
-            library.enabled = was
 
 
 @contextmanager

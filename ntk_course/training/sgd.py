@@ -1,6 +1,7 @@
 """Training as the papers do it: SGD with momentum, weight decay and a schedule, repeatable by seed; of any loss."""
 
 import math
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from typing import Any
@@ -45,13 +46,16 @@ class History:
 
 
 def device() -> torch.device:
-    """Return the GPU where there is one, else the CPU.
+    """Return where the course computes: what the variable NTK_COURSE_DEVICE names, else the GPU where there is one, else the CPU.
+
+    Raises:
+        RuntimeError: the variable names no device that PyTorch knows.
 
     Example:
         >>> model.to(device())(x.to(device())).shape
         torch.Size([32, 10])
     """
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    return torch.device(os.environ.get("NTK_COURSE_DEVICE") or ("cuda" if torch.cuda.is_available() else "cpu"))
 
 
 def cosine(epochs: int) -> Schedule:

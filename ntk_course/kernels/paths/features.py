@@ -62,7 +62,7 @@ class Features:
         One batched pass serves many samples and nodes, see :func:`ntk_course.models.functional.shifted`.
         """
         together = max(1, self.room // len(self._x))
-        parts = []
+        parts, rule = [], Quadrature(*(of.to(start.device) for of in rule))
         for t, w in zip(rule.nodes.split(together, 1), rule.weights.split(together, 1), strict=True):
             with shifted(self._inner, self._unflatten(change), t.flatten()):
                 each = torch.arange(len(self._x), device=t.device).repeat_interleave(t.shape[1])
