@@ -80,7 +80,9 @@ class Far(torch.Tensor):
         return format(self.detach().cpu(), how)
 
     def numpy(self, *args: Any, **kwargs: Any) -> Any:
-        raise TypeError("can't convert far:0 device type tensor to numpy. Use Tensor.cpu() to copy the tensor to host memory first.")
+        raise TypeError(
+            "can't convert far:0 device type tensor to numpy. Use Tensor.cpu() to copy the tensor to host memory first."
+        )
 
     def __array__(self, *args: Any) -> Any:
         return self.numpy()

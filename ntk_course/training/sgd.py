@@ -150,17 +150,15 @@ def train(
     rows: list[tuple[Tensor, Tensor]] = []
     scores: list[float] = []
     best: dict[str, Tensor] = {}
-    with (
-        torch.random.fork_rng(devices=[z.device] if z.device.type == "cuda" else []),
-        torch.autocast(z.device.type, recipe.autocast, enabled=recipe.autocast is not None),
-    ):
+    with torch.random.fork_rng(devices=[z.device] if z.device.type == "cuda" else []):
         torch.manual_seed(seed)
         bar = tqdm(range(epochs), desc="training", unit="epoch", disable=not progress)
         for epoch in bar:
             model.train()
             seen = z.new_zeros(())
             for batch in torch.randperm(len(x), generator=order).to(z.device).split(batch_size):
-                f = validate.answer(model(augment(x[batch])), len(batch)).to(z.dtype)
+                with _passes(z, recipe):
+                    f = validate.answer(model(augment(x[batch])), len(batch)).to(z.dtype)
                 mean = losses.of_samples(loss, f, y[batch]).mean()
                 seen += mean.detach()
                 if z.device.type == "cpu":
@@ -173,10 +171,12 @@ def train(
             scheduler.step()
             model.eval()
             if each_epoch or epoch == epochs - 1:
-                rows.append(_evaluated(model, x, y, loss, z.dtype))
+                with _passes(z, recipe):
+                    rows.append(_evaluated(model, x, y, loss, z.dtype))
                 bar.set_postfix(loss=f"{rows[-1][0].mean():.3f}")
             if validation is not None:
-                of_each, guesses = _evaluated(model, x_val, y_val, loss, z.dtype)
+                with _passes(z, recipe):
+                    of_each, guesses = _evaluated(model, x_val, y_val, loss, z.dtype)
                 scores.append(_right(guesses[None], y_val).item() if labels else of_each.mean().item())
                 if keep_best and (
                     not scores[:-1] or (scores[-1] > max(scores[:-1]) if labels else scores[-1] < min(scores[:-1]))
@@ -198,6 +198,14 @@ def answering(model: nn.Module, x: Any, output: Output | None) -> tuple[nn.Modul
     model = adapted(model, first, output, eager=False)
     with torch.no_grad():
         return model, x, validate.answer(model.eval()(first), 1).to(like.dtype)
+
+
+def _passes(z: Tensor, recipe: Recipe) -> torch.autocast:
+    """Let a pass run in the recipe's own dtype, whatever surrounds the call.
+
+    Without autocast's cache: it keeps the weights as they were when the outermost autocast began, and steps change them.
+    """
+    return torch.autocast(z.device.type, recipe.autocast, enabled=recipe.autocast is not None, cache_enabled=False)
 
 
 def _right(guesses: Tensor, y: Tensor) -> Tensor:
