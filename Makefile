@@ -44,6 +44,7 @@ lint: $(READY)
 
 unit: $(READY)
 	$(TWO) --dist worksteal
+	NTK_COURSE_TEST_DEVICE=far $(TWO) --dist worksteal -m gpu tests/test_gpu.py
 
 quick: lint
 	$(TWO) --dist worksteal -m "not browser and not slow"

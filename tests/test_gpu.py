@@ -164,6 +164,8 @@ def test_path_kernels_are_exact_there_too(activation):
     assert (kernel.predict() - path.log_probs(x_far[:5] + 0.1)).abs().max() < 1e-9
     assert ntk.dpk(path, x_far).gram.device.type == WHERE.type
     whole = ntk.train_path(far, x_far, y_far, steps=3, lr=0.5, progress=False)
+    features = ntk.epk(whole, x_far[:5] + 0.1, rule, 8)
+    assert (features.predict() - whole.log_probs(x_far[:5] + 0.1)).abs().max() < 1e-9
     mask = torch.arange(12, device=WHERE) < 9
     assert ntk.kernels.paths.symmetric_gram(whole, x_far, mask).isfinite().all()
 
