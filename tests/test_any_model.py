@@ -214,3 +214,38 @@ def test_a_model_that_sorts_its_batch_and_puts_it_back(back):
     full = torch.einsum("nid,mjd->nmij", phi, phi)
     for block_size in (None, 1, 2, 3):
         assert relative(ntk.entk(model, x, block_size=block_size), full) < 1e-10
+
+
+class Two(nn.Module):
+    def __init__(self, first, last):
+        super().__init__()
+        self.first, self.last = first, last
+
+    def forward(self, x):
+        return self.last(self.first(x))
+
+
+@pytest.mark.parametrize("how", ["module", "in place", "part"])
+def test_a_kernel_compiles_nothing(how):
+    """What torch.compile made runs as it was written: not one graph reaches a compiler, and the kernel is the plain one."""
+    graphs = []
+
+    def backend(graph, examples):
+        graphs.append(graph)
+        return graph.forward
+
+    torch.manual_seed(0)
+    part = nn.Sequential(nn.Linear(5, 4), nn.Tanh()).double()
+    model = Two(part, nn.Linear(4, 3).double())
+    x, y = torch.randn(6, 5, dtype=torch.float64), torch.arange(6) % 3
+    wanted = ntk.lpntk(model, x, y)
+    if how == "module":
+        model = torch.compile(model, backend=backend)
+    elif how == "in place":
+        model.compile(backend=backend)
+    else:
+        model = Two(torch.compile(part, backend=backend), model.last)
+    torch.testing.assert_close(ntk.lpntk(model, x, y), wanted, rtol=1e-12, atol=1e-12)
+    assert ntk.Gram(model, x, ntk.basis).dense().shape == (6, 6, 3, 3) and graphs == []
+    model(x)
+    assert len(graphs) == 1

@@ -54,8 +54,8 @@ class TrainingPath:
     """
 
     model: nn.Module
-    x: Tensor | Batch
-    y: Tensor
+    x: Tensor | Batch = field(repr=False)
+    y: Tensor = field(repr=False)
     weights: Tensor = field(repr=False)
     batches: tuple[Tensor, ...] = field(repr=False)
     lrs: tuple[float, ...]
