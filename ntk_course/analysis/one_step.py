@@ -12,6 +12,8 @@ from torch.nn.functional import cross_entropy, one_hot
 from ..basics import validate
 from ..kernels.named import entk
 from ..models.functional import call_with
+from ..tangents.forward import agrees
+from ..tangents.running import everything
 
 Step = dict[str, Tensor]
 ERRORS = ("true", "kappa_tilde")
@@ -175,7 +177,8 @@ def first_order_change(model: nn.Module, x: Tensor, step: Step) -> tuple[Tensor,
         (N, K) and (N, K), in the model's dtype and on its device.
 
     Raises:
-        ValueError: a name the model does not have, or a change of another shape.
+        ValueError: a name the model does not have, or a change of another shape; a model whose gradient is not the derivative of
+            what it computes.
 
     Example:
         >>> z, dz = first_order_change(model, x[16:], sgd_step(model, x[:16], y[:16], lr=0.1))
@@ -189,4 +192,10 @@ def first_order_change(model: nn.Module, x: Tensor, step: Step) -> tuple[Tensor,
             raise ValueError(f"step: got {name!r} of shape {tuple(change.shape)}; wanted a parameter of the model, in its shape")
     with torch.no_grad():
         z, moved = jvp(lambda w: call_with(model, w, x), (weights,), ({n: step[n] for n in weights},))[:2]
-        return z, moved
+    trainable = {name: p for name, p in model.named_parameters() if name in step and p.requires_grad}
+    if len(trainable) == len(weights) and not agrees(model, x, trainable, step, moved, everything(model)):
+        raise ValueError(
+            "model: got a forward whose derivative is not its gradient (no_grad inside, a hook, a straight-through estimator); "
+            "wanted one that plain autograd differentiates"
+        )
+    return z, moved

@@ -1,10 +1,13 @@
 """Fingerprints of models and tensors, so that what was kept on disk is only ever continued with what it was made from."""
 
 import hashlib
+from collections.abc import Set
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+
+from .settings import settings, without
 
 
 def of_tensor(*tensors: Tensor) -> str:
@@ -33,12 +36,17 @@ def same(found: dict[str, str], wanted: dict[str, str], where: str) -> None:
             raise ValueError(f"{where} holds a Gram matrix of another {name}; wanted its own, or a new folder")
 
 
-def of_model(model: nn.Module) -> str:
-    """Return a digest of a model's modules, of which parameters train, of all parameters and buffers, and of the code.
+def of_model(model: nn.Module, moving: Set[str] = frozenset()) -> str:
+    """Return a digest of a model's modules and their settings, of all parameters and buffers and which train, and of the code.
 
     The code is that of each module's ``forward`` outside PyTorch; what it calls elsewhere is not part of it.
+
+    Args:
+        model: of which.
+        moving: settings that a forward changes by itself, such as a counter, and that are no part of it.
     """
     digest = hashlib.sha256(repr(model).encode())
+    digest.update(repr(sorted(without(settings(model, of_tensor), moving).items())).encode())
     for module in model.modules():
         if not type(module).__module__.startswith("torch.") or "forward" in vars(module):
             digest.update(of_code(getattr(module.forward, "__code__", None)).encode())

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, IterableDataset, SequentialSampler, Subset, default_collate
+from torch.utils.data import BatchSampler, DataLoader, Dataset, IterableDataset, SequentialSampler, Subset, default_collate
 
 from . import validate
 
@@ -147,8 +147,12 @@ def _several(batch: Batch, like: Tensor, name: str) -> Batch:
 def _stored(x: Any, like: Tensor, name: str, model: Callable | None) -> Stored:
     collate: Callable = default_collate
     if isinstance(x, DataLoader):
-        if not isinstance(x.sampler, SequentialSampler):
-            raise ValueError(f"{name}: got a DataLoader in another order ({type(x.sampler).__name__}); wanted shuffle=False")
+        batches = x.batch_sampler
+        order = batches.sampler if type(batches) is BatchSampler else x.sampler if batches is None else batches
+        if type(order) is not SequentialSampler:
+            raise ValueError(f"{name}: got a DataLoader in another order ({type(order).__name__}); wanted shuffle=False")
+        if x.drop_last and len(x.dataset) % (x.batch_size or 1):  # type: ignore[arg-type]
+            raise ValueError(f"{name}: got a DataLoader that leaves out its last samples; wanted drop_last=False")
         collate, x = x.collate_fn, x.dataset
     if isinstance(x, IterableDataset) or not hasattr(x, "__len__"):
         raise TypeError(f"{name}: got {type(x).__name__}; wanted a data set with a length and items by number")

@@ -5,13 +5,14 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.func import jvp
 
 from ..basics import validate
 from ..basics.samples import Samples
 from ..models.functional import call_with
 from ..tangents.cotangents import Cotangent, Summed, of_block, part
+from ..tangents.forward import agrees
 from ..tangents.precision import multiplying
 from ..tangents.routes import gradients
 from ..tangents.running import in_rows, plainly, run, untraced
@@ -47,8 +48,9 @@ def quadratic(gram: "Gram", v: Tensor) -> Tensor:
     one_side(sides, "quadratic")
     validate.per_sample(sides.model)
     columns, single = _columns(sides, v, 0)
-    if isinstance(sides.c1, Summed):
-        return (v * times(gram, v)).sum(0)
+    if isinstance(sides.c1, Summed) or not sides.known.additive:
+        products = v * times(gram, v)
+        return products.sum() if single else products.flatten(0, -2).sum(0)
     with multiplying("exact"):
         directions = _directions(sides, sides.x1, sides.c1, columns)
     out = torch.stack([torch.stack([(g**2).sum() for g in u.values()]).sum() for u in directions])
@@ -78,12 +80,13 @@ def _by_passes(sides: Sides, columns: Tensor) -> Tensor | None:
 
 def _directions(sides: Sides, x: Samples, c: Cotangent, columns: Tensor) -> list[dict[str, Tensor]]:
     """Sum up the gradients, weighted by each column (M, S), of samples x."""
-    weights = {name: sides.model.get_parameter(name) for name in sides.known.numels}
+    weights = _own(sides)
     sums = [{name: torch.zeros_like(p) for name, p in weights.items()} for _ in range(columns.shape[-1])]
     for some in _batches(x):
         with torch.inference_mode(False), torch.enable_grad():
             x_b = x[some]
             z = run(sides.model, x_b.clone() if x_b.is_inference() else x_b, sides.known.traces)
+            sides.known.refuse_late(z, sides.model, len(x_b))
             c_b, z = _stacked(part(c, some), z), in_rows(z)
             for total, column in zip(sums, columns[some].unbind(-1), strict=True):
                 v = torch.einsum("nsk,ns->nk", c_b, column)
@@ -94,17 +97,23 @@ def _directions(sides: Sides, x: Samples, c: Cotangent, columns: Tensor) -> list
     return [{name: g.detach() for name, g in total.items()} for total in sums]
 
 
-def _forward(sides: Sides, directions: list[dict[str, Tensor]]) -> Tensor:
-    """Return how the first side's outputs move along each direction, against its cotangents, (N, R, r)."""
-    weights, model, traces, parts = _weights(sides), sides.model, sides.known.traces, []
+def _forward(sides: Sides, directions: list[dict[str, Tensor]]) -> Tensor | None:
+    """Return how the first side's outputs move along each direction, against its cotangents, (N, R, r).
+
+    None where that is not what plain autograd says.
+    """
+    weights, model, traces = _weights(sides), sides.model, sides.known.traces
+    parts: list[Tensor] = []
     for some in _batches(sides.x1):
         columns, x = [], sides.x1[some]
         for u in directions:
             with untraced(model, traces), plainly(model):
                 call = partial(_called, model, x.clone() if traces.samples else x)
-                z, moved = jvp(call, (weights,), (u,))[:2]
-            c_b = _stacked(part(sides.c1, some), validate.answer(z, len(x)))
-            columns.append(torch.einsum("nrk,nk->nr", c_b, in_rows(validate.answer(moved, len(x)))))
+                z, moved = (validate.answer(t.detach(), len(x)) for t in jvp(call, (weights,), (u,))[:2])
+            c_b, moved = _stacked(part(sides.c1, some), z), in_rows(moved)
+            columns.append(torch.einsum("nrk,nk->nr", c_b, moved))
+            if not parts and not agrees(model, x, _own(sides), u, moved, traces):
+                return None
         parts.append(torch.stack(columns, -1))
     return torch.cat(parts)
 
@@ -127,8 +136,12 @@ def _stacked(c: Cotangent, z: Tensor) -> Tensor:
     return c if c.dim() == 3 else c.unsqueeze(1)
 
 
+def _own(sides: Sides) -> dict[str, nn.Parameter]:
+    return {name: sides.model.get_parameter(name) for name in sides.known.numels}
+
+
 def _weights(sides: Sides) -> dict[str, Tensor]:
-    return {name: sides.model.get_parameter(name).detach() for name in sides.known.numels}
+    return {name: p.detach() for name, p in _own(sides).items()}
 
 
 def _batches(x: Samples) -> Iterator[slice]:

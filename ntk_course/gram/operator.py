@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from ..basics import validate
 from ..basics.progress import after_a_moment
 from ..basics.samples import Stored, leaves
+from ..basics.settings import settings, where_it_lies, without
 from ..models.adapted import Output, origin
 from ..models.choice import Choice, chosen_from
 from ..tangents.cotangents import Cotangent, PerSample, Summed, part
@@ -586,20 +587,21 @@ class Gram:
 
 
 def _state(sides: Sides) -> tuple:
-    """Tell what the second side's features are made of from anything else: weights, buffers, samples, cotangents.
+    """Tell what the second side's features are made of from anything else: weights, buffers, settings, samples, cotangents.
 
-    Where they lie, how often they were written to, and, since ``.data`` goes round that count, what weights and buffers add
-    up to along their first axis and along the others, with weights of its own for each place.
+    Where they lie, how often they were written to, and, since ``.data`` and NumPy go round that count, what they add up to along
+    their first axis and along the others, with weights of its own for each place.
     """
-    tensors, sums = [*sides.model.parameters(), *sides.model.buffers()], []
+    c = sides.c2.of if isinstance(sides.c2, Summed) else sides.c2
+    data = [] if isinstance(sides.x2, Stored) else leaves(sides.x2)
+    data += [c] if isinstance(c, Tensor) else c.all_values if isinstance(c, PerSample) else []
+    tensors, sums = [*sides.model.parameters(), *sides.model.buffers(), *data], []
     with torch.no_grad():
-        for t in tensors:
+        for t in (t for t in tensors if t.numel()):
+            t = t.coalesce().values() if t.is_sparse else t
             flat = (torch.view_as_real(t) if t.is_complex() else t).reshape(len(t) if t.dim() else 1, -1)
             for axis in (0, 1):
                 along = flat.sum(axis, dtype=torch.float64)
                 sums.append(along @ torch.linspace(1, 2, len(along), dtype=torch.float64, device=t.device))
-    c = sides.c2.of if isinstance(sides.c2, Summed) else sides.c2
-    data = [] if isinstance(sides.x2, Stored) else leaves(sides.x2)
-    data += [c] if isinstance(c, Tensor) else c.all_values if isinstance(c, PerSample) else []
-    where = tuple((t.data_ptr(), 0 if t.is_inference() else t._version) for t in [*tensors, *data])
-    return where, tuple(torch.stack(sums).tolist())
+    held = without(settings(sides.model), sides.known.traces.settings)
+    return tuple(where_it_lies(t) for t in tensors), tuple(torch.stack(sums).tolist()), held

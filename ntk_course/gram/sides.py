@@ -75,7 +75,7 @@ class Sides:
         """Fingerprint what the matrix is made from; a cotangent that is a function, by its values for some of the samples."""
         sides = [(self.x1, self.c1)] if self.symmetric else [(self.x1, self.c1), (self.x2, self.c2)]
         return {
-            "model": fingerprints.of_model(self.model),
+            "model": fingerprints.of_model(self.model, self.known.traces.settings),
             "data": fingerprints.of_tensor(*(t for x, _ in sides for t in _data(x))),
             "cotangent": fingerprints.of_tensor(*(t for x, c in sides for t in self._values(x, c))),
             "parameters": fingerprints.of_object(list(self.known.numels)),

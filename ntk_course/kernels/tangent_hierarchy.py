@@ -13,6 +13,7 @@ from torch.func import jacrev, jvp, vmap
 
 from ..basics import validate
 from ..models.functional import call_with
+from ..tangents.forward import forward_agrees
 from .infinite import dense as infinite
 from .infinite.orthants import positive_moments
 
@@ -57,6 +58,11 @@ def hierarchy(model: nn.Module, x: Tensor, num_training: int) -> tuple[Tensor, T
     with torch.no_grad():
         if call_with(model, params, x[:1]).shape != (1, 1):
             raise ValueError("model: got several outputs; wanted one")
+    if not forward_agrees(model, x):
+        raise ValueError(
+            "model: got a forward whose derivative is not its gradient (no_grad inside, a hook, a straight-through estimator), or "
+            "has no rule for forward mode; wanted one that torch.func differentiates both ways"
+        )
 
     def f(p, some):
         return call_with(model, p, some)[:, 0]

@@ -60,6 +60,11 @@ def first_difference(model: nn.Module, x: Tensor | Batch, other: Tensor | Batch,
     return ""
 
 
+def tolerance_of(dtype: torch.dtype) -> float:
+    """Return the relative error that rounding may leave."""
+    return min(1e3 * torch.finfo(dtype).eps, 0.05)
+
+
 def same(one: Tensor, other: Tensor, tolerance: float, rounding: float = 0.0) -> bool:
     """Say whether two tensors agree up to a part of their largest entry, or up to rounding."""
     one, other = one.detach(), other.detach()

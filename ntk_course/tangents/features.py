@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from ..basics import validate
 from ..basics.samples import Batch
+from .certify import Verdict
 from .cotangents import Cotangent, Summed, of_block, part
 from .layout import Layout
 from .precision import multiplying, times
@@ -180,14 +181,19 @@ def tangent_pieces(
         else:
             served = {i: name for i, name in names.items() if name in known.understood}
             small = len(x) * c.shape[1] * known.saved <= _AT_ONCE
-            shares = by_rules(z, uses, c, served, batched=known.stacks and small)
-            del z, uses
+            shares = by_rules(z, uses, c, served, retain=bool(known.untold), batched=known.stacks and small)
+            del uses
             batched = {name: weights[name] for name in weights if name in known.batched}
             lonely = {name: weights[name] for name in weights if name not in known.batched | known.understood}
             if batched:
                 with untraced(model, known.traces):
-                    found = by_torch_func(model, x, c, {name: w.detach() for name, w in batched.items()})
+                    found = by_torch_func(model, x, c, {name: w.detach() for name, w in batched.items()}, known.nests)
                 shares |= _split(found, batched)
+            if known.untold:  # the probe's samples had no gradient by which to judge
+                verdict = Verdict(model, z, c, {name: shares[name] for name in known.untold}, weights)
+                lonely |= {name: weights[name] for name in known.untold if not verdict.of_formed(name)}
+                del verdict
+            del z
             if lonely:
                 shares |= _split(alone(model, x, c, lonely, known.traces), lonely)
     pieces = _laid_out(layout, shares, c)

@@ -153,8 +153,13 @@ def _through(node, number: int, gradient: Tensor, names: dict[int, str]) -> dict
     return {name: g.reshape(n, r, -1) for name, g in zip(wanted, found, strict=True) if g is not None}
 
 
-def by_torch_func(model: nn.Module, x: Tensor | Batch, c: Tensor, weights: dict[str, Tensor]) -> Tensor:
-    """Form per-sample gradients (n, R, D) with vmap over vjp: right for most models, slower and larger."""
+def by_torch_func(model: nn.Module, x: Tensor | Batch, c: Tensor, weights: dict[str, Tensor], nested: bool) -> Tensor:
+    """Form per-sample gradients (n, R, D) with vmap over vjp: right for most models, slower and larger.
+
+    The R cotangents go at once where they may be nested, or one after the other.
+    """
+    if not nested and c.shape[1] > 1:
+        return torch.cat([by_torch_func(model, x, v, weights, True) for v in c.split(1, 1)], 1)
 
     def one_sample(x_n: list[Tensor], c_n: Tensor) -> Tensor:
         pull = vjp(lambda free: call_with(model, free, of_leaves(x, [t[None] for t in x_n])).flatten(), weights)[1]
@@ -162,7 +167,7 @@ def by_torch_func(model: nn.Module, x: Tensor | Batch, c: Tensor, weights: dict[
         return of(c_n[0])[None] if len(c_n) == 1 else vmap(of)(c_n)
 
     with plainly(model):
-        return vmap(one_sample)(leaves(x), c)
+        return vmap(one_sample)(leaves(x), c).detach()
 
 
 def alone(model: nn.Module, x: Tensor | Batch, c: Tensor, weights: dict[str, nn.Parameter], traces: Traces) -> Tensor:

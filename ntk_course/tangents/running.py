@@ -20,27 +20,41 @@ class Traces(NamedTuple):
         tensors: names of the buffers, and of parameters, that it writes to or replaces.
         random: whether it draws random numbers.
         samples: whether it writes to its input.
+        settings: names of the settings of modules that it changes, such as a counter or a cache; these stay changed.
     """
 
     tensors: frozenset[str] = frozenset()
     random: bool = False
     samples: bool = False
+    settings: frozenset[str] = frozenset()
 
 
 def everything(model: nn.Module) -> Traces:
     """Return all traces that a model could leave."""
-    return Traces(frozenset(name for name, _ in [*model.named_buffers(), *model.named_parameters()]), True, True)
+    return Traces(frozenset(buffers(model)) | {name for name, _ in model.named_parameters()}, True, True)
+
+
+def buffers(model: nn.Module) -> list[str]:
+    """Name all buffers, also those that are None so far."""
+    return [f"{name}.{own}".lstrip(".") for name, module in model.named_modules() for own in module._buffers]
+
+
+def _equal(one: Tensor, other: Tensor) -> bool:
+    if one.layout != torch.strided:
+        one, other = one.to_dense(), other.to_dense()
+    return torch.equal(one, other)
 
 
 @contextmanager
 def untraced(model: nn.Module, traces: Traces) -> Iterator[set[str]]:
     """Undo what passes inside leave behind; what is yielded holds, in the end, the names of the tensors that changed."""
-    before = {}
+    before: dict[str, tuple] = {}
     for name in traces.tensors:
         where, _, attribute = name.rpartition(".")
         module = model.get_submodule(where)
         tensor = getattr(module, attribute)
-        before[name] = (module, attribute, tensor, tensor._version, tensor.detach().clone())
+        version, value = (None, None) if tensor is None else (tensor._version, tensor.detach().clone())
+        before[name] = (module, attribute, tensor, version, value)
     changed: set[str] = set()
     with torch.random.fork_rng(_gpus(model), enabled=traces.random):
         try:
@@ -48,7 +62,10 @@ def untraced(model: nn.Module, traces: Traces) -> Iterator[set[str]]:
         finally:
             for name, (module, attribute, tensor, version, value) in before.items():
                 now = getattr(module, attribute)
-                if now is not tensor or tensor._version != version or not torch.equal(tensor, value):
+                if tensor is None and now is not None:
+                    changed.add(name)
+                    setattr(module, attribute, None)
+                elif tensor is not None and (now is not tensor or tensor._version != version or not _equal(tensor, value)):
                     changed.add(name)
                     tensor.data.copy_(value)  # no write that the graph would take for one
                     setattr(module, attribute, tensor)
@@ -64,6 +81,11 @@ def plainly(model: nn.Module) -> Iterator[None]:
             yield
     finally:
         torch.backends.mha.set_fastpath_enabled(fast)
+
+
+def random_state(device: torch.device) -> Tensor:
+    """Return the state of the random numbers that a model on some device draws from."""
+    return torch.cuda.get_rng_state(device) if device.type == "cuda" else torch.get_rng_state()
 
 
 def _gpus(model: nn.Module) -> list[int]:

@@ -28,6 +28,7 @@ class Features:
         last = [nn.LogSoftmax(1)] if path.loss == "log_softmax" else []
         self._inner, self._unflatten = copy.deepcopy(path.model), path.unflatten
         self._model, self._x = nn.Sequential(self._inner, *last), x
+        assign(self._inner, path.unflatten(path.weights[-1].to(x.device)))  # at the first, zeros hide what lies below them
         known = probe(self._model, x, "x")
         self._outputs, self.covered = known.num_outputs, movable(self._model, x)
         self._layout = Layout.choose(known, pairs or len(x) / 2, self._outputs)

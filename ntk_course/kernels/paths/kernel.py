@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, NamedTuple
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
@@ -22,6 +23,7 @@ from ...basics import validate
 from ...basics.notes import note
 from ...basics.samples import Batch, leaves, of_leaves
 from ...tangents.features import tangent_product
+from ...tangents.forward import forward_agrees
 from ...tangents.running import plainly
 from ...training.path import TrainingPath
 from .features import Features
@@ -402,6 +404,8 @@ def mean_jacobian(path: TrainingPath, step: int, x: Tensor | Batch, rule: Quadra
 
 def _against_training(path: TrainingPath, step: int, batch: Tensor, rows: Tensor) -> Tensor:
     """Multiply rows (N, K, d) with the training Jacobians of a batch, (N, K, K, B), by forward-mode passes."""
+    if not _goes_forward(path):
+        return _against_formed(path, step, batch, rows)
     params, x = path.unflatten(path.weights[step].to(rows.device)), path.x[batch]
 
     def along(row: Tensor) -> Tensor:
@@ -416,6 +420,17 @@ def _against_training(path: TrainingPath, step: int, batch: Tensor, rows: Tensor
     except RuntimeError:  # an operation without a forward-mode rule: the training Jacobian is formed
         return _against_formed(path, step, batch, rows)
     return out.view(*rows.shape[:2], *out.shape[1:]).transpose(2, 3)
+
+
+# Whether forward mode gives what plain autograd does, for each path that was asked.
+_FORWARD: WeakKeyDictionary[TrainingPath, bool] = WeakKeyDictionary()
+
+
+def _goes_forward(path: TrainingPath) -> bool:
+    """Try forward mode at the last state, on a few of the training samples."""
+    if path not in _FORWARD:
+        _FORWARD[path] = forward_agrees(path.model_at(-1), path.x)
+    return _FORWARD[path]
 
 
 def _against_formed(path: TrainingPath, step: int, batch: Tensor, rows: Tensor) -> Tensor:
