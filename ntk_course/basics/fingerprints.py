@@ -18,11 +18,19 @@ def of_tensor(*tensors: Tensor) -> str:
         True
     """
     digest = hashlib.sha256()
-    for t in tensors:
+    for t in (part for whole in tensors for part in strided(whole)):
         digest.update(f"{t.dtype}{tuple(t.shape)}".encode())
         if t.numel():
             digest.update(t.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
     return digest.hexdigest()[:16]
+
+
+def strided(t: Tensor) -> list[Tensor]:
+    """Return a tensor, of a sparse one its indices and values."""
+    if t.layout == torch.strided:
+        return [t]
+    t = t.detach().to_sparse_coo().coalesce()
+    return [t.indices(), t.values()]
 
 
 def same(found: dict[str, str], wanted: dict[str, str], where: str) -> None:
@@ -36,7 +44,7 @@ def same(found: dict[str, str], wanted: dict[str, str], where: str) -> None:
             raise ValueError(f"{where} holds a Gram matrix of another {name}; wanted its own, or a new folder")
 
 
-def of_model(model: nn.Module, moving: Set[str] = frozenset()) -> str:
+def of_model(model: nn.Module, moving: Set[str] = frozenset(), weights: bool = True) -> str:
     """Return a digest of a model's modules and their settings, of all parameters and buffers and which train, and of the code.
 
     The code is that of each module's ``forward`` outside PyTorch; what it calls elsewhere is not part of it.
@@ -44,6 +52,7 @@ def of_model(model: nn.Module, moving: Set[str] = frozenset()) -> str:
     Args:
         model: of which.
         moving: settings that a forward changes by itself, such as a counter, and that are no part of it.
+        weights: whether trainable parameters are looked at, or their shapes alone.
     """
     digest = hashlib.sha256(repr(model).encode())
     digest.update(repr(sorted(without(settings(model, of_tensor), moving).items())).encode())
@@ -51,7 +60,8 @@ def of_model(model: nn.Module, moving: Set[str] = frozenset()) -> str:
         if not type(module).__module__.startswith("torch.") or "forward" in vars(module):
             digest.update(of_code(getattr(module.forward, "__code__", None)).encode())
     for name, t in [*model.named_parameters(), *model.named_buffers()]:
-        digest.update(f"{name}{t.requires_grad}{of_tensor(t)}".encode())
+        told = of_tensor(t) if weights or not t.requires_grad else tuple(t.shape)
+        digest.update(f"{name}{t.requires_grad}{told}".encode())
     return digest.hexdigest()[:16]
 
 

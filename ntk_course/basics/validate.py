@@ -229,6 +229,28 @@ def gram(g, name: str = "gram") -> Tensor:
     return g
 
 
+def number(value, name: str) -> float:
+    """Return a finite number, not negative, as a float; a tensor or an array of one number too."""
+    try:
+        found = float(value)
+    except (TypeError, ValueError, RuntimeError):
+        raise TypeError(f"{name}: got {value!r}; wanted a number") from None
+    if isinstance(value, str) or not 0 <= found < float("inf"):
+        raise ValueError(f"{name}: got {value!r}; wanted a finite number, 0 or more")
+    return found
+
+
+def seed(value, name: str = "seed") -> int:
+    """Return a seed of random numbers."""
+    try:
+        found = index(value)
+    except TypeError:
+        raise TypeError(f"{name}: got {value!r}; wanted an integer") from None
+    if not 0 <= found < 2**63:
+        raise ValueError(f"{name}: got {found}; wanted an integer from 0 to 2**63 - 1")
+    return found
+
+
 def finite(t: Tensor, name: str) -> None:
     """Refuse NaN and infinity."""
     # One pass and no copy: NaN and infinity go through a sum. One that overflows by itself gets a closer look.

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from ..basics import validate
+from ..basics.fingerprints import strided
 from ..basics.progress import after_a_moment
 from ..basics.samples import Stored, leaves
 from ..basics.settings import settings, where_it_lies, without
@@ -598,7 +599,7 @@ def _state(sides: Sides) -> tuple:
     tensors, sums = [*sides.model.parameters(), *sides.model.buffers(), *data], []
     with torch.no_grad():
         for t in (t for t in tensors if t.numel()):
-            t = t.coalesce().values() if t.is_sparse else t
+            t = strided(t)[-1]
             flat = (torch.view_as_real(t) if t.is_complex() else t).reshape(len(t) if t.dim() else 1, -1)
             for axis in (0, 1):
                 along = flat.sum(axis, dtype=torch.float64)

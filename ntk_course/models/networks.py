@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -240,28 +241,54 @@ def network_for(x: Tensor, num_classes: int = 10) -> nn.Sequential:
     return small_cnn(x.shape[1], x.shape[2], num_classes=num_classes)
 
 
-def zero_output_layer(model: nn.Module) -> nn.Module:
+def zero_output_layer(model: nn.Module, x: Any = None) -> nn.Module:
     """Set the last linear layer of a model to zero in place, so that every logit is 0 and every class equally likely.
 
     The exact path kernel needs an initial output that does not depend on x (Bell et al., 2023, Thm 3.7).
 
     Args:
-        model: any module with at least one ``nn.Linear``; the last one in registration order is the output layer.
+        model: any module with at least one ``nn.Linear``.
+        x: a few samples that it takes; the last linear layer that they pass is the output layer. Without them it is the last in
+            registration order.
 
     Returns:
         The same model.
 
     Raises:
-        ValueError: the model has no linear layer.
+        ValueError: the model has no linear layer, it is frozen, or with it at zero samples still get different outputs.
 
     Example:
         >>> zero_output_layer(mlp((4, 8, 3)))(torch.ones(1, 4)).abs().max().item()
         0.0
     """
-    linear = [m for m in model.modules() if isinstance(m, nn.Linear)]
+    linear = [(name, m) for name, m in model.named_modules() if isinstance(m, nn.Linear)]
     if not linear:
         raise ValueError(f"model: got {type(model).__name__} without any nn.Linear; wanted a linear output layer")
+    passed = [] if x is None else _passed(model, x, linear)
+    name, last = (passed or linear)[-1]
+    if not all(p.requires_grad for p in last.parameters()):
+        raise ValueError(
+            f"model: got a frozen output layer {name}, which at zero would keep all weights where they are; wanted it free"
+        )
     with torch.no_grad():
-        for p in linear[-1].parameters():
+        for p in last.parameters():
             p.zero_()
+        if x is not None and not bool((z := model(x)).eq(z[:1]).all()):
+            raise ValueError(
+                f"model: got outputs that differ with its last linear layer, {name}, at zero; wanted an nn.Linear as output layer, or "
+                "zero_output=False"
+            )
     return model
+
+
+def _passed(model: nn.Module, x: Any, layers: list[tuple[str, nn.Linear]]) -> list[tuple[str, nn.Linear]]:
+    """List the layers that samples pass, in the order of the passes."""
+    found: list[tuple[str, nn.Linear]] = []
+    hooks = [m.register_forward_hook(lambda *_, one=one: found.append(one)) for one in layers for m in one[1:]]
+    try:
+        with torch.no_grad():
+            model(x)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return found

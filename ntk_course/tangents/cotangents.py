@@ -94,6 +94,8 @@ class PerSample:
     def checked(self, num_samples: int, z: Tensor) -> "PerSample":
         """Return it with its values checked against N and logits z (n, ..., K)."""
         values, like = self.values, z
+        if self.rule is _squared and z.shape[1:] == (1,):  # one output has no classes: these are targets
+            return PerSample(_squared_of_targets, values.to(z.dtype), self.name).checked(num_samples, z)
         if self.labels:
             values = validate.labels(values, num_samples, z.shape[-1], z, self.name, tuple(z.shape[1:-1]))
         elif values.dim() == 0 or len(values) != num_samples:
@@ -304,7 +306,7 @@ class _Slope:
         self.__name__ = f"gradient of {getattr(loss, '__name__', 'a loss')}"
 
     def __call__(self, z: Tensor, y: Tensor) -> Tensor:
-        return losses.slopes(self.loss, z, y)
+        return losses.slopes(losses.settled(self.loss, z[:1], y), z, y)
 
 
 def checked(c: Cotangent, n: int, z: Tensor, name: str) -> tuple[Cotangent, int | None]:
@@ -324,7 +326,8 @@ def checked(c: Cotangent, n: int, z: Tensor, name: str) -> tuple[Cotangent, int 
     first = of_block(part(c, slice(0, 1)), z, name)
     if not _ours(c):
         scales = torch.tensor(_SCALES[:n], dtype=z.dtype, device=z.device)
-        _one_by_one(c, z * scales.view(-1, *[1] * (z.dim() - 1)), name)
+        scaled = z * scales.view(-1, *[1] * (z.dim() - 1))
+        _one_by_one(c, torch.stack([row.roll(i, -1) for i, row in enumerate(scaled)]), name)
     return c, first.shape[1] if first.dim() == 3 else None
 
 

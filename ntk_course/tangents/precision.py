@@ -1,11 +1,13 @@
 """How exactly matrix products are made: exact in the model's dtype, or in a GPU's faster formats when asked for by name."""
 
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor
+
+from ..basics.dtypes import own_dtype
 
 PRECISIONS = ("exact", "tf32", "bf16")
 
@@ -38,10 +40,7 @@ def multiplying(precision: str) -> Iterator[None]:
     try:
         for where, name in switches:
             setattr(where, name, value)
-        with ExitStack() as off:
-            for device in ("cpu", "cuda"):
-                if torch.is_autocast_enabled(device):
-                    off.enter_context(torch.autocast(device, enabled=False))
+        with own_dtype():
             yield
     finally:
         for (where, name), was in zip(switches, before, strict=True):

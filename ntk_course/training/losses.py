@@ -2,7 +2,8 @@ r"""Losses of single samples, from outputs and targets: by name, or one's own fu
 
     cross_entropy   of logits and integer labels (N,)
     squared         half of the squared distance to real targets, or to the unit vectors of integer labels
-    a function      of outputs (n, K) and targets (n, ...), one loss for each sample, (n,)
+    a function      of outputs (n, K) and targets (n, ...), one loss for each sample, (n,); of one output a sample, (n, 1), or
+                    (n,) where it does not take those
 
 Where outputs have positions, (N, T, K), so have labels, (N, T), with -100 where a position does not count; a sample's loss is
 the sum over its positions.
@@ -40,7 +41,7 @@ def targets(y, z: Tensor, num_samples: int, loss: Loss, name: str = "y") -> Tens
         y = validate.array(y, name, "a target for each sample")
         if y.dim() == 0 or len(y) != num_samples:
             raise ValueError(f"{name}: got shape {tuple(y.shape)}; wanted a target for each of {num_samples} samples")
-    elif loss == "squared" and (y := validate.array(y, name, "real targets (N, K), or integer labels (N,)")).is_floating_point():
+    elif loss == "squared" and _are_real(y := validate.array(y, name, "real targets (N, K), or integer labels (N,)"), z):
         wanted = (num_samples, *z.shape[1:])
         if y.shape == wanted[:1] and wanted[1:] == (1,):
             y = y[:, None]
@@ -52,6 +53,74 @@ def targets(y, z: Tensor, num_samples: int, loss: Loss, name: str = "y") -> Tens
         return validate.labels(y, num_samples, z.shape[-1], z, name, tuple(z.shape[1:-1]))
     validate.same_device(y, z, name)
     return y.detach()
+
+
+def _are_real(y: Tensor, z: Tensor) -> bool:
+    """Say whether targets of the squared loss are numbers to reach: of a single output also integers are, there are no classes."""
+    return y.is_floating_point() or z.shape[1:] == (1,) and not y.is_complex()
+
+
+def settled(loss: Loss, z: Tensor, y: Tensor) -> Loss:
+    """Return a loss after trying, where it is a function, that it gives each of a few samples one of its own.
+
+    Args:
+        loss: a name, or a function of outputs and targets.
+        z: outputs like those it will get, (1, ..., K).
+        y: checked targets (N, ...).
+
+    Returns:
+        The loss; of one output a sample, where it wants (n,) in place of (n, 1), a function that hands it those.
+
+    Raises:
+        ValueError: it returns something other than one loss a sample, or one that depends on the other samples.
+    """
+    if not callable(loss) or isinstance(loss, _Flat):
+        return loss
+    some = y[:3]
+    draw = torch.randn(len(some), *z.shape[1:], generator=torch.Generator().manual_seed(0)).to(z)
+    try:
+        return _each_its_own(loss, draw, some)
+    except Exception:
+        if z.shape[1:] != (1,):
+            raise
+        try:
+            return _each_its_own(_Flat(loss), draw, some)
+        except Exception:  # what it says of the outputs as they are is the better message
+            pass
+        raise
+
+
+class _Flat:
+    """A loss of outputs (n,), where there are (n, 1)."""
+
+    def __init__(self, of: Callable[[Tensor, Tensor], Tensor]):
+        self.of = of
+
+    def __call__(self, z: Tensor, y: Tensor) -> Tensor:
+        return self.of(z[:, 0], y)
+
+
+def written(loss: Loss) -> Loss:
+    """Return a loss as it was given."""
+    return loss.of if isinstance(loss, _Flat) else loss
+
+
+def _each_its_own(loss: Callable[[Tensor, Tensor], Tensor], z: Tensor, y: Tensor) -> Callable[[Tensor, Tensor], Tensor]:
+    with torch.no_grad():
+        try:
+            together = of_samples(loss, z, y)
+            apart = torch.cat([of_samples(loss, z[i : i + 1], y[i : i + 1]) for i in range(len(z))])
+        except (RuntimeError, TypeError, IndexError) as error:
+            raise ValueError(
+                f"loss: got {type(error).__name__} ({error}) for outputs {tuple(z.shape)} and targets {tuple(y.shape)}; wanted a "
+                "function of these that returns one loss a sample"
+            ) from error
+    if not torch.allclose(together.double(), apart.double(), rtol=1e-2 if z.element_size() < 4 else 1e-4, equal_nan=True):
+        raise ValueError(
+            f"loss: got losses that depend on the other samples, of outputs {tuple(z.shape)} and targets {tuple(y.shape)}; wanted "
+            "each sample's own, and no shape spread over another"
+        )
+    return loss
 
 
 def is_labels(y: Tensor, loss: Loss) -> bool:
@@ -67,10 +136,11 @@ def of_samples(loss: Loss, z: Tensor, y: Tensor) -> Tensor:
     """
     if callable(loss):
         values = loss(z, y)
-        if not isinstance(values, Tensor) or values.shape != (len(z),):
-            got = f"shape {tuple(values.shape)}" if isinstance(values, Tensor) else type(values).__name__
+        if not isinstance(values, Tensor) or values.shape != (len(z),) or not values.is_floating_point():
+            got = f"{values.dtype} of shape {tuple(values.shape)}" if isinstance(values, Tensor) else type(values).__name__
             raise ValueError(
-                f"loss: got {got} for {len(z)} sample(s); wanted one loss for each, ({len(z)},), as with reduction='none'"
+                f"loss: got {got} for outputs {tuple(z.shape)} and targets {tuple(y.shape)}; wanted one real number for each of "
+                f"{len(z)} sample(s), ({len(z)},), as with reduction='none'"
             )
         return values
     if loss == "squared":

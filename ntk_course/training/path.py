@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 import torch
@@ -16,14 +17,16 @@ from torch.nn.functional import one_hot
 from tqdm.auto import tqdm
 
 from ..basics import fingerprints, folders, validate
-from ..basics.samples import Batch, described, form, given, read
+from ..basics.dtypes import own_dtype
+from ..basics.samples import Batch, described, form, given, leaves, read
+from ..basics.settings import where_it_lies
 from ..models.adapted import Output, adapted, origin
 from ..models.functional import assign, call_with
 from ..models.networks import zero_output_layer
 from . import losses
 from .losses import Loss
 from .recipe import Recipe, recipe_of
-from .sgd import whole_batches
+from .sgd import answered, whole_batches
 
 LOSSES = ("log_softmax", *losses.NAMES)
 _FILES = ("weights.npy", "path.json", "data.npz")
@@ -69,6 +72,9 @@ class TrainingPath:
             if len(items) != len(self.weights) - 1:
                 raise ValueError(f"{name}: got {len(items)} for {len(self.weights)} weight states; wanted one for each step")
         losses.known(self.loss, LOSSES)
+        z = self._first_answer()
+        object.__setattr__(self, "y", losses.targets(self.y, z, len(self.x), self.loss))
+        object.__setattr__(self, "loss", losses.settled(self.loss, z, self.y))
         size = sum(p.numel() for p in validate.parameters(self.model))
         if self.weights.shape[1:] != (size,):
             raise ValueError(f"weights: got shape {tuple(self.weights.shape)}; wanted (S + 1, {size}) for this model")
@@ -76,6 +82,11 @@ class TrainingPath:
     def __len__(self) -> int:
         """Count the weight states, S + 1."""
         return len(self.weights)
+
+    def _first_answer(self) -> Tensor:
+        """Return the outputs of the first sample, under the model's own weights."""
+        with own_dtype(), torch.no_grad():
+            return answered(self.model, self.x[:1], "x")
 
     @cached_property
     def num_outputs(self) -> int:
@@ -93,9 +104,19 @@ class TrainingPath:
                 raise ArithmeticError(f"path: got non-finite weights at step {s} of {len(self) - 1}; wanted finite ones")
         self.departures  # noqa: B018
 
-    @cached_property
+    @property
     def departures(self) -> tuple[float, ...]:
-        """How far each recorded step is from the one described, relative to it: of weights kept in single precision 1e-7 and more."""
+        """How far each recorded step is from the one described, relative to it: of weights kept in single precision 1e-7 and more.
+
+        Worked out once, and again where the training samples have been written to.
+        """
+        made_of = tuple(where_it_lies(t) for t in (*leaves(self.x), self.y, self.weights))
+        known = self.__dict__.get("_departures")
+        if known is None or known[0] != made_of:
+            known = self.__dict__["_departures"] = (made_of, self._departing())
+        return known[1]
+
+    def _departing(self) -> tuple[float, ...]:
         found: list[float] = []
         velocity, eps = torch.zeros_like(self.weights[0], device=self.x.device), torch.finfo(self.weights.dtype).eps
         for s, batch in enumerate(self.batches):
@@ -114,8 +135,8 @@ class TrainingPath:
 
     def gradient(self, step: int, batch: Tensor) -> Tensor:
         """Return the gradient of a batch's mean loss at a weight state, (d,)."""
-        w = self.weights[step].to(self.x.device).clone().requires_grad_()
-        with torch.enable_grad():
+        with torch.inference_mode(False), torch.enable_grad():
+            w = self.weights[step].to(self.x.device).clone().requires_grad_()
             f = self.output(self.unflatten(w), self.x[batch])
             return torch.autograd.grad(losses.of_samples(self.loss, f, self.y[batch]).mean(), w)[0]
 
@@ -124,24 +145,34 @@ class TrainingPath:
         out, start = {}, 0
         for name, p in self.model.named_parameters():
             if p.requires_grad:
-                out[name] = flat[..., start : start + p.numel()].reshape(*flat.shape[:-1], *p.shape)
+                out[name] = flat[..., start : start + p.numel()].reshape((*flat.shape[:-1], *p.shape))
                 start += p.numel()
         return out
 
     def output(self, params: dict[str, Tensor], x: Tensor | Batch) -> Tensor:
         """Return the network output f of a batch under given parameters, (N, K)."""
-        z = validate.logits(call_with(self.model, params, x), len(x))
+        with own_dtype():
+            z = validate.logits(call_with(self.model, params, x), len(x))
         return z.log_softmax(1) if self.loss == "log_softmax" else z
 
     def model_at(self, step: int) -> nn.Module:
         """Return a copy of the model with the weights of a state."""
         return assign(copy.deepcopy(self.model), self.unflatten(self.weights[step]))
 
-    @torch.no_grad()
     def outputs(self, x: Any, step: int = -1) -> Tensor:
         """Return f at a weight state, (N, K); the last by default."""
+        if not isinstance(step, int) or not -len(self) <= step < len(self):
+            raise IndexError(f"step: got {step!r}; wanted one of the {len(self)} weight states, {-len(self)} to {len(self) - 1}")
         x = self.points(x)
-        return self.output(self.unflatten(self.weights[step].to(x.device)), x)
+        params = self.unflatten(self.weights[step].to(x.device))
+        try:
+            with torch.no_grad():
+                return self.output(params, x)
+        except RuntimeError as error:
+            if "does not require grad" not in str(error):
+                raise
+        with torch.enable_grad():  # a model that differentiates in its forward
+            return self.output(params, x).detach()
 
     def points(self, x: Any, name: str = "x") -> Tensor | Batch:
         """Check other samples, and read them where they are a data set.
@@ -200,8 +231,10 @@ def train_path(
         seed: of the batches.
         loss: as in :class:`TrainingPath`.
         output: the part of the model's answer that counts, as in :class:`ntk_course.Gram`.
-        zero_output: set the last linear layer to zero first, so that the initial output is the same for every x.
-        folder: keep the weights in files there, memory-mapped, instead of in memory; written whole or not at all.
+        zero_output: set the output layer to zero first, the last linear layer that runs, so that the initial output is the same for
+            every x.
+        folder: keep the weights in files there, memory-mapped, instead of in memory; written whole or not at all. A finished path
+            that lies there is replaced at the end.
         progress: show a bar.
         **settings: fields of the recipe: ``lr``, ``batch_size`` (B; here by default None, all samples; a new random order each
             epoch, the rest of an epoch left out), ``momentum``, ``schedule`` (of the step).
@@ -220,18 +253,21 @@ def train_path(
     losses.known(loss, LOSSES)
     recipe = recipe_of(recipe, settings, "train_path", ("lr", "batch_size", "momentum", "schedule"), batch_size=None)
     validate.per_sample(model)
-    own = zero_output_layer(copy.deepcopy(model)) if zero_output else copy.deepcopy(model)
+    own = copy.deepcopy(model)
     params = validate.parameters(own)
-    x = read(given(x, params[0], "x", own))
+    x = read(given(x, params[0], "x", own)).clone()
     own = adapted(own, x, output)
-    with torch.no_grad():
-        z = validate.logits(own(x[:1]), 1)
-    y = losses.targets(y, z, len(x), loss)
+    with own_dtype(), torch.no_grad():
+        z = validate.logits(answered(own, x[:1], "x"), 1)
+        if zero_output:
+            zero_output_layer(own, x[:_TRIED])
     size = sum(p.numel() for p in params)
-    batch_size, schedule, momentum = min(len(x), recipe.batch_of(len(x))), recipe.schedule, recipe.momentum
-    order = whole_batches(len(x), batch_size, seed)
+    batch_size, momentum = min(len(x), recipe.batch_of(len(x))), recipe.momentum
+    order = whole_batches(len(x), batch_size, validate.seed(seed))
     batches = tuple(next(order).to(x.device) for _ in range(validate.positive(steps, "steps")))
-    lrs = tuple(recipe.lr * (schedule(s) if schedule else 1.0) for s in range(steps))
+    lrs = tuple(recipe.lr * recipe.factor(s) for s in range(steps))
+    y = losses.targets(y, z, len(x), loss)
+    losses.settled(loss, z, y)
     weights = _room(steps + 1, size, params[0], folder)
     path = TrainingPath(own, x, y, weights, batches, lrs, momentum, loss)
 
@@ -247,29 +283,60 @@ def train_path(
     return path if folder is None else _finish(path, Path(folder))
 
 
+# Samples on which it is seen that an output of zeros is the same for all.
+_TRIED = 8
+
+
 def _room(rows: int, size: int, like: Tensor, folder: str | Path | None) -> Tensor:
     """Make room for the weights, in memory or in a file that is not yet under its own name."""
     if folder is None:
-        return torch.empty(rows, size, dtype=like.dtype, device=like.device)
+        try:
+            return torch.empty(rows, size, dtype=like.dtype, device=like.device)
+        except RuntimeError as error:
+            raise MemoryError(
+                f"steps: got {rows} states of {size} weights, {rows * size * like.element_size() / 2**30:.1f} GiB; wanted fewer, or "
+                "folder=, where they lie in a file"
+            ) from error
     folders.own(folder, "folder", lambda inside: inside.name.removesuffix(".part") in _FILES)
-    (Path(folder) / "weights.npy").unlink(missing_ok=True)  # or an older path would look whole beside this one's data
     dtype = torch.empty(0, dtype=_BITS.get(like.dtype, like.dtype)).numpy().dtype
     return torch.from_numpy(open_memmap(Path(folder) / "weights.npy.part", "w+", dtype, (rows, size))).view(like.dtype)
 
 
 def _finish(path: TrainingPath, folder: Path) -> TrainingPath:
-    """Write what else belongs to a path, then give the weights their name: the last thing that happens."""
+    """Write what else belongs to a path, then give the weights their name: the last thing that happens.
+
+    An older path in the folder stays whole until then.
+    """
     x = path.x if isinstance(path.x, Batch) else Batch([path.x])
-    about = {"lrs": path.lrs, "momentum": path.momentum, "loss": _name(path.loss), "states": len(path)}
+    loss = losses.written(path.loss)
+    about: dict[str, Any] = {"lrs": path.lrs, "momentum": path.momentum, "loss": _name(loss), "states": len(path)}
     about["dtype"] = str(path.weights.dtype).removeprefix("torch.")
+    about["model"], about["values"] = _of_model(path.model), _values(path)
     about["args"] = [None if isinstance(v, Tensor) else v for v in x.args] if x is path.x else None
     about["kwargs"] = {k: None if isinstance(v, Tensor) else v for k, v in x.kwargs.items()}
     arrays = {f"batch_{s}": batch for s, batch in enumerate(path.batches)} | {f"x_{k}": t for k, t in x.named.items()}
     kept = {name: _in_numpy(t) for name, t in (arrays | {"y": path.y}).items()}
-    np.savez(folder / "data.npz", allow_pickle=False, **kept)
-    (folder / "path.json").write_text(json.dumps(about))
-    (folder / "weights.npy.part").replace(folder / "weights.npy")
-    return load_path(folder, path.model, path.loss if callable(path.loss) else None)
+    with open(folder / "data.npz.part", "wb") as file:
+        np.savez(file, allow_pickle=False, **kept)
+    (folder / "path.json.part").write_text(json.dumps(about))
+    (folder / "weights.npy").unlink(missing_ok=True)  # or an older path would look whole beside this one's data
+    for name in ("data.npz", "path.json", "weights.npy"):
+        (folder / f"{name}.part").replace(folder / name)
+    return load_path(folder, path.model, loss if callable(loss) else None)
+
+
+def _of_model(model: nn.Module) -> str:
+    """Fingerprint what a path does not keep of a model: its modules, settings, buffers and frozen weights."""
+    return fingerprints.of_model(origin(model), weights=False)
+
+
+def _values(path: TrainingPath) -> list[float]:
+    """Return losses of a few samples at random outputs, which tell one loss from another that has the same code."""
+    some = path.y[:_TRIED]
+    draw = torch.randn(len(some), *path._first_answer().shape[1:], generator=torch.Generator().manual_seed(0)).to(
+        path.weights.dtype
+    )
+    return losses.of_samples(path.loss, draw.to(some.device), some).double().tolist()
 
 
 def _name(loss: Loss) -> str:
@@ -288,7 +355,7 @@ def load_path(
 
     Args:
         folder: as given to :func:`train_path`.
-        model: of the same architecture, on the device to work on.
+        model: of the same architecture, with the same buffers and frozen weights, on the device to work on.
         loss: the function that was given, where it was one.
         output: as given to :func:`train_path`.
 
@@ -297,7 +364,7 @@ def load_path(
 
     Raises:
         FileNotFoundError: no finished path there; ValueError: a file was cut short, with how many states are whole, or
-        the model has another number of parameters, or another dtype, or the loss is another function.
+        the model has another number of parameters, another dtype, other buffers or frozen weights, or the loss is another function.
 
     Example:
         >>> kept = train_path(mlp((64, 8, 10)).double(), x, y, steps=5, lr=0.1, folder=folder / "run", progress=False)
@@ -309,11 +376,15 @@ def load_path(
         if not (folder / name).is_file():
             hint = ", only an unfinished run" if (folder / "weights.npy.part").exists() else ""
             raise FileNotFoundError(f"folder: got {folder} without {name}{hint}; wanted one written by train_path")
-    about = json.loads((folder / "path.json").read_text())
-    with open(folder / "weights.npy", "rb") as file:
-        read_magic(file)
-        (rows, size), _, dtype = read_array_header_1_0(file)
-        whole = ((folder / "weights.npy").stat().st_size - file.tell()) // (size * dtype.itemsize)
+    try:
+        about = json.loads((folder / "path.json").read_text())
+        with open(folder / "weights.npy", "rb") as file:
+            read_magic(file)
+            (rows, size), _, dtype = read_array_header_1_0(file)
+            whole = ((folder / "weights.npy").stat().st_size - file.tell()) // (size * dtype.itemsize)
+        data = np.load(folder / "data.npz")
+    except (ValueError, OSError, BadZipFile) as error:
+        raise ValueError(f"folder: got {folder} with a damaged file ({error}); wanted one as train_path wrote it") from error
     if whole < rows or rows != about["states"]:
         raise ValueError(
             f"folder: got a weights.npy cut short, {whole} of {about['states']} states are whole; wanted all of them"
@@ -321,7 +392,7 @@ def load_path(
     wanted = about["loss"] if loss is None else _name(loss)
     if wanted != about["loss"] or (loss is None and wanted not in LOSSES):
         raise ValueError(f"loss: got {loss!r}; wanted that of the path, {about['loss']}")
-    data = np.load(folder / "data.npz")
+    validate.per_sample(model)
     like = validate.parameters(model)[0]
     if str(like.dtype) != f"torch.{about['dtype']}":
         raise ValueError(f"model: got {like.dtype}; wanted torch.{about['dtype']}, as on the path")
@@ -330,10 +401,18 @@ def load_path(
         t = torch.from_numpy(data[name]).to(like.device)
         return t.to(like.dtype) if t.is_floating_point() else t
 
-    args = [tensor(f"x_{i}") if v is None else v for i, v in enumerate(about["args"] or [None])]
+    args = [tensor(f"x_{i}") if v is None else v for i, v in enumerate([None] if about["args"] is None else about["args"])]
     x = Batch(args, {k: tensor(f"x_{k}") if v is None else v for k, v in about["kwargs"].items()})
     x = args[0] if about["args"] is None else x
     batches = tuple(tensor(f"batch_{s}") for s in range(rows - 1))
     weights = torch.from_numpy(np.load(folder / "weights.npy", mmap_mode="c")).view(like.dtype)
+    if about.get("model", _of_model(model)) != _of_model(model):
+        raise ValueError(
+            "model: got another one than the path's: other modules, settings, buffers or frozen weights; wanted the same but for its "
+            "trained weights"
+        )
     model = adapted(model, x, output)
-    return TrainingPath(model, x, tensor("y"), weights, batches, tuple(about["lrs"]), about["momentum"], loss or about["loss"])
+    path = TrainingPath(model, x, tensor("y"), weights, batches, tuple(about["lrs"]), about["momentum"], loss or about["loss"])
+    if not np.allclose(_values(path), about.get("values", _values(path)), rtol=1e-3, equal_nan=True):
+        raise ValueError(f"loss: got {loss!r}, of the same code but with other values; wanted that of the path, {about['loss']}")
+    return path

@@ -29,7 +29,8 @@ class Recipe:
         weight_decay: lambda.
         schedule: maps the epoch (along a path the step), from 0, to a factor on lr; see :func:`cosine`, :func:`step_decay`.
         optimizer: "sgd", or "adam" (torch.optim.Adam with its other defaults, and without momentum), or anything that makes an
-            optimizer of ``(parameters, lr=..., weight_decay=...)``: a class of torch.optim, or a functools.partial of one.
+            optimizer of ``(parameters, lr=...)``: a class of torch.optim, or a functools.partial of one; weight decay is its own
+            unless it is given here.
         augment: makes of a batch (B, ...) another of its shape, as :func:`crop_and_flip`.
         autocast: dtype of the passes, e.g. torch.bfloat16 on a GPU; weights and loss stay in their own. None: theirs.
 
@@ -63,6 +64,12 @@ class Recipe:
                 f"momentum: got {self.momentum} with optimizer={self.optimizer!r}; wanted 0: Adam has moments of its own, and "
                 "another optimizer takes its own by functools.partial"
             )
+        for name in ("lr", "momentum", "weight_decay"):
+            object.__setattr__(self, name, validate.number(getattr(self, name), name))
+        if self.autocast is not None and not (isinstance(self.autocast, torch.dtype) and self.autocast.is_floating_point):
+            raise TypeError(f"autocast: got {self.autocast!r}; wanted a dtype such as torch.bfloat16, or None")
+        if self.schedule is not None and not callable(self.schedule):
+            raise TypeError(f"schedule: got {self.schedule!r}; wanted a function of the epoch that returns a factor on lr")
         for name in ("epochs", "batch_size"):
             if getattr(self, name) is not None:
                 validate.positive(getattr(self, name), name)
@@ -73,12 +80,24 @@ class Recipe:
             "adam": torch.optim.Adam,
             "sgd": partial(torch.optim.SGD, momentum=self.momentum),
         }
-        rule = named[self.optimizer] if isinstance(self.optimizer, str) else self.optimizer
-        return rule(parameters, lr=self.lr, weight_decay=self.weight_decay)
+        if isinstance(self.optimizer, str):
+            return named[self.optimizer](parameters, lr=self.lr, weight_decay=self.weight_decay)
+        own = {"weight_decay": self.weight_decay} if self.weight_decay else {}
+        try:
+            found = self.optimizer(parameters, lr=self.lr, **own)
+        except TypeError as error:
+            raise TypeError(f"optimizer: got {self.optimizer!r} ({error}); wanted one of (parameters, lr=...)") from error
+        if not isinstance(found, torch.optim.Optimizer) or isinstance(found, torch.optim.LBFGS):
+            raise TypeError(f"optimizer: got {type(found).__name__}; wanted an optimizer that steps on gradients alone")
+        return found
+
+    def factor(self, count: int) -> float:
+        """Return what the schedule makes of the learning rate in an epoch, or along a path in a step."""
+        return 1.0 if self.schedule is None else validate.number(self.schedule(count), "schedule")
 
     def factors_on(self, optimizer: torch.optim.Optimizer) -> torch.optim.lr_scheduler.LRScheduler:
         """Return torch's scheduler, to be stepped after every epoch."""
-        return torch.optim.lr_scheduler.LambdaLR(optimizer, self.schedule or (lambda epoch: 1.0))
+        return torch.optim.lr_scheduler.LambdaLR(optimizer, self.factor)
 
     def batch_of(self, count: int) -> int:
         """Return the samples a step out of so many."""

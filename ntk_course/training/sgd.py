@@ -3,6 +3,7 @@
 import math
 import os
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -12,7 +13,9 @@ from torch.nn.functional import pad
 from tqdm.auto import tqdm
 
 from ..basics import validate
-from ..basics.samples import Samples, given
+from ..basics.dtypes import own_dtype
+from ..basics.interrupts import undisturbed
+from ..basics.samples import Batch, Samples, described, given
 from ..models.adapted import Output, adapted, origin
 from . import losses
 from .losses import Loss
@@ -100,7 +103,7 @@ def train(
 
     :math:`v \leftarrow \mu v + \nabla L(w) + \lambda w,\quad w \leftarrow w - \eta v` (torch.optim.SGD). The seed fixes
     the order of the batches, any dropout and any augmentation; the global random state is left as it was. The model ends
-    in eval mode. An interrupt leaves it whole, with the weights of the last finished step.
+    in eval mode, and with the ``.grad`` that it had. An interrupt leaves it whole, with the weights of the last finished step.
 
     Args:
         model: gives outputs (N, K), (N,) or (N, T, K); its own initialisation is the caller's (``torch.manual_seed`` before
@@ -109,7 +112,7 @@ def train(
         y: targets on the model's device: integer labels (N,), or what the loss takes.
         recipe: a :class:`ntk_course.training.Recipe`, or its fields by keyword: ``epochs`` and ``lr`` at least.
         loss: "cross_entropy", "squared" (half of the squared distance to real targets, or to the unit vectors of labels), or a
-            function of outputs and targets, see :mod:`ntk_course.training.losses`.
+            function of outputs (n, K), or (n,), and targets, one loss for each sample; see :mod:`ntk_course.training.losses`.
         output: the part of the model's answer that counts, as in :class:`ntk_course.Gram`.
         seed: of the batch order.
         per_sample: keep every sample's loss and prediction.
@@ -136,21 +139,23 @@ def train(
     epochs = recipe.epochs or 0
     model, x, z = answering(model, x, output)
     y = losses.targets(y, z, len(x), losses.known(loss))
-    labels = losses.is_labels(y, loss)
+    loss, labels = losses.settled(loss, z, y), losses.is_labels(y, loss)
     batch_size, augment = recipe.batch_of(len(x)), recipe.augment or _as_it_is
     if keep_best and validation is None:
         raise ValueError("validation: got None with keep_best; wanted samples and labels to choose the epoch by")
     if validation is not None:
+        if not isinstance(validation, tuple | list) or len(validation) != 2:
+            raise TypeError(f"validation: got {type(validation).__name__}; wanted a pair of samples and labels")
         x_val = given(validation[0], z, "validation", origin(model))
         y_val = losses.targets(validation[1], z, len(x_val), loss, "validation")
 
-    optimizer = recipe.steps_on(validate.parameters(model))
-    scheduler = recipe.factors_on(optimizer)
-    order = torch.Generator().manual_seed(seed)
     rows: list[tuple[Tensor, Tensor]] = []
     scores: list[float] = []
     best: dict[str, Tensor] = {}
-    with torch.random.fork_rng(devices=[z.device] if z.device.type == "cuda" else []):
+    order = torch.Generator().manual_seed(validate.seed(seed))
+    with _left_whole(model), torch.random.fork_rng([z.device] if z.device.type == "cuda" else []):
+        optimizer = recipe.steps_on(validate.parameters(model))
+        scheduler = recipe.factors_on(optimizer)
         torch.manual_seed(seed)
         bar = tqdm(range(epochs), desc="training", unit="epoch", disable=not progress)
         for epoch in bar:
@@ -160,14 +165,18 @@ def train(
                 with _passes(z, recipe):
                     f = validate.answer(model(augment(x[batch])), len(batch)).to(z.dtype)
                 mean = losses.of_samples(loss, f, y[batch]).mean()
+                if not mean.requires_grad:
+                    raise ValueError(
+                        "loss: got values without a gradient; wanted a loss, and a model, that depend on the weights"
+                    )
                 seen += mean.detach()
                 if z.device.type == "cpu":
                     _finite(seen, epoch, recipe)
                 optimizer.zero_grad(set_to_none=True)
                 mean.backward()
-                optimizer.step()
+                with undisturbed():
+                    optimizer.step()
             _finite(seen, epoch, recipe)
-            optimizer.zero_grad(set_to_none=True)
             scheduler.step()
             model.eval()
             if each_epoch or epoch == epochs - 1:
@@ -190,14 +199,52 @@ def train(
     return History(of_epochs.mean(1), accuracy, each, guessed, torch.tensor(scores) if scores else None)
 
 
+@contextmanager
+def _left_whole(model: nn.Module) -> Iterator[None]:
+    """Train whatever surrounds the call, and leave the model in eval mode with the ``.grad`` it had, also where that fails."""
+    before = [(p, p.grad) for p in model.parameters()]
+    try:
+        with torch.inference_mode(False), torch.enable_grad():
+            yield
+    finally:
+        model.eval()
+        for p, grad in before:
+            p.grad = grad
+
+
 def answering(model: nn.Module, x: Any, output: Output | None) -> tuple[nn.Module, Samples, Tensor]:
     """Return the model as one function of checked samples, those, and its outputs (1, ..., K) for the first in eval mode."""
     like = validate.parameters(model)[0]
     x = given(x, like, "x", model)
+    x = x.clone() if isinstance(x, Tensor | Batch) and x.is_inference() else x
     first = x[:1]
     model = adapted(model, first, output, eager=False)
-    with torch.no_grad():
-        return model, x, validate.answer(model.eval()(first), 1).to(like.dtype)
+    with own_dtype(), torch.no_grad():
+        return model, x, answered(model.eval(), first, "x").to(like.dtype)
+
+
+def answered(model: nn.Module, x: Tensor | Batch, name: str) -> Tensor:
+    """Return a model's outputs for samples that it has not seen yet, or say that it does not take them."""
+    try:
+        z = _ungraphed(model, x)
+    except (RuntimeError, ValueError, IndexError, TypeError) as error:
+        if str(error).startswith(("model", "output")):
+            raise
+        raise ValueError(
+            f"{name}: got samples of shape {described(x)}; wanted what the model takes ({type(error).__name__}: {error})"
+        ) from error
+    return validate.answer(z, len(x))
+
+
+def _ungraphed(model: nn.Module, x: Tensor | Batch):
+    """Run a model without keeping a graph; one that differentiates in its forward needs it there."""
+    try:
+        return model(x)
+    except RuntimeError as error:
+        if "does not require grad" not in str(error):
+            raise
+    with torch.enable_grad():
+        return model(x)
 
 
 def _passes(z: Tensor, recipe: Recipe) -> torch.autocast:
@@ -281,7 +328,7 @@ def evaluate(
         model: gives outputs (N, K), (N,) or (N, T, K).
         x: (N, ...), on the model's device, or several tensors or a data set as in :class:`ntk_course.Gram`.
         y: integer labels (N,), or what the loss takes.
-        batch_size: samples a forward pass.
+        batch_size: samples a forward pass; in train mode what BatchNorm and Dropout see and leave is the caller's.
         loss: as in :func:`train`; where the targets are no labels, the outputs stand in for the predicted classes.
         output: as in :func:`train`.
 
@@ -293,9 +340,11 @@ def evaluate(
     like = next((p for p in validate.a_module(model).parameters() if p.is_floating_point()), torch.empty(0))
     x = given(x, like, "x", model)
     model = adapted(model, x[:1], output, eager=False)
-    with torch.no_grad():
-        z = validate.answer(model(x[:1]), 1)
-    return _evaluated(model, x, losses.targets(y, z, len(x), losses.known(loss)), loss, like.dtype, batch_size)
+    size = validate.positive(batch_size, "batch_size")
+    with own_dtype(), torch.no_grad():
+        z = answered(model, x[:size], "x")[:1].to(like.dtype)
+        y = losses.targets(y, z, len(x), losses.known(loss))
+        return _evaluated(model, x, y, losses.settled(loss, z, y), like.dtype, size)
 
 
 @torch.no_grad()
@@ -303,5 +352,5 @@ def _evaluated(
     model: nn.Module, x: Samples, y: Tensor, loss: Loss, dtype: torch.dtype, size: int = 1024
 ) -> tuple[Tensor, Tensor]:
     parts = [slice(i, i + size) for i in range(0, len(x), size)]
-    z = torch.cat([validate.answer(model(x[some]), len(y[some])).to(dtype) for some in parts])
+    z = torch.cat([validate.answer(_ungraphed(model, x[some]), len(y[some])).detach().to(dtype) for some in parts])
     return losses.of_samples(loss, z, y), z.argmax(-1) if losses.is_labels(y, loss) else z
