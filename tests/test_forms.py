@@ -162,7 +162,7 @@ def test_training_takes_tokens_targets_losses_and_optimizers():
     other = Linear(5, 1)
     for p, value in zip(other.parameters(), start, strict=True):
         p.data.copy_(value)
-    steps = torch.optim.AdamW(other.parameters(), lr=0.1, weight_decay=0.0)
+    steps = torch.optim.AdamW(other.parameters(), lr=0.1)  # with its own weight decay
     for _ in range(2):
         steps.zero_grad()
         (0.5 * (other(x)[:, 0] - t) ** 2).mean().backward()

@@ -312,10 +312,17 @@ def test_a_path_in_a_folder_is_the_path_in_memory(tmp_path):
     torch.testing.assert_close(epk(here, XT).gram, epk(again, XT).gram)
 
 
-def test_a_second_run_killed_at_its_end_does_not_pass_for_the_first(tmp_path, monkeypatch):
-    trained(folder=tmp_path)
-    monkeypatch.setattr("numpy.savez", lambda *a, **k: (_ for _ in ()).throw(KeyboardInterrupt))
-    with pytest.raises(KeyboardInterrupt):
+def test_a_second_run_that_is_killed_leaves_the_first_whole_or_nothing(tmp_path, monkeypatch):
+    """Until its end the older path stays; between the last renamings none of the two can be read."""
+    first = trained(folder=tmp_path)
+    weights, stop = first.weights.clone(), lambda *a, **k: (_ for _ in ()).throw(KeyboardInterrupt)
+    for where in ("numpy.savez", "ntk_course.training.path.json.dumps"):
+        with monkeypatch.context() as killed, pytest.raises(KeyboardInterrupt):
+            killed.setattr(where, stop)
+            trained(folder=tmp_path, lr=0.1)
+        assert torch.equal(load_path(tmp_path, net()).weights, weights)
+    with monkeypatch.context() as killed, pytest.raises(KeyboardInterrupt):
+        killed.setattr("pathlib.Path.replace", stop)
         trained(folder=tmp_path, lr=0.1)
     with pytest.raises(FileNotFoundError, match="only an unfinished run"):
         load_path(tmp_path, net())

@@ -139,17 +139,26 @@ def pruned():
 BIASES = {
     "softplus": (softplus_bias, (60,)),
     "pruned": (pruned, (60,)),
-    "scaled": (lambda: Of(lambda s, x: s.o(F.linear(x, s.w, 2 * s.b).tanh()), w=free(50, 60), b=free(50), o=nn.Linear(50, 3)), (60,)),
+    "scaled": (
+        lambda: Of(lambda s, x: s.o(F.linear(x, s.w, 2 * s.b).tanh()), w=free(50, 60), b=free(50), o=nn.Linear(50, 3)),
+        (60,),
+    ),
     "mixed": (
-        lambda: Of(lambda s, x: s.o(F.linear(x, s.w, s.m @ s.b).tanh()), w=free(50, 60), b=free(50), m=free(50, 50), o=nn.Linear(50, 3)),
+        lambda: Of(
+            lambda s, x: s.o(F.linear(x, s.w, s.m @ s.b).tanh()), w=free(50, 60), b=free(50), m=free(50, 50), o=nn.Linear(50, 3)
+        ),
         (60,),
     ),
     "addmm": (
-        lambda: Of(lambda s, x: s.o(torch.addmm(s.b, x, s.w.t(), beta=3, alpha=2).tanh()), w=free(50, 60), b=free(50), o=nn.Linear(50, 3)),
+        lambda: Of(
+            lambda s, x: s.o(torch.addmm(s.b, x, s.w.t(), beta=3, alpha=2).tanh()), w=free(50, 60), b=free(50), o=nn.Linear(50, 3)
+        ),
         (60,),
     ),
     "of a convolution": (
-        lambda: Of(lambda s, x: s.o(F.conv2d(x, s.w, 2 * s.b).tanh().mean((2, 3))), w=free(8, 3, 3, 3), b=free(8), o=nn.Linear(8, 3)),
+        lambda: Of(
+            lambda s, x: s.o(F.conv2d(x, s.w, 2 * s.b).tanh().mean((2, 3))), w=free(8, 3, 3, 3), b=free(8), o=nn.Linear(8, 3)
+        ),
         (3, 3, 3),
     ),
     "of tokens": (
@@ -239,7 +248,10 @@ def test_two_vmaps_that_are_wrong_together(p):
     model = Of(lambda s, x: s.o(torch.exp(-(torch.cdist(x, s.c, p=p) ** 2) / 9)), c=free(7, 4), o=nn.Linear(7, 3)).double()
     x = torch.randn(6, 4).double()
     assert relative(ntk.entk(model, x), entk_of(model, x)) < 1e-10
-    assert relative(ntk.Gram(model, x, ntk.tangents.summed(ntk.basis)).dense(), entk_of(model, x).diagonal(dim1=2, dim2=3).sum(2)) < 1e-10
+    assert (
+        relative(ntk.Gram(model, x, ntk.tangents.summed(ntk.basis)).dense(), entk_of(model, x).diagonal(dim1=2, dim2=3).sum(2))
+        < 1e-10
+    )
 
 
 class Experts(nn.Module):
@@ -429,7 +441,9 @@ def test_kept_features_and_stores_know_when_they_are_old(change, tmp_path):
     """Of settings that are no weights, and of samples that were written to behind torch's back."""
 
     def build():
-        model = Of(lambda s, x: s.b(torch.tanh(s.a(x) * s.alpha * s.settings["t"] * s.bare)), a=nn.Linear(4, 6), b=nn.Linear(6, 3))
+        model = Of(
+            lambda s, x: s.b(torch.tanh(s.a(x) * s.alpha * s.settings["t"] * s.bare)), a=nn.Linear(4, 6), b=nn.Linear(6, 3)
+        )
         model.alpha, model.settings, model.bare = 1.0, {"t": 1.0}, torch.ones(6).double()
         return model.double()
 
@@ -474,7 +488,9 @@ def test_a_forward_that_counts_is_the_same_model():
 @pytest.mark.parametrize("layout", ["coo", "csr"])
 def test_a_sparse_buffer(layout):
     edges = (torch.rand(5, 5) < 0.5).double() + torch.eye(5).double()
-    model = Of(lambda s, x: s.o(torch.stack([s.edges @ h for h in torch.tanh(s.a(x))]).mean(1)), a=nn.Linear(4, 6), o=nn.Linear(6, 3))
+    model = Of(
+        lambda s, x: s.o(torch.stack([s.edges @ h for h in torch.tanh(s.a(x))]).mean(1)), a=nn.Linear(4, 6), o=nn.Linear(6, 3)
+    )
     model.register_buffer("edges", edges.to_sparse() if layout == "coo" else edges.to_sparse_csr())
     model, x = model.double(), torch.randn(4, 5, 4).double()
     gram = ntk.Gram(model, x, ntk.basis)

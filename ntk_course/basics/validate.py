@@ -40,7 +40,7 @@ def labels(y, num_samples: int, num_classes: int, like: Tensor, name: str = "y",
     low, high = (int(end) for end in counted.aminmax())
     if low < 0 or high >= num_classes:
         raise ValueError(f"{name}: got labels from {low} to {high}; wanted 0 to {num_classes - 1} for {num_classes} classes")
-    return y.long()
+    return y.clone().long() if y.is_inference() else y.long()
 
 
 def inputs(x: Tensor, like: Tensor, name: str = "x", least: int = 2) -> Tensor:
@@ -105,6 +105,8 @@ def parameters(model: nn.Module) -> list[nn.Parameter]:
                 f"model: got parameters on two devices ({first_name} on {first.device}, {name} on {p.device}); wanted one"
             )
     for name, p in trainable:
+        if p.is_inference():
+            raise ValueError(f"model: got parameter {name} made in inference mode, which nothing differentiates; wanted others")
         if not p.is_floating_point():
             raise TypeError(
                 f"model: got parameter {name} in {p.dtype}; wanted real ones: a kernel is an inner product of real gradients"

@@ -29,6 +29,7 @@ _BATCH_ELSEWHERE = 2048
 _VECTORS = 16
 
 
+@torch.inference_mode(False)
 def times(gram: "Gram", v: Tensor) -> Tensor:
     """Multiply by v (M,), (M, r), and for stacked cotangents (M, S), (M, S, r)."""
     sides = gram._sides
@@ -42,6 +43,7 @@ def times(gram: "Gram", v: Tensor) -> Tensor:
     return out[..., 0] if single else out
 
 
+@torch.inference_mode(False)
 def quadratic(gram: "Gram", v: Tensor) -> Tensor:
     """Return the squared length of the sum of features weighted by each column of v."""
     sides = gram._sides

@@ -1,7 +1,8 @@
 """A model as a function of its weights."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -10,13 +11,15 @@ from torch.overrides import TorchFunctionMode
 
 from ..basics.samples import Batch
 
+Result = TypeVar("Result")
+
 
 class _Decomposed(TorchFunctionMode):
     """Write out operations whose derivative vmap gets wrong, or forward mode lacks, in terms of others.
 
     ``prelu``: batched over samples, its backward pass returns the weight's gradient in another batch's layout (torch 2.13),
     a wrong number where there are as many samples as outputs and an error elsewhere. ``_weight_norm``: it has a rule for
-    neither vmap nor forward mode.
+    neither vmap nor forward mode. ``embedding``: sparse gradients have none at all.
     """
 
     def __torch_function__(self, function, types, args=(), kwargs=None):
@@ -34,7 +37,22 @@ def _weight_norm(v: Tensor, g: Tensor, dim: int = 0) -> Tensor:
     return v * (g / v.square().sum(others, keepdim=True).sqrt())
 
 
+def _embedding(weight: Tensor, indices: Tensor, padding_idx: int = -1, scale: bool = False, sparse: bool = False) -> Tensor:
+    return torch.embedding(weight, indices, padding_idx, scale, False)
+
+
+def _looked_up(*args, sparse: bool = False, **kwargs) -> Tensor:
+    return nn.functional.embedding(*args[:6], **kwargs)
+
+
+def _bagged(*args, sparse: bool = False, **kwargs) -> Tensor:
+    return nn.functional.embedding_bag(*args[:7], *((False, *args[8:]) if len(args) > 7 else ()), **kwargs)
+
+
 _WRITTEN_OUT = {
+    torch.embedding: _embedding,
+    nn.functional.embedding: _looked_up,
+    nn.functional.embedding_bag: _bagged,
     torch.prelu: _prelu,
     nn.functional.prelu: _prelu,
     Tensor.prelu: _prelu,
@@ -73,6 +91,23 @@ def call_with(model: nn.Module, weights: dict[str, Tensor], x: Tensor | Batch) -
             slots.setdefault((id(model.get_submodule(module)), attribute), (name, given[id(tensor)]))
     with _Decomposed():
         return functional_call(model, dict(slots.values()), (x,), tie_weights=False)
+
+
+def ungraphed(call: Callable[[], Result]) -> Result:
+    """Call what runs a model, without a graph; where its forward differentiates, and so needs one, with a graph.
+
+    Example:
+        >>> ungraphed(lambda: model(x)).requires_grad
+        False
+    """
+    try:
+        with torch.no_grad():
+            return call()
+    except RuntimeError as error:
+        if "does not require grad" not in str(error):
+            raise
+    with torch.inference_mode(False), torch.enable_grad():
+        return call()
 
 
 @torch.no_grad()

@@ -273,12 +273,22 @@ def zero_output_layer(model: nn.Module, x: Any = None) -> nn.Module:
     with torch.no_grad():
         for p in last.parameters():
             p.zero_()
-        if x is not None and not bool((z := model(x)).eq(z[:1]).all()):
-            raise ValueError(
-                f"model: got outputs that differ with its last linear layer, {name}, at zero; wanted an nn.Linear as output layer, or "
-                "zero_output=False"
-            )
+    if x is not None and _moved_by_others(model, x, last):
+        raise ValueError(
+            f"model: got outputs that its last linear layer, {name}, at zero does not make the same for every sample and weight; wanted "
+            "an nn.Linear as output layer, or zero_output=False"
+        )
     return model
+
+
+def _moved_by_others(model: nn.Module, x: Any, last: nn.Linear) -> bool:
+    """Say whether outputs differ from sample to sample, or have a gradient with respect to a weight outside a layer."""
+    own = {id(p) for p in last.parameters()}
+    others = [p for p in model.parameters() if p.requires_grad and id(p) not in own]
+    with torch.enable_grad():
+        z = model(x)
+        found = torch.autograd.grad(z, others, torch.randn_like(z), allow_unused=True) if others and z.requires_grad else ()
+    return not bool(z.eq(z[:1]).all()) or any(g is not None and bool(g.to_dense().any()) for g in found)
 
 
 def _passed(model: nn.Module, x: Any, layers: list[tuple[str, nn.Linear]]) -> list[tuple[str, nn.Linear]]:

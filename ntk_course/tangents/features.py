@@ -30,8 +30,6 @@ _WORKSPACE = {"cpu": 2**20}
 _WORKSPACE_ELSEWHERE = 2**26
 # Bytes of graph up to which all cotangents go back at once: a large pass is no faster than several, and takes more memory.
 _AT_ONCE = 2**25
-# Gradients of fewer numbers are laid side by side, so that one product serves many of them.
-_SMALL = 2**12
 
 
 class Tangents(NamedTuple):
@@ -56,7 +54,7 @@ class Tangents(NamedTuple):
         return sum(d.shape[2] for d in self.dense)
 
     def dense_whole(self) -> Tensor:
-        """Copy the parts of ``dense`` into one, (N, R, D)."""
+        """Copy the parts of ``dense`` into one, (N, R, D): the small parameters of a layout first, then the large."""
         return torch.cat(self.dense, 2)
 
     def numel(self) -> int:
@@ -211,8 +209,7 @@ def tangent_pieces(
 def _laid_out(layout: Layout, shares: dict[str, Share], c: Tensor) -> Iterator[Tangents]:
     """Lay the shares out as all blocks have them; each is let go once it has been handed out."""
     known = layout.known
-    small = [name for name in layout.whole if known.numels[name] < _SMALL]
-    large = [name for name in layout.whole if known.numels[name] >= _SMALL]
+    small = layout.small
     joint = c.new_empty(*c.shape[:2], sum(known.numels[name] for name in small))
     rooms = dict(zip(small, joint.split([known.numels[name] for name in small], 2), strict=True)) if small else {}
     factors: list[tuple[Tensor, Tensor]] = []
@@ -226,7 +223,7 @@ def _laid_out(layout: Layout, shares: dict[str, Share], c: Tensor) -> Iterator[T
             else:
                 factors += share.kept(with_bias=bias is not None)
     yield Tangents((joint.detach(),), tuple((a.detach(), b.detach()) for a, b in factors))
-    for name in large:
+    for name in layout.large:
         yield Tangents((formed(shares.pop(name)).detach(),), ())
 
 

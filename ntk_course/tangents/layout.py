@@ -6,6 +6,9 @@ from functools import cached_property
 
 from .probe import Probe
 
+# Gradients of fewer numbers are laid side by side, so that one product serves many of them.
+SMALL = 2**12
+
 
 def explicit_is_cheaper(
     positions: int,
@@ -84,6 +87,16 @@ class Layout:
     def whole(self) -> tuple[str, ...]:
         """The parameters whose gradients are formed."""
         return tuple(name for name in self.known.numels if name not in self.factored | self.joined)
+
+    @cached_property
+    def small(self) -> tuple[str, ...]:
+        """Those of them with so few numbers that they are laid side by side, and come first."""
+        return tuple(name for name in self.whole if self.known.numels[name] < SMALL)
+
+    @cached_property
+    def large(self) -> tuple[str, ...]:
+        """Those that follow, each by itself."""
+        return tuple(name for name in self.whole if self.known.numels[name] >= SMALL)
 
     def forming(self, factored: Iterable[str] = ()) -> "Layout":
         """Return the layout in which only some weights stay in factors, none by default."""

@@ -52,7 +52,7 @@ def targets(y, z: Tensor, num_samples: int, loss: Loss, name: str = "y") -> Tens
     else:
         return validate.labels(y, num_samples, z.shape[-1], z, name, tuple(z.shape[1:-1]))
     validate.same_device(y, z, name)
-    return y.detach()
+    return y.clone() if y.is_inference() else y.detach()
 
 
 def _are_real(y: Tensor, z: Tensor) -> bool:

@@ -21,7 +21,7 @@ from ..basics.dtypes import own_dtype
 from ..basics.samples import Batch, described, form, given, leaves, read
 from ..basics.settings import where_it_lies
 from ..models.adapted import Output, adapted, origin
-from ..models.functional import assign, call_with
+from ..models.functional import assign, call_with, ungraphed
 from ..models.networks import zero_output_layer
 from . import losses
 from .losses import Loss
@@ -129,13 +129,14 @@ class TrainingPath:
                 raise ValueError(
                     f"path: got weights whose step {s} is not that of SGD on its batch with lr={self.lrs[s]:g} and "
                     f"momentum={self.momentum:g} ({found[-1]:.1e} of it differ); wanted steps that are sums of training gradients: "
-                    "of Adam, weight decay or another loss they are not, and no path kernel adds up to them"
+                    "of Adam, weight decay or another loss they are not, and no path kernel adds up to them; nor where the model, its "
+                    "frozen weights or buffers, or the samples are others than when the path was recorded"
                 )
         return tuple(found)
 
     def gradient(self, step: int, batch: Tensor) -> Tensor:
         """Return the gradient of a batch's mean loss at a weight state, (d,)."""
-        with torch.inference_mode(False), torch.enable_grad():
+        with torch.inference_mode(False), torch.enable_grad(), own_dtype():
             w = self.weights[step].to(self.x.device).clone().requires_grad_()
             f = self.output(self.unflatten(w), self.x[batch])
             return torch.autograd.grad(losses.of_samples(self.loss, f, self.y[batch]).mean(), w)[0]
@@ -165,14 +166,7 @@ class TrainingPath:
             raise IndexError(f"step: got {step!r}; wanted one of the {len(self)} weight states, {-len(self)} to {len(self) - 1}")
         x = self.points(x)
         params = self.unflatten(self.weights[step].to(x.device))
-        try:
-            with torch.no_grad():
-                return self.output(params, x)
-        except RuntimeError as error:
-            if "does not require grad" not in str(error):
-                raise
-        with torch.enable_grad():  # a model that differentiates in its forward
-            return self.output(params, x).detach()
+        return ungraphed(lambda: self.output(params, x)).detach()
 
     def points(self, x: Any, name: str = "x") -> Tensor | Batch:
         """Check other samples, and read them where they are a data set.
@@ -201,6 +195,7 @@ class TrainingPath:
         return losses.slopes(self.loss, self.outputs(self.x[samples], step), self.y[samples])
 
 
+@torch.inference_mode(False)
 def train_path(
     model: nn.Module,
     x: Any,

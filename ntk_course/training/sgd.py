@@ -5,6 +5,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
+from functools import partial
 from typing import Any
 
 import torch
@@ -17,6 +18,7 @@ from ..basics.dtypes import own_dtype
 from ..basics.interrupts import undisturbed
 from ..basics.samples import Batch, Samples, described, given
 from ..models.adapted import Output, adapted, origin
+from ..models.functional import ungraphed
 from . import losses
 from .losses import Loss
 from .recipe import Recipe, Schedule, recipe_of
@@ -204,7 +206,7 @@ def _left_whole(model: nn.Module) -> Iterator[None]:
     """Train whatever surrounds the call, and leave the model in eval mode with the ``.grad`` it had, also where that fails."""
     before = [(p, p.grad) for p in model.parameters()]
     try:
-        with torch.inference_mode(False), torch.enable_grad():
+        with torch.inference_mode(False), torch.enable_grad(), own_dtype():
             yield
     finally:
         model.eval()
@@ -226,25 +228,14 @@ def answering(model: nn.Module, x: Any, output: Output | None) -> tuple[nn.Modul
 def answered(model: nn.Module, x: Tensor | Batch, name: str) -> Tensor:
     """Return a model's outputs for samples that it has not seen yet, or say that it does not take them."""
     try:
-        z = _ungraphed(model, x)
+        z = ungraphed(lambda: model(x))
     except (RuntimeError, ValueError, IndexError, TypeError) as error:
         if str(error).startswith(("model", "output")):
             raise
         raise ValueError(
             f"{name}: got samples of shape {described(x)}; wanted what the model takes ({type(error).__name__}: {error})"
         ) from error
-    return validate.answer(z, len(x))
-
-
-def _ungraphed(model: nn.Module, x: Tensor | Batch):
-    """Run a model without keeping a graph; one that differentiates in its forward needs it there."""
-    try:
-        return model(x)
-    except RuntimeError as error:
-        if "does not require grad" not in str(error):
-            raise
-    with torch.enable_grad():
-        return model(x)
+    return validate.answer(z, len(x)).detach()
 
 
 def _passes(z: Tensor, recipe: Recipe) -> torch.autocast:
@@ -352,5 +343,5 @@ def _evaluated(
     model: nn.Module, x: Samples, y: Tensor, loss: Loss, dtype: torch.dtype, size: int = 1024
 ) -> tuple[Tensor, Tensor]:
     parts = [slice(i, i + size) for i in range(0, len(x), size)]
-    z = torch.cat([validate.answer(_ungraphed(model, x[some]), len(y[some])).detach().to(dtype) for some in parts])
+    z = torch.cat([validate.answer(ungraphed(partial(model, x[some])), len(y[some])).detach().to(dtype) for some in parts])
     return losses.of_samples(loss, z, y), z.argmax(-1) if losses.is_labels(y, loss) else z

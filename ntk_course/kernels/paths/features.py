@@ -57,6 +57,16 @@ class Features:
         assign(self._inner, self._unflatten(flat.to(self._x.device)))
         return tangent_features(self._model, self._x, basis, self._layout)
 
+    def jacobian(self, flat: Tensor) -> Tensor:
+        """Return the gradients at flattened weights in the order of these, (N, K, d); of what no sample reaches they are 0."""
+        other = self.formed()
+        found, layout = other(flat).dense_whole(), other._layout
+        out = found.new_zeros(*found.shape[:2], len(flat))
+        places = self._unflatten(torch.arange(len(flat), device=found.device))
+        names = (*layout.small, *layout.large)
+        where = torch.cat([places[name.removeprefix("0.")].flatten() for name in names])
+        return out.index_copy_(2, where, found)
+
     def averaged(self, start: Tensor, change: Tensor, rule: Quadrature) -> Tangents:
         r"""Average over nodes and weights (N, Q) on the line start + t change, each sample at its own weights.
 

@@ -17,11 +17,13 @@ import torch
 from torch import Tensor
 from torch.func import jacrev, jvp, vmap
 from torch.utils.flop_counter import FlopCounterMode
-from tqdm.auto import tqdm
 
 from ...basics import validate
+from ...basics.dtypes import own_dtype
 from ...basics.notes import note
+from ...basics.progress import after_a_moment
 from ...basics.samples import Batch, leaves, of_leaves
+from ...gram.plan import free_on
 from ...tangents.features import tangent_product
 from ...tangents.forward import forward_agrees
 from ...tangents.running import plainly
@@ -95,6 +97,8 @@ def dpk(path: TrainingPath, x_test: Any, **options) -> PathKernel:
     return epk(path, x_test, "left", 1, **options)
 
 
+@torch.inference_mode(False)
+@own_dtype()
 def epk(
     path: TrainingPath,
     x_test: Any,
@@ -103,7 +107,7 @@ def epk(
     *,
     per_step: bool = False,
     memory: int = 2**30,
-    progress: bool = False,
+    progress: bool = True,
 ) -> PathKernel:
     r"""Compute the exact path kernel between test points and the training points of a path (Bell et al., 2023, Def. 3.4).
 
@@ -125,7 +129,7 @@ def epk(
         nodes: of the rule, or of each smooth piece; "auto" for the first two: as many as it takes.
         per_step: keep each step's contribution too.
         memory: bytes for one block of test points: its rows of the kernel, and its Jacobians where they are formed.
-        progress: show a bar over the steps.
+        progress: show a bar, where it takes longer than a moment.
 
     Returns:
         A :class:`PathKernel` in the path's dtype, on the model's device.
@@ -138,29 +142,48 @@ def epk(
         >>> epk(path, x_test).error < 1e-12
         True
     """
+    if not isinstance(path, TrainingPath):
+        raise TypeError(f"path: got {type(path).__name__}; wanted a TrainingPath, from train_path or load_path")
     effort = Effort.first(quadrature, nodes)
     x_test = path.points(x_test, "x_test")
     path.verify()
     initial = path.outputs(x_test, 0)
-    k, each = path.num_outputs, path.weights.element_size()
+    k, byte = path.num_outputs, path.weights.element_size()
     by_factors = not path.momentum and factors_are_cheaper(path, x_test[:1], effort.nodes)
     # the kernel of one test point, its Jacobians where they are formed, and as much again in flight
-    row = 4 * each * k * (k * len(path.x) + (0 if by_factors else path.weights.shape[1]))
+    row = 4 * byte * k * (k * len(path.x) + (0 if by_factors else path.weights.shape[1]))
     size = max(1, validate.positive(memory, "memory") // row)
-    blocks = [x_test[i : i + size] for i in range(0, len(x_test), size)]
-    parts = [
-        _block(path, part, effort, by_factors, per_step, progress)
-        for part in tqdm(blocks, desc="test points", unit="block", disable=not progress or len(blocks) == 1)
-    ]
-    gram, points, steps, left = zip(*parts, strict=True)
-    if effort.raised and (worst := max(left, key=lambda one: one.excess)).excess > 1:
+    gram = _room(path, len(x_test), x_test.device)
+    points: list[Tensor] = []
+    steps: list[Tensor] = []
+    left: list[Left] = []
+    starts = range(0, len(x_test), size)
+    for i in after_a_moment(starts, "test points", len(starts), shown=progress):
+        some = slice(i, i + size)
+        gram[some], shares, each, worst = _block(path, x_test[some], effort, by_factors, per_step, progress and len(starts) == 1)
+        points.append(shares)
+        steps += [] if each is None else [each]
+        left.append(worst)
+    if effort.raised and (worst := max(left, key=lambda one: one.excess)).excess > _NEARLY:
         note(
             f"epk: what step {worst.step} adds up to misses the change of the outputs by {worst.error:.1e}, and more nodes do not "
-            "help: a unit that turns twice in a small part of the step, or a kink that is not seen; smaller steps do"
+            "help: a unit that turns twice in a small part of the step, a kink that is not seen (smaller steps help), or an output "
+            "that jumps (nothing does)"
         )
     first = path.coefficients(0, torch.arange(len(path.x), device=x_test.device))
     kept = torch.cat(steps, dim=1) if per_step else None
-    return PathKernel(torch.cat(gram), initial, torch.cat(points), first, path.outputs(x_test), kept)
+    return PathKernel(gram, initial, torch.cat(points), first, path.outputs(x_test), kept)
+
+
+def _room(path: TrainingPath, n: int, device: torch.device) -> Tensor:
+    k, like = path.num_outputs, path.weights
+    needed, free = n * len(path.x) * k * k * like.element_size(), free_on(device)
+    if needed > free:
+        raise MemoryError(
+            f"x_test: got a kernel of {n} x {len(path.x)} x {k} x {k}, {needed / 2**30:.1f} GiB, with {free / 2**30:.1f} GiB free; wanted "
+            "fewer test points at a time"
+        )
+    return torch.empty(n, len(path.x), k, k, dtype=like.dtype, device=device)
 
 
 class Effort(NamedTuple):
@@ -208,8 +231,9 @@ class Left(NamedTuple):
 
 # Nodes of a step at first, and parts in which its kinks are looked for; and how far both go.
 _FEWEST, _PARTS, _MOST_NODES, _MOST_PARTS = 4, 8, 64, 512
-# Roundings of the outputs, and of what they are summed up from, that may add up.
-_ROUNDINGS = 32
+# Roundings of the outputs, and of what they are summed up from, that may add up; and how many times as much is rounding still,
+# where finer nodes leave no less.
+_ROUNDINGS, _NEARLY = 32, 8
 
 
 def _block(
@@ -224,7 +248,7 @@ def _block(
     test = Features(path, x, pairs) if by_factors else None
     carried: Tensor | None = None
     worst, after = Left(0, 0.0, 0.0), path.outputs(x)
-    for s in tqdm(reversed(range(len(path) - 1)), total=len(path) - 1, desc="steps", unit="step", disable=not progress):
+    for s in after_a_moment(range(len(path) - 2, -1, -1), "steps", len(path) - 1, "step", progress):
         batch = path.batches[s].to(x.device).sort().values
         before = path.outputs(x, s)
         integrate = partial(_by_factors, path, s, batch, x, test) if test is not None else partial(_averaged, path, s, x)
@@ -274,7 +298,7 @@ def _integrated(
         left = Left(step, error, error / allowed if error else 0.0)
         if best is None or error < best[2].error:
             best = (found, effort, left)
-        if left.excess <= 1 or not effort.raised:
+        if left.excess <= 1 or not effort.raised or left.excess <= _NEARLY and error >= 0.5 * before:
             break
         if error < 0.5 * before and effort.nodes < _MOST_NODES:
             effort = effort.more_nodes()
@@ -314,9 +338,12 @@ def factors_are_cheaper(path: TrainingPath, one: Tensor | Batch, nodes: int) -> 
     k, each = path.num_outputs, 0
     for (a, b), (a2, _) in zip(features.averaged(start, end - start, ends).factors, fixed.factors, strict=True):
         states = nodes if a.shape[1] > a2.shape[1] else 1  # the inputs of the first layer do not move
-        each += states * a2.shape[1] ** 2 * (a.shape[2] + k * k * (b.shape[3] + 1))
-    with FlopCounterMode(display=False) as counter:
-        path.outputs(one, 0)
+        each += states * a2.shape[1] ** 2 * (a[0, 0].numel() + k * k * (b.shape[3] + 1))
+    try:
+        with FlopCounterMode(display=False) as counter:
+            path.outputs(one, 0)
+    except RuntimeError:  # a model that differentiates in its forward cannot be watched
+        return True
     return each + k * k * fixed.width <= k * counter.get_total_flops() / 2
 
 
@@ -395,10 +422,17 @@ def mean_jacobian(path: TrainingPath, step: int, x: Tensor | Batch, rule: Quadra
     jacobian, total = vmap(jacrev(of_one)), start.new_zeros(len(x), path.num_outputs, len(start))
     sample, node = weights.nonzero(as_tuple=True)  # a sample with fewer pieces has fewer nodes
     together = max(1, 2 * _CACHE // (start.numel() * start.element_size()))
-    with plainly(path.model):
-        for some, at in zip(sample.split(together), node.split(together), strict=True):
-            part = jacobian(start + times[some, at, None] * change, [t[some] for t in leaves(x)])
-            total.index_add_(0, some, part * weights[some, at, None, None])
+    try:
+        with plainly(path.model):
+            for some, at in zip(sample.split(together), node.split(together), strict=True):
+                part = jacobian(start + times[some, at, None] * change, [t[some] for t in leaves(x)])
+                total.index_add_(0, some, part * weights[some, at, None, None])
+    except RuntimeError:  # an operation that torch.func does not go through: one sample and node after the other
+        total.zero_()
+        features = Features(path, x)
+        for n, q in zip(sample.tolist(), node.tolist(), strict=True):
+            one = features.of(x[n : n + 1]).jacobian(start + times[n, q] * change)
+            total[n] += weights[n, q] * one[0]
     return total
 
 
@@ -434,6 +468,6 @@ def _goes_forward(path: TrainingPath) -> bool:
 
 
 def _against_formed(path: TrainingPath, step: int, batch: Tensor, rows: Tensor) -> Tensor:
-    features, n = Features(path, path.x[batch[:1]]).formed(), max(1, 16 * _CACHE // (rows[0].numel() * rows.element_size()))
-    parts = [features.of(path.x[some])(path.weights[step]).dense_whole() for some in batch.split(n)]
+    features, n = Features(path, path.x[batch[:1]]), max(1, 16 * _CACHE // (rows[0].numel() * rows.element_size()))
+    parts = [features.of(path.x[some]).jacobian(path.weights[step]) for some in batch.split(n)]
     return torch.cat([torch.einsum("nkd,bjd->nkjb", rows, part) for part in parts], dim=3)

@@ -56,8 +56,8 @@ def _clamp(h: Tensor, min: Any = None, max: Any = None) -> Met:
     return Met(codes)
 
 
-def _bound(h: Tensor, bound: Any) -> Met:
-    return _clamp(h, bound)
+def _bound(h: Tensor, bound: Any = None, *, other: Any = None, min: Any = None, max: Any = None) -> Met:
+    return _clamp(h, next(b for b in (bound, other, min, max) if b is not None))
 
 
 def _compared(h: Any, other: Any) -> Met | None:
@@ -150,10 +150,23 @@ class _Watch(TorchFunctionMode):
         name = getattr(function, "__name__", "")
         kinks = _KINKED.get(name) or _KINKED.get(name.rstrip("_"))
         if kinks is not None:
-            found = kinks(*args, **(kwargs or {}))
+            found = kinks(*_in_place(args, kwargs or {}), **_named(kwargs or {}))
             if found is not None and found.codes.dim():
                 self.seen.append(found)
         return function(*args, **(kwargs or {}))
+
+
+def _in_place(args: tuple, kwargs: dict[str, Any]) -> tuple:
+    """Put what an operation works on first, where it was given by name."""
+    return (kwargs["input"], *args) if "input" in kwargs else args
+
+
+def _named(kwargs: dict[str, Any]) -> dict[str, Any]:
+    """Give the other arguments the names of torch, where NumPy's were used."""
+    return {_OTHER_NAMES.get(name, name): value for name, value in kwargs.items() if name not in ("input", "out")}
+
+
+_OTHER_NAMES = {"axis": "dim", "keepdims": "keepdim", "a_min": "min", "a_max": "max"}
 
 
 @contextmanager

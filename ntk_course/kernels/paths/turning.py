@@ -10,7 +10,7 @@ from torch.func import vmap
 
 from ...basics import validate
 from ...basics.samples import Batch, leaves, of_leaves
-from ...models.functional import assign, call_with
+from ...models.functional import assign, call_with, ungraphed
 from ...tangents.lines import movable, shifted
 from ...tangents.running import plainly
 from .kinks import Met, watched
@@ -21,7 +21,6 @@ _ROWS = 2**18
 _MOST = 10_000
 
 
-@torch.no_grad()
 def breakpoints(
     model: nn.Module, start: dict[str, Tensor], change: dict[str, Tensor], x: Tensor | Batch, scan: int = 8
 ) -> list[Tensor]:
@@ -51,6 +50,12 @@ def breakpoints(
         32
     """
     validate.positive(scan, "scan")
+    return ungraphed(lambda: _breakpoints(model, start, change, x, scan))
+
+
+def _breakpoints(
+    model: nn.Module, start: dict[str, Tensor], change: dict[str, Tensor], x: Tensor | Batch, scan: int
+) -> list[Tensor]:
     middle = _met(model, start, change, x, 0.5)
     one = next(iter(start.values()))
     if not middle:
@@ -75,7 +80,6 @@ def _met(model: nn.Module, start: dict[str, Tensor], change: dict[str, Tensor], 
     return seen
 
 
-@torch.no_grad()
 def _bisect(model: nn.Module, start: dict[str, Tensor], change: dict[str, Tensor], x: Tensor | Batch, scan: int) -> list[Tensor]:
     at = _fingerprints(model, start, change, x)
     one = next(iter(start.values()))
