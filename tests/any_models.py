@@ -468,7 +468,7 @@ FLOATS = {
     "bilinear": (
         lambda: Of(lambda s, x: s.o(s.b(x, x.sin()).tanh()), b=nn.Bilinear(6, 6, 5), o=Linear(5, 3)),
         (6,),
-        ("torch.func",),
+        (),
     ),
     "baddbmm": (
         lambda: Of(
@@ -478,7 +478,7 @@ FLOATS = {
             o=Linear(3, 3),
         ),
         (5, 4),
-        ("torch.func",),
+        (),
     ),
     "row by data": (
         lambda: Of(lambda s, x: s.o(s.t[(x > 0).long().sum(1)] + s.a(x)), t=free(7, 8), a=Linear(6, 8), o=Linear(8, 3)),

@@ -504,3 +504,67 @@ def test_a_choice_of_parameters_leaves_no_graph_behind():
     gram = ntk.Gram(model, torch.randn(6, 4).double(), ntk.ones, parameters="2")
     assert not (gram @ torch.ones(6).double()).requires_grad
     assert (gram.scipy() @ np.ones(6)).shape == (6,)
+
+
+@pytest.mark.parametrize(
+    "c",
+    [
+        lambda z: F.one_hot(z.argmax(1).mode().values, 3).expand(len(z), 3).double(),
+        lambda z: z.mean(0).sign().expand(len(z), 3),
+        lambda z: F.normalize(z.sum(0), dim=0).expand(len(z), 3),
+        lambda z: F.one_hot(z.argmax(1).flip(0), 3).double(),
+        lambda z: F.one_hot(z[z[:, 0].argsort()].argmax(1), 3).double(),
+        lambda z: z - z.mean(0),
+    ],
+)
+def test_a_cotangent_that_looks_at_the_other_samples(c):
+    """By their order, their largest class or their direction alone."""
+    with pytest.raises(ValueError, match="c1: got a function whose cotangent of one sample depends on the samples beside it"):
+        ntk.Gram(nn.Linear(4, 3).double(), torch.randn(5, 4).double(), c)
+
+
+def test_samples_in_single_precision_for_a_model_in_half():
+    """A model that computes with them before it rounds gets them as they are."""
+
+    def forward(s, t):
+        e = t.float() * torch.exp(-torch.arange(4.0))
+        return s.b(torch.tanh(s.a(torch.cat([e.sin(), e.cos()], -1).to(s.a.weight.dtype))))
+
+    model, t = Of(forward, a=nn.Linear(8, 6), b=nn.Linear(6, 3)).bfloat16(), torch.tensor([[1.0], [377.0], [723.0], [999.0]])
+    exact = Of(lambda s, t: forward(s, t), a=nn.Linear(8, 6), b=nn.Linear(6, 3))
+    exact.load_state_dict(model.state_dict())
+    assert relative(ntk.pntk(model, t).float(), ntk.pntk(exact, t)) < 0.02
+    assert ntk.pntk(nn.Linear(4, 3).bfloat16(), torch.randn(5, 4)).dtype == torch.bfloat16
+
+
+@pytest.mark.parametrize(
+    "array",
+    [lambda a: a[::-1], lambda a: a.astype(">f8"), lambda a: np.asfortranarray(a), lambda a: np.broadcast_to(a[:1], a.shape)],
+)
+def test_arrays_of_any_order(array):
+    model, x = nn.Linear(4, 3).double(), array(np.random.default_rng(0).normal(size=(5, 4)))
+    assert relative(ntk.pntk(model, x), ntk.pntk(model, torch.tensor(x.astype(float).copy()))) < 1e-15
+
+
+class Ragged(Dataset):
+    def __len__(self):
+        return 5
+
+    def __getitem__(self, i):
+        return torch.ones(3 + i % 2)
+
+
+def test_more_bad_input_is_named():
+    model, x = nn.Linear(4, 3), torch.randn(5, 4)
+    for call, error, words in (
+        (lambda: ntk.pntk(model, np.array([["a"]])), TypeError, "x1: got an array of <U1"),
+        (lambda: ntk.pntk(nn.LazyLinear(3), x), ValueError, "model: got parameter weight without a shape"),
+        (lambda: ntk.pntk(model, x, output=lambda z: z.logits), ValueError, "output: got a function that fails"),
+        (lambda: ntk.Gram(model, x, lambda z: z @ torch.zeros(7, 2)), ValueError, "c1: got RuntimeError"),
+        (lambda: ntk.Gram(model, x, ntk.ones).save(3), TypeError, "path: got 3; wanted a path"),
+        (lambda: ntk.open_gram(None), TypeError, "path: got None; wanted a path"),
+        (lambda: ntk.signs(torch.tensor([1]), "3"), ValueError, "num_classes: got '3'"),
+        (lambda: ntk.pntk(nn.Linear(3, 3), Ragged()), ValueError, "x1: got items that make no batch"),
+    ):
+        with pytest.raises(error, match=words):
+            call()

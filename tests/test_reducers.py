@@ -65,7 +65,10 @@ def test_a_reducer_finds_what_the_whole_matrix_holds(name, sides, block_size):
         [slice(i, i + block_size) for i in range(0, matrix.shape[1], block_size)],
     )
     blocks = [(rows, cols) for rows in cuts[0] for cols in cuts[1]]
-    for seed, share in ((0, 0.5), (1, 0.5), (2, 0.1), (3, 0.0)):
+    for seed, share in ((0, 0.5), (1, 0.5), (2, 0.1), (3, 0.0), (4, 0.5), (5, 0.5)):
+        if seed == 4:  # many entries alike: which counts is not to depend on the order of the blocks
+            matrix = (2 * matrix / matrix.abs().mean()).round() / 2
+            wanted = definition(matrix, gram.symmetric)
         order = np.random.default_rng(seed).permutation(len(blocks))
         states = reducer.begin(gram), reducer.begin(gram)
         for place, b in enumerate(order):

@@ -1,7 +1,20 @@
 """Folders to write to: made where they are missing, and never somebody else's."""
 
 from collections.abc import Callable
+from os import PathLike
 from pathlib import Path
+
+
+def named(path: str | Path, name: str) -> Path:
+    """Return a path, after checking that it is one.
+
+    Example:
+        >>> named("gram", "path").name
+        'gram'
+    """
+    if not isinstance(path, str | PathLike):
+        raise TypeError(f"{name}: got {path!r}; wanted a path, as text or pathlib.Path")
+    return Path(path)
 
 
 def own(path: str | Path, name: str, ours: Callable[[Path], bool]) -> Path:
@@ -19,7 +32,7 @@ def own(path: str | Path, name: str, ours: Callable[[Path], bool]) -> Path:
         >>> own(folder / "new", "path", lambda path: path.suffix == ".part").is_dir()
         True
     """
-    path = Path(path)
+    path = named(path, name)
     try:
         path.mkdir(parents=True, exist_ok=True)
         odd = sorted(inside.name for inside in path.iterdir() if not ours(inside))

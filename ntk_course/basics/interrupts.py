@@ -11,8 +11,11 @@ def undisturbed() -> Iterator[None]:
     """Put off an interrupt until what is inside is done; outside the main thread, where none arrives, do nothing.
 
     Example:
+        >>> done = []
         >>> with undisturbed():
-        ...     optimizer.step()  # all weights, or none
+        ...     done += ["the first half", "the second half"]
+        >>> len(done)
+        2
     """
     if threading.current_thread() is not threading.main_thread():
         yield

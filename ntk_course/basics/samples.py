@@ -92,7 +92,13 @@ class Stored:
         """Read some of the samples."""
         chosen = torch.arange(len(self))[rows.cpu() if isinstance(rows, Tensor) else rows].tolist()
         loader = DataLoader(Subset(self.dataset, chosen), max(1, len(chosen)), collate_fn=self._collate)
-        found = given(_moved(self._arrange(next(iter(loader))), self._like.device), self._like, self._name)
+        try:
+            items = next(iter(loader))
+        except (RuntimeError, TypeError) as error:
+            raise ValueError(
+                f"{self._name}: got items that make no batch ({error}); wanted all of one shape, or a collate_fn"
+            ) from error
+        found = given(_moved(self._arrange(items), self._like.device), self._like, self._name)
         assert not isinstance(found, Stored)
         return found
 
@@ -105,7 +111,8 @@ Samples = Tensor | Batch | Stored
 
 
 def given(x, like: Tensor, name: str = "x", model: Callable | None = None) -> Samples:
-    """Check samples in any form and return them in the dtype of a weight.
+    """Check samples in any form and return them in the dtype of a weight; float32 ones as they are, where a model in half precision takes
+    them so.
 
     Args:
         x: a tensor or NumPy array (N, ...), a tuple or mapping of tensors with samples first, or a data set or loader. An item
@@ -120,6 +127,8 @@ def given(x, like: Tensor, name: str = "x", model: Callable | None = None) -> Sa
     """
     if isinstance(x, DataLoader | Dataset):
         return _stored(x, like, name, model)
+    if like.element_size() == 2 and isinstance(x, Tensor) and x.dtype == torch.float32 and _as_it_is(model, x):
+        like = like.new_empty(0, dtype=x.dtype)
     if isinstance(x, Batch):
         return _several(x, like, name)
     if isinstance(x, Mapping):
@@ -129,11 +138,24 @@ def given(x, like: Tensor, name: str = "x", model: Callable | None = None) -> Sa
     return validate.inputs(x, like, name)
 
 
+def _as_it_is(model: Callable | None, x: Tensor) -> bool:
+    """Say whether a model in half precision takes samples in single: it computes with them before it rounds."""
+    if model is None or len(x) == 0 or x.device != next(model.parameters()).device:  # type: ignore[attr-defined]
+        return False
+    with torch.random.fork_rng([x.device] if x.device.type == "cuda" else []), torch.no_grad():
+        try:
+            model(x[:1].clone())
+        except Exception:  # of two dtypes, as a rule
+            return False
+    return True
+
+
 def _several(batch: Batch, like: Tensor, name: str) -> Batch:
     for key, value in [*enumerate(batch.args), *batch.kwargs.items()]:
         if not isinstance(value, Tensor | np.ndarray | bool | int | float | str | None):
             raise TypeError(f"{name}[{key!r}]: got {type(value).__name__}; wanted a tensor with samples first, or a setting")
-    arrays = Batch([validate.tensor(v) for v in batch.args], {k: validate.tensor(v) for k, v in batch.kwargs.items()})
+    args = [validate.tensor(v, f"{name}[{i}]") for i, v in enumerate(batch.args)]
+    arrays = Batch(args, {k: validate.tensor(v, f"{name}[{k!r}]") for k, v in batch.kwargs.items()})
     sizes = {key: len(t) if t.dim() else None for key, t in arrays.named.items()}
     if not sizes:
         raise TypeError(f"{name}: got no tensor in it; wanted at least one, with samples first")

@@ -49,7 +49,7 @@ def inputs(x: Tensor, like: Tensor, name: str = "x", least: int = 2) -> Tensor:
     A NumPy array goes to that device by itself. Real numbers have at least so many axes, lest one sample pass for many.
     """
     if isinstance(x, np.ndarray):
-        x = tensor(x).to(like.device)
+        x = tensor(x, name).to(like.device)
     if not isinstance(x, Tensor):
         raise TypeError(
             f"{name}: got {type(x).__name__}; wanted a torch.Tensor whose first axis runs over samples, a tuple or dict of them, or "
@@ -79,9 +79,18 @@ def array(values, name: str, wanted: str) -> Tensor:
     return t.long() if t.dtype in (torch.uint16, torch.uint32, torch.uint64) else t
 
 
-def tensor(x):
-    """Return a NumPy array as the tensor that shares its memory, and anything else as it is."""
-    return torch.from_numpy(x) if isinstance(x, np.ndarray) else x
+def tensor(x, name: str = "x"):
+    """Return a NumPy array as the tensor that shares its memory where torch can, and anything else as it is.
+
+    Arrays that run backwards, or whose bytes do, are copied.
+    """
+    if not isinstance(x, np.ndarray):
+        return x
+    if x.dtype.kind not in "fiubc":
+        raise TypeError(f"{name}: got an array of {x.dtype}; wanted numbers")
+    if not x.dtype.isnative or any(step < 0 for step in x.strides) or not x.flags.writeable:
+        x = np.array(x, dtype=x.dtype.newbyteorder("="))
+    return torch.from_numpy(x)
 
 
 def double(x: Tensor, name: str = "x") -> Tensor:
@@ -100,6 +109,8 @@ def parameters(model: nn.Module) -> list[nn.Parameter]:
         raise ValueError("model: got no trainable parameter (all are frozen, or there are none); wanted at least one")
     first_name, first = trainable[0]
     for name, p in named:
+        if isinstance(p, nn.parameter.UninitializedParameter):
+            raise ValueError(f"model: got parameter {name} without a shape, of a lazy module; wanted model(x) called once before")
         if p.device != first.device:
             raise ValueError(
                 f"model: got parameters on two devices ({first_name} on {first.device}, {name} on {p.device}); wanted one"

@@ -2,8 +2,9 @@
 
 import os
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from time import monotonic
 from typing import NamedTuple
 
 import torch
@@ -81,12 +82,24 @@ def default_memory(where: torch.device) -> int:
     """
     if where.type == "cuda":
         return torch.cuda.mem_get_info(where)[0] // 2
-    return max(1, free_memory() // 2 // int(os.environ.get("LOCAL_WORLD_SIZE", 1)))
+    return max(1, _free_lately() // 2 // int(os.environ.get("LOCAL_WORLD_SIZE", 1)))
 
 
 def free_on(where: torch.device) -> int:
     """Return the bytes that are free where a matrix is to lie."""
-    return torch.cuda.mem_get_info(where)[0] if where.type == "cuda" else free_memory()
+    return torch.cuda.mem_get_info(where)[0] if where.type == "cuda" else _free_lately()
+
+
+# When it was read last, by what, and how much there was: reading takes as long as a small kernel.
+_READ: list[tuple[float, Callable[[], int], int]] = []
+_SECONDS = 0.5
+
+
+def _free_lately() -> int:
+    now = monotonic()
+    if not _READ or now - _READ[0][0] > _SECONDS or _READ[0][1] is not free_memory:
+        _READ[:] = [(now, free_memory, free_memory())]
+    return _READ[0][2]
 
 
 def free_memory(meminfo: Path = Path("/proc/meminfo"), container: Path = Path("/sys/fs/cgroup")) -> int:

@@ -24,7 +24,7 @@ def write(gram: "Gram", path: str | Path, progress: bool):
     zarr = _zarr()
     sides, chosen = gram._sides, gram._plan
     one_a_sample(sides, "save")
-    path, what, here = Path(path), f"writing {path}", processes.world()
+    path, what, here = folders.named(path, "path"), f"writing {path}", processes.world()
     made_from = sides.describe()
     processes.agreed(made_from | {"path": str(path.resolve())}, what)
 
@@ -83,7 +83,7 @@ def open_gram(path: str | Path, partial: bool = False):
         >>> sorted(open_gram(folder / "gram.zarr").attrs["made_from"])
         ['cotangent', 'data', 'dtype', 'model', 'parameters', 'precision', 'symmetric']
     """
-    zarr, path = _zarr(), Path(path)
+    zarr, path = _zarr(), folders.named(path, "path")
     if not (path / "zarr.json").exists():
         raise FileNotFoundError(f"path: no Gram matrix at {path}; wanted a folder that Gram.save made")
     _attributes(zarr, path)

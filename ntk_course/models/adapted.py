@@ -87,7 +87,13 @@ def origin(model: nn.Module) -> nn.Module:
 
 def _picked(z, output: Output):
     if callable(output):
-        return output(z)
+        try:
+            return output(z)
+        except (AttributeError, KeyError, IndexError, TypeError) as error:
+            raise ValueError(
+                f"output: got a function that fails on the model's answer, a {type(z).__name__} ({type(error).__name__}: {error}); "
+                "wanted one that picks a tensor from it"
+            ) from error
     try:
         if isinstance(output, str) and not isinstance(z, Mapping):
             return getattr(z, output)

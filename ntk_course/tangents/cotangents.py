@@ -139,7 +139,7 @@ def signs(y: Tensor, num_classes: int) -> Tensor:
         >>> signs(torch.tensor([1]), 3)
         tensor([[-1.,  1., -1.]])
     """
-    y = torch.as_tensor(y)
+    y, num_classes = validate.array(y, "y", "integer class labels"), validate.positive(num_classes, "num_classes")
     return _signs(validate.labels(y, len(y), num_classes, y), num_classes, torch.float32)
 
 
@@ -327,7 +327,9 @@ def checked(c: Cotangent, n: int, z: Tensor, name: str) -> tuple[Cotangent, int 
     if not _ours(c):
         scales = torch.tensor(_SCALES[:n], dtype=z.dtype, device=z.device)
         scaled = z * scales.view(-1, *[1] * (z.dim() - 1))
-        _one_by_one(c, torch.stack([row.roll(i, -1) for i, row in enumerate(scaled)]), name)
+        rolled = torch.stack([row.roll(i, -1) for i, row in enumerate(scaled)])
+        for some in (rolled, rolled.flip(0)):  # one of the two is out of any order
+            _one_by_one(c, some, name)
     return c, first.shape[1] if first.dim() == 3 else None
 
 
@@ -369,7 +371,14 @@ def of_block(c: Cotangent, z: Tensor, name: str = "c") -> Tensor:
     if isinstance(c, Summed):
         return of_block(c.of, z, name)
     with torch.no_grad():
-        return validate.cotangents(c(z.detach()), len(z), tuple(z.shape[1:]), z, name)
+        try:
+            found = c(z.detach())
+        except (RuntimeError, TypeError, IndexError, KeyError, AttributeError) as error:
+            raise ValueError(
+                f"{name}: got {type(error).__name__} ({error}) from it for logits {tuple(z.shape)}; wanted a function of these that "
+                "returns their cotangents"
+            ) from error
+        return validate.cotangents(found, len(z), tuple(z.shape[1:]), z, name)
 
 
 def looked_at(n: int) -> Tensor:

@@ -250,8 +250,12 @@ def _product(f: Tangents, g: Tangents) -> Tensor:
     (n, r), (m, s) = f.dense[0].shape[:2], g.dense[0].shape[:2]
     out = None
     for d, e in zip(f.dense, g.dense, strict=True):
-        found = times(d.reshape(n * r, -1), e.reshape(m * s, -1).T)
-        out = found if out is None else out.add_(found)
+        one, other = d.reshape(n * r, -1), e.reshape(m * s, -1).T
+        if out is None or one.dtype != out.dtype:
+            found = times(one, other)
+            out = found if out is None else out.add_(found)
+        else:  # adds up inside the product
+            out.addmm_(one, other)
     assert out is not None  # there is at least one part
     out = out.view(n, r, m, s)
     if not f.factors:

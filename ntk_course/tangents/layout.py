@@ -6,8 +6,10 @@ from functools import cached_property
 
 from .probe import Probe
 
-# Gradients of fewer numbers are laid side by side, so that one product serves many of them.
-SMALL = 2**12
+# Gradients of fewer numbers are laid side by side, so that one product serves many of them; that costs a copy, and a GPU, for
+# which a small product is as long as a larger one, gains more by it.
+_SMALL = {"cpu": 2**9}
+_SMALL_ELSEWHERE = 2**12
 
 
 def explicit_is_cheaper(
@@ -91,12 +93,16 @@ class Layout:
     @cached_property
     def small(self) -> tuple[str, ...]:
         """Those of them with so few numbers that they are laid side by side, and come first."""
-        return tuple(name for name in self.whole if self.known.numels[name] < SMALL)
+        return tuple(name for name in self.whole if self.known.numels[name] < self._few)
 
     @cached_property
     def large(self) -> tuple[str, ...]:
         """Those that follow, each by itself."""
-        return tuple(name for name in self.whole if self.known.numels[name] >= SMALL)
+        return tuple(name for name in self.whole if self.known.numels[name] >= self._few)
+
+    @property
+    def _few(self) -> int:
+        return _SMALL.get(self.known.z.device.type, _SMALL_ELSEWHERE)
 
     def forming(self, factored: Iterable[str] = ()) -> "Layout":
         """Return the layout in which only some weights stay in factors, none by default."""

@@ -9,7 +9,7 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor, nn
 
-from ..basics.samples import Samples, form
+from ..basics.samples import Samples, Stored, form, leaves
 from ..basics.settings import settings, where_it_lies, without
 from ..models.adapted import origin
 from . import trial
@@ -139,18 +139,37 @@ class Probe(NamedTuple):
 
 
 # What was found, as long as the model lives: a second kernel of the same weights need not try again.
-_FOUND: WeakKeyDictionary[nn.Module, tuple[tuple, dict[str, object], Probe]] = WeakKeyDictionary()
+_FOUND: "WeakKeyDictionary[nn.Module, _Known]" = WeakKeyDictionary()
 
 
 def probe(model: nn.Module, x: Samples, name: str = "x", among: frozenset[str] | None = None) -> Probe:
     """Return what a few samples tell of a model, see :func:`tried`; what is known of the same model as it is now, at once."""
     first = x[:1]
     key = (form(first), first.device, min(len(x), 3), getattr(model, "output", None), among, _state(model))
-    known, now = _FOUND.get(origin(model)), settings(model)
-    if known is None or known[0] != key or known[1] != without(now, known[2].traces.settings):
+    known, now, of = _FOUND.get(origin(model)), settings(model), _which(x)
+    if (
+        known is None
+        or known.key != key
+        or known.settings != without(now, known.found.traces.settings)
+        or known.of != of
+        and (known.found.untold or known.found.unreached)  # others may say more
+    ):
         found = tried(model, x, name, among)
-        known = _FOUND[origin(model)] = (key, without(now, found.traces.settings), found)
-    return known[2]
+        known = _FOUND[origin(model)] = _Known(key, without(now, found.traces.settings), of, found)
+    return known.found
+
+
+class _Known(NamedTuple):
+    """What was found, of which model in which state, and of which samples."""
+
+    key: tuple
+    settings: dict[str, object]
+    of: tuple
+    found: Probe
+
+
+def _which(x: Samples) -> tuple:
+    return (id(x.dataset),) if isinstance(x, Stored) else tuple(where_it_lies(t) for t in leaves(x))
 
 
 def _state(model: nn.Module) -> tuple:

@@ -52,7 +52,9 @@ def by_rules(
     for (use, seen), finished in zip(uses, finish, strict=True):
         key = (use.node, seen)
         if key not in stacked:
-            stacked[key] = seen.stacked([z.new_zeros(use.shape) if t is None else t for t in arriving[use.node]])
+            here = arriving[use.node]
+            here = here if isinstance(here, Tensor) else [z.new_zeros(use.shape) if t is None else t for t in here]
+            stacked[key] = seen.stacked(here)
         for name, share in _pulled(use, finished(stacked[key]), names).items():
             shares[name] = join(shares[name], share) if name in shares else share
     return shares
@@ -90,15 +92,15 @@ _POWERS_ELSEWHERE = 64
 _ALIKE = 0.25
 
 
-def _sent_back(z: Tensor, nodes: list, c: Tensor, retain: bool, batched: bool) -> list[list[Tensor | None]]:
-    """Return what each of R cotangents sends back to the outputs of some nodes, R tensors for each node."""
+def _sent_back(z: Tensor, nodes: list, c: Tensor, retain: bool, batched: bool) -> list[list[Tensor | None] | Tensor]:
+    """Return what each of R cotangents sends back to the outputs of some nodes: for each node R tensors, or one of all (R, ...)."""
     edges, last = [GradientEdge(node, 0) for node in nodes], c.shape[1] - 1
     if not edges:
         return []
     if batched and last > 0:
         many = c.transpose(0, 1)
         found = torch.autograd.grad(z, edges, many, retain_graph=retain, allow_unused=True, is_grads_batched=True)
-        return [[None] * len(many) if t is None else list(t) for t in found]
+        return [[None] * len(many) if t is None else t for t in found]
     rounds = [
         torch.autograd.grad(z, edges, v, retain_graph=retain or r < last, allow_unused=True) for r, v in enumerate(c.unbind(1))
     ]

@@ -40,8 +40,13 @@ class Seen(NamedTuple):
             return t.unflatten(0, (self.samples, self.positions))
         return t.unflatten(0, (self.positions, self.samples)).transpose(0, 1)
 
-    def stacked(self, arriving: list[Tensor]) -> Tensor:
-        """Bring what arrives for R cotangents to (n, R, T, ...)."""
+    def stacked(self, arriving: "list[Tensor] | Tensor") -> Tensor:
+        """Bring what arrives for R cotangents, of each or in one tensor (R, ...), to (n, R, T, ...)."""
+        if isinstance(arriving, Tensor):
+            t = arriving.movedim(self.axis + 1, 0)  # (n T, R, ...)
+            if self.inner:
+                return t.unflatten(0, (self.samples, self.positions)).transpose(1, 2)
+            return t.unflatten(0, (self.positions, self.samples)).permute(1, 2, 0, *range(3, t.dim() + 1))
         firsts = [self.first(t) for t in arriving]
         return torch.stack(firsts, 1) if len(firsts) > 1 else firsts[0].unsqueeze(1)
 
@@ -96,12 +101,26 @@ def _beside(other: Tensor, slot: int, rows: int, seen: Seen) -> Finish | None:
     return _product(seen.first(other.detach()), slot == 1) if seen.axis == rows + 1 - slot else None
 
 
-def _addmm(use: Use, seen: Seen) -> Finish | None:
+def _added(left: str, right: str, rows: int) -> Callable[[Use, Seen], Finish | None]:
+    """Make the rule of ``beta * out + alpha * left @ right``, whose rows are on some axis; the weight is any of the three."""
+
+    def rule(use: Use, seen: Seen) -> Finish | None:
+        node = use.node
+        if use.slot == 0:
+            return _scaled(_summed(use, seen), node._saved_beta)
+        other = getattr(node, f"_saved_{left if use.slot == 2 else right}")
+        return _scaled(_beside(other, use.slot - 1, rows, seen), node._saved_alpha)
+
+    return rule
+
+
+def _trilinear(use: Use, seen: Seen) -> Finish | None:
+    """``bilinear``: the products of two inputs, (p, o), are the inputs of one linear weight (q, p * o)."""
     node = use.node
-    if use.slot == 0:
-        return _scaled(_summed(use, seen), node._saved_beta)
-    other = node._saved_mat1 if use.slot == 2 else node._saved_mat2
-    return _scaled(_beside(other, use.slot - 1, 0, seen), node._saved_alpha)
+    if use.slot != 1 or seen.axis != 0 or (list(node._saved_expand2), list(node._saved_sumdim)) != ([0], [2, 3]):
+        return None
+    one, other = seen.first(node._saved_i1.detach()), seen.first(node._saved_i3.detach())
+    return _product(torch.einsum("ntp,nto->ntpo", one, other).flatten(2), False)
 
 
 def _mv(use: Use, seen: Seen) -> Finish | None:
@@ -277,7 +296,9 @@ def _prelu(use: Use, seen: Seen) -> Finish | None:
 
 
 RULES: dict[str, Callable[[Use, Seen], Finish | None]] = {
-    "AddmmBackward0": _addmm,
+    "AddmmBackward0": _added("mat1", "mat2", 0),
+    "BaddbmmBackward0": _added("batch1", "batch2", 1),
+    "TrilinearBackward0": _trilinear,
     "MmBackward0": _matmul,
     "BmmBackward0": _matmul,
     "MvBackward0": _mv,

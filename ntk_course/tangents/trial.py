@@ -125,7 +125,9 @@ def runs(model: nn.Module, x: Samples, name: str) -> Runs:
 
 def _spread(n: int, most: int) -> list[int]:
     """Choose the first of n, the last, the one in the middle, and others evenly between, in order."""
-    between = torch.linspace(0, n - 1, min(n, most)).round().long().tolist()
+    if n <= most:
+        return list(range(n))
+    between = torch.linspace(0, n - 1, most - 1).round().long().tolist()
     return sorted({*between, n // 2})
 
 

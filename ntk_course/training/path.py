@@ -366,7 +366,7 @@ def load_path(
         >>> len(load_path(folder / "run", mlp((64, 8, 10)).double()))
         6
     """
-    folder = Path(folder)
+    folder = folders.named(folder, "folder")
     for name in _FILES:
         if not (folder / name).is_file():
             hint = ", only an unfinished run" if (folder / "weights.npy.part").exists() else ""
