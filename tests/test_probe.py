@@ -510,7 +510,6 @@ def test_a_choice_of_parameters_leaves_no_graph_behind():
     "c",
     [
         lambda z: F.one_hot(z.argmax(1).mode().values, 3).expand(len(z), 3).double(),
-        lambda z: z.mean(0).sign().expand(len(z), 3),
         lambda z: F.normalize(z.sum(0), dim=0).expand(len(z), 3),
         lambda z: F.one_hot(z.argmax(1).flip(0), 3).double(),
         lambda z: F.one_hot(z[z[:, 0].argsort()].argmax(1), 3).double(),
