@@ -75,25 +75,28 @@ def counted(share: Share) -> int:
 
 
 class Verdict:
-    """Shares of a batch against plain autograd: added up with a random number for each sample and cotangent.
+    """Shares of a batch against plain autograd: for each cotangent added up over the samples, each times a number of its own.
 
     A rule that gives one sample what is another's, or one cotangent what is another's, changes the sum, though all that it gives
-    may add up to the right whole.
+    may add up to the right whole. The numbers are powers of two: no rounding on the way, in whatever dtype, is another for them.
     """
 
     def __init__(self, model: nn.Module, z: Tensor, c: Tensor, shares: Mapping[str, Share], weights: Mapping[str, nn.Parameter]):
         """Differentiate the logits z (n, K) of a batch with cotangents c (n, R, K), each times its number; the graph is kept."""
-        draw = torch.rand(c.shape[:2], generator=torch.Generator().manual_seed(1)) + 0.5
-        self.by = draw.to(c)
-        whole = gradients(model, z, (self.by[:, :, None] * c).sum(1), [weights[name] for name in shares])
-        self.whole = {name: None if g is None else g.flatten() for name, g in zip(shares, whole, strict=True)}
+        draw = torch.Generator().manual_seed(1)
+        powers = torch.exp2(torch.randint(-_POWERS, _POWERS + 1, c.shape[:2], generator=draw).float())
+        self.by = (powers * (2 * torch.randint(0, 2, c.shape[:2], generator=draw) - 1)).to(c)
+        self.whole: dict[str, Tensor] = {}
+        passes = [gradients(model, z, v, [weights[name] for name in shares]) for v in (self.by[:, :, None] * c).unbind(1)]
+        for name, found in zip(shares, zip(*passes, strict=True), strict=True):
+            rows = [torch.zeros_like(weights[name]) if g is None else g for g in found]
+            self.whole[name] = torch.stack(rows).flatten(1)
         self.shares, self.tolerance = shares, tolerance_of(z.dtype)
-        found = [float(g.abs().max()) for g in self.whole.values() if g is not None and g.numel()]
-        self.rounding = max(found, default=0.0) * 10 * torch.finfo(z.dtype).eps
+        largest = max((float(g.abs().max()) for g in self.whole.values() if g.numel()), default=0.0)
+        self.rounding = largest * 10 * torch.finfo(z.dtype).eps
 
     def _is(self, name: str, found: Tensor) -> bool:
         wanted = self.whole[name]
-        wanted = torch.zeros_like(found) if wanted is None else wanted
         if not bool(torch.isfinite(wanted).all()):  # a sum beyond all numbers tells nothing
             return True
         return found.shape == wanted.shape and same(found, wanted, self.tolerance, self.rounding)
@@ -101,7 +104,7 @@ class Verdict:
     def of_formed(self, name: str) -> bool:
         """Say whether a share's own gradients add up."""
         found = formed(self.shares[name])
-        return found.shape[:2] == self.by.shape and self._is(name, torch.einsum("nrd,nr->d", found, self.by))
+        return found.shape[:2] == self.by.shape and self._is(name, torch.einsum("nrd,nr->rd", found, self.by))
 
     def of_factors(self, name: str) -> bool:
         """Say whether its factors do, as they are laid out for products."""
@@ -113,19 +116,25 @@ class Verdict:
         return self._is(name, weight) and self._is(bias, other)
 
     def _laid_out(self, share: Share, with_bias: bool = False) -> tuple[Tensor, Tensor]:
+        """Add up factors: gradients (R, D) of the weight, and of the bias."""
         weight, bias = [], []
         assert not isinstance(share, Tensor)
         for a, b in share.kept(with_bias):
-            b = torch.einsum("nrtq,nr->ntq", b, self.by)
+            b = b * self.by[:, :, None, None]
             if not isinstance(share, OuterProducts):
-                weight.append(b.new_zeros(share.rows, b.shape[2]).index_add_(0, a.flatten(), b.flatten(0, 1)))
+                table = b.new_zeros(b.shape[1], share.rows, b.shape[3])
+                weight.append(table.index_add_(1, a.flatten(), b.transpose(0, 1).flatten(1, 2)))
                 continue
-            found = torch.einsum("ntp,ntq->pq", a, b)
+            found = torch.einsum("ntp,nrtq->rpq", a, b)
             if with_bias:
-                bias.append(found[-1])
-                found = found[:-1]
-            weight.append(found if share.turned else found.T)
-        return torch.stack(weight).flatten(), torch.cat(bias) if bias else torch.empty(0)
+                bias.append(found[:, -1])
+                found = found[:, :-1]
+            weight.append(found if share.turned else found.transpose(1, 2))
+        return torch.stack(weight, 1).flatten(1), torch.cat(bias, 1) if bias else torch.empty(0)
+
+
+# The powers of two by which samples are told apart.
+_POWERS = 2
 
 
 def wrong_rules(
