@@ -430,3 +430,11 @@ def test_a_path_whose_operations_forward_mode_does_not_know(width, data):
         two = path_of(Of(lambda s, x: s.h(s.b(s.a(x).tanh()).tanh()), **parts), x, y, momentum=momentum)
         torch.testing.assert_close(ntk.epk(one, x_test).gram, ntk.epk(two, x_test).gram)
         assert ntk.epk(one, x_test).error < 1e-12
+
+
+@pytest.mark.parametrize("length", [2, 3, 5])
+def test_a_path_of_a_model_that_puts_time_first(length, data):
+    """As many positions as the samples that are tried."""
+    x, x_test = torch.randn(12, length, 4).double(), torch.randn(5, length, 4).double()
+    model = Of(lambda s, x: s.o(torch.tanh(s.l(x.transpose(0, 1).contiguous())).sum(0)), l=nn.Linear(4, 5), o=nn.Linear(5, 3))
+    assert ntk.epk(path_of(model, x, torch.arange(12) % 3), x_test).error < 1e-13

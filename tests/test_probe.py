@@ -567,3 +567,120 @@ def test_more_bad_input_is_named():
     ):
         with pytest.raises(error, match=words):
             call()
+
+
+class Permuted(nn.Module):
+    """Samples are dealt out in an order that depends on them, and dealt back, by products and sums."""
+
+    def __init__(self, deal):
+        super().__init__()
+        self.deal = deal
+        self.l, self.m, self.o = nn.Linear(4, 6), nn.Linear(6, 6), nn.Linear(6, 3)
+
+    def forward(self, x):
+        h = torch.tanh(self.l(x))
+        p = F.one_hot(x[:, 0].argsort(stable=True), len(x)).to(h)
+        d = torch.tanh(self.m(self.deal(p, h)))
+        return self.o((p[:, :, None] * d[:, None]).sum(0))
+
+
+@pytest.mark.parametrize(
+    "deal", [lambda p, h: (p[:, :, None] * h[None]).sum(1), lambda p, h: F.conv1d(h[None], p[:, :, None])[0]]
+)
+def test_samples_in_between_that_change_places(deal):
+    """Few of them, none of which is tried first; and samples of the other side alone."""
+    model, x = Permuted(deal).double(), torch.randn(50, 4).double()
+    x[:, 0] = 0
+    x[[5, 9, 20], 0] = torch.randn(3).double()
+    other = torch.randn(6, 4).double()
+    assert relative(ntk.entk(model, x), entk_of(model, x)) < 1e-12
+    model = Permuted(deal).double()
+    assert relative(ntk.entk(model, x[:3], other), entk_of(model, x[:3], other)) < 1e-12
+
+
+def masked_rows():
+    def forward(s, x):
+        t = x.transpose(0, 1).contiguous()
+        return s.o((torch.tanh(s.l(t)) * (t != 0).any(-1, keepdim=True)).sum(0))
+
+    return Of(forward, l=nn.Linear(4, 5), o=nn.Linear(5, 2)).double()
+
+
+def test_positions_that_say_nothing():
+    """Samples whose gradient comes from one position alone fit two ways to lay them out."""
+    x = torch.zeros(3, 2, 4).double()
+    x[0, 0], x[1, 1] = torch.randn(2, 4).double()
+    model, other = masked_rows(), torch.randn(20, 2, 4).double()
+    assert relative(ntk.entk(model, x), entk_of(model, x)) < 1e-12
+    assert relative(ntk.entk(model, other), entk_of(model, other)) < 1e-12
+    assert relative(ntk.entk(model, x, other), entk_of(model, x, other)) < 1e-12
+    wide = torch.randn(50, 3, 4).double()
+    tried = sorted({*torch.linspace(0, 49, 15).round().long().tolist(), 25})
+    wide[tried] = 0
+    wide[0, 0], wide[tried[7], 1] = torch.randn(2, 4).double()
+    model = masked_rows()
+    assert relative(ntk.entk(model, wide), entk_of(model, wide)) < 1e-12
+
+
+def test_hooks_on_parameters():
+    """Set before, between two kernels, on an object that is there, with features kept; of what few samples touch."""
+    x = torch.randn(50, 4).double()
+    build = lambda: nn.Sequential(nn.Linear(4, 6), nn.Tanh(), nn.Linear(6, 3)).double()  # noqa: E731
+    model = build()
+    gram = ntk.Gram(model, x, ntk.basis)
+    gram.keep()
+    gram.dense()
+    model[0].weight.register_hook(lambda g: 3 * g)
+    wanted, v = entk_of(model, x), torch.randn(50, 3).double()
+    assert relative(gram.dense(), wanted) < 1e-12 and relative(ntk.entk(model, x), wanted) < 1e-12
+    assert relative(gram @ v, torch.einsum("nmrs,ms->nr", wanted, v)) < 1e-12
+    model, mask = build(), torch.tensor([1.0, 1.0, 0.0, 0.0]).double()
+    x[torch.linspace(0, 49, 15).round().long(), 2:] = 0
+    x[25, 2:] = 0
+    model[0].weight.register_hook(lambda g: g * mask)
+    assert relative(ntk.entk(model, x), entk_of(model, x)) < 1e-12
+
+
+def halved_for_some(s, x):
+    h = torch.tanh(s.a(x))
+    if h.requires_grad:
+        h.register_hook(lambda g: g * (x[:, :1] < 2))
+    return s.b(h)
+
+
+def plain_for_some(s, x):
+    with torch.no_grad():
+        q = s.a(x)
+    return s.b(torch.tanh(torch.where(x[:, :1] < 2, s.a(x), q)))
+
+
+@pytest.mark.parametrize("forward", [halved_for_some, plain_for_some])
+def test_a_product_with_a_vector_where_some_gradients_are_not_the_derivative(forward):
+    model, x = Of(forward, a=nn.Linear(4, 6), b=nn.Linear(6, 3)).double(), torch.randn(50, 4).double()
+    x[:, 0] = 1
+    x[[3, 9, 30], 0] = 3
+    v, wanted = torch.randn(50).double(), entk_of(model, x).sum((2, 3)) / 3
+    for _ in range(2):
+        assert relative(ntk.Gram(model, x, ntk.ones) @ v, wanted @ v) < 1e-12
+
+
+def test_words_that_few_samples_share():
+    model = Of(lambda s, t: s.o(torch.tanh(s.e(t)).sum(1)), e=nn.Embedding(40, 4, scale_grad_by_freq=True), o=nn.Linear(4, 3))
+    model, t, v = model.double(), torch.randint(9, 40, (50, 3)), torch.randn(50).double()
+    t[0], t[25], t[49] = torch.arange(3), torch.arange(3, 6), torch.arange(6, 9)
+    gram = ntk.Gram(model, t, ntk.ones)
+    assert relative(gram.quadratic(v), v @ gram.dense() @ v) < 1e-12
+    assert relative(gram @ v, gram.dense() @ v) < 1e-12
+
+
+def test_a_setting_that_changes_after_the_object_is_made():
+    model = Of(
+        lambda s, x: s.o(torch.tanh(s.l(x.transpose(0, 1) if s.first else x)).mean(0 if s.first else 1)),
+        l=nn.Linear(4, 5),
+        o=nn.Linear(5, 2),
+    ).double()
+    model.first, x = False, torch.randn(5, 3, 4).double()
+    gram = ntk.Gram(model, x, ntk.basis)
+    gram.dense()
+    model.first = True
+    assert relative(gram.dense(), entk_of(model, x)) < 1e-12

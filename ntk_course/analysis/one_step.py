@@ -12,7 +12,7 @@ from torch.nn.functional import cross_entropy, one_hot
 from ..basics import validate
 from ..kernels.named import entk
 from ..models.functional import call_with
-from ..tangents.forward import agrees
+from ..tangents.forward import agrees, few
 from ..tangents.running import everything
 
 Step = dict[str, Tensor]
@@ -193,7 +193,9 @@ def first_order_change(model: nn.Module, x: Tensor, step: Step) -> tuple[Tensor,
     with torch.no_grad():
         z, moved = jvp(lambda w: call_with(model, w, x), (weights,), ({n: step[n] for n in weights},))[:2]
     trainable = {name: p for name, p in model.named_parameters() if name in step and p.requires_grad}
-    if len(trainable) == len(weights) and not agrees(model, x, trainable, step, moved, everything(model)):
+    if len(trainable) == len(weights) and not agrees(
+        model, x[(some := few(len(x)))], trainable, step, moved[some], everything(model)
+    ):
         raise ValueError(
             "model: got a forward whose derivative is not its gradient (no_grad inside, a hook, a straight-through estimator); "
             "wanted one that plain autograd differentiates"

@@ -18,6 +18,7 @@ from ..basics.samples import Stored, leaves
 from ..basics.settings import settings, where_it_lies, without
 from ..models.adapted import Output, origin
 from ..models.choice import Choice, chosen_from
+from ..tangents.certified import state
 from ..tangents.cotangents import Cotangent, PerSample, Summed, part
 from ..tangents.features import Tangents, tangent_product
 from . import approximate, implicit, interoperate
@@ -159,7 +160,8 @@ class Gram:
         """How each trainable parameter's per-sample gradients are made, by its name.
 
         "rule": from the factors they are made of; "torch.func": by vmap; "autograd": one sample at a time, right for any model
-        and slow; "none": no sample reaches it. Which is right was found by trying two samples against plain autograd.
+        and slow; "none": no sample reaches it. Which is right was found by trying a few samples against plain autograd; every
+        block is held against it once more when it is computed, and what is wrong there goes one sample at a time.
 
         Example:
             >>> set(Gram(model, x, ones).routes.values())
@@ -605,4 +607,4 @@ def _state(sides: Sides) -> tuple:
                 along = flat.sum(axis, dtype=torch.float64)
                 sums.append(along @ torch.linspace(1, 2, len(along), dtype=torch.float64, device=t.device))
     held = without(settings(sides.model), sides.known.traces.settings)
-    return tuple(where_it_lies(t) for t in tensors), tuple(torch.stack(sums).tolist()), held
+    return state(sides.model), tuple(where_it_lies(t) for t in data), tuple(torch.stack(sums).tolist()), held

@@ -10,7 +10,7 @@ from .culprit import same, tolerance_of
 from .graph import Use
 from .routes import by_rules, gradients
 from .rules import Seen
-from .shares import OuterProducts, Share, formed
+from .shares import OuterProducts, Share, weighted
 from .trial import Runs
 
 # At level DEBUG it tells why a rule is not used: `logging.getLogger("ntk_course").setLevel("DEBUG")`.
@@ -70,8 +70,11 @@ def adds_up(
 
 
 def counted(share: Share) -> int:
-    """Count the samples that have a gradient."""
-    return int((formed(share) != 0).any(2).any(1).sum())
+    """Count the samples that have a gradient; of one in factors, those that have both factors."""
+    if isinstance(share, Tensor):
+        return int(share.flatten(1).any(1).sum())
+    some = share.b.flatten(1).any(1)
+    return int((some & share.a.flatten(1).any(1) if isinstance(share, OuterProducts) else some).sum())
 
 
 class Verdict:
@@ -83,14 +86,12 @@ class Verdict:
 
     def __init__(self, model: nn.Module, z: Tensor, c: Tensor, shares: Mapping[str, Share], weights: Mapping[str, nn.Parameter]):
         """Differentiate the logits z (n, K) of a batch with cotangents c (n, R, K), each times its number; the graph is kept."""
-        draw = torch.Generator().manual_seed(1)
-        powers = torch.exp2(torch.randint(-_POWERS, _POWERS + 1, c.shape[:2], generator=draw).float())
-        self.by = (powers * (2 * torch.randint(0, 2, c.shape[:2], generator=draw) - 1)).to(c)
+        self.by = _numbers(c)
         self.whole: dict[str, Tensor] = {}
         passes = [gradients(model, z, v, [weights[name] for name in shares]) for v in (self.by[:, :, None] * c).unbind(1)]
         for name, found in zip(shares, zip(*passes, strict=True), strict=True):
             rows = [torch.zeros_like(weights[name]) if g is None else g for g in found]
-            self.whole[name] = torch.stack(rows).flatten(1)
+            self.whole[name] = torch.stack(rows).view(len(rows), -1)
         self.shares, self.tolerance = shares, tolerance_of(z.dtype)
         largest = max((float(g.abs().max()) for g in self.whole.values() if g.numel()), default=0.0)
         self.rounding = largest * 10 * torch.finfo(z.dtype).eps
@@ -101,10 +102,12 @@ class Verdict:
             return True
         return found.shape == wanted.shape and same(found, wanted, self.tolerance, self.rounding)
 
-    def of_formed(self, name: str) -> bool:
-        """Say whether a share's own gradients add up."""
-        found = formed(self.shares[name])
-        return found.shape[:2] == self.by.shape and self._is(name, torch.einsum("nrd,nr->rd", found, self.by))
+    def of_gradients(self, name: str) -> bool:
+        """Say whether a share's gradients add up."""
+        share = self.shares[name]
+        if (share if isinstance(share, Tensor) else share.b).shape[:2] != self.by.shape:
+            return False
+        return self._is(name, torch.stack([weighted(share, by, r) for r, by in enumerate(self.by.unbind(1))]))
 
     def of_factors(self, name: str) -> bool:
         """Say whether its factors do, as they are laid out for products."""
@@ -133,8 +136,48 @@ class Verdict:
         return torch.stack(weight, 1).flatten(1), torch.cat(bias, 1) if bias else torch.empty(0)
 
 
-# The powers of two by which samples are told apart.
-_POWERS = 2
+# The powers of two by which samples are told apart: none so small beside another that rounding hides it.
+_POWERS = {torch.bfloat16: 1, torch.float16: 1}
+_POWERS_ELSEWHERE = 4
+
+
+def wrong_in_block(
+    model: nn.Module, z: Tensor, c: Tensor, shares: Mapping[str, Share], weights: Mapping[str, nn.Parameter]
+) -> set[str]:
+    """Hold the shares of a block against one pass of plain autograd, as a :class:`Verdict` does, no gradient formed.
+
+    Args:
+        model: of the graph under z.
+        z: logits (n, K), whose graph is kept.
+        c: cotangents (n, R, K), of which one is looked at.
+        shares: of the parameters, by name.
+        weights: the parameters.
+
+    Returns:
+        The names of those that are wrong.
+    """
+    if not shares:
+        return set()
+    by, r = _numbers(c[:, :1])[:, 0], len(z) % c.shape[1]
+    found = gradients(model, z, by[:, None] * c[:, r], [weights[name] for name in shares])
+    plain = {name: torch.zeros_like(weights[name]) if g is None else g for name, g in zip(shares, found, strict=True)}
+    largest = max((float(g.abs().max()) for g in plain.values() if g.numel()), default=0.0)
+    tolerance, rounding = tolerance_of(z.dtype), largest * 10 * torch.finfo(z.dtype).eps
+    return {
+        name
+        for name, g in plain.items()
+        if bool(torch.isfinite(g).all()) and not same(weighted(shares[name], by, r), g.flatten(), tolerance, rounding)
+    }
+
+
+def _numbers(c: Tensor) -> Tensor:
+    """Draw a power of two, of either sign, for each cotangent of each sample, (n, R): of few samples no two alike."""
+    draw, most = torch.Generator().manual_seed(1), _POWERS.get(c.dtype, _POWERS_ELSEWHERE)
+    powers = torch.exp2(torch.arange(-most, most + 1).float())
+    values = torch.cat([powers, -powers])
+    places = torch.stack([torch.randperm(len(c), generator=draw) for _ in range(c.shape[1])], 1)
+    shuffled = values[torch.randperm(len(values), generator=draw)]
+    return shuffled[places % len(values)].to(c)
 
 
 def wrong_rules(
@@ -152,7 +195,7 @@ def wrong_rules(
     told: dict[str, int] = {}
     for name in names - wrong:
         try:
-            right = verdict.of_formed(name)
+            right = verdict.of_gradients(name)
             told[name] = counted(shares[name])
         except Exception as error:  # a share that is none
             log.debug("%s: its rule gave %s, for %d samples (%s)", name, type(shares[name]).__name__, n, error)

@@ -16,7 +16,9 @@ from torch import Tensor, nn
 
 from ..basics import validate
 from ..basics.samples import Batch
-from .certify import Verdict
+from .certified import found_right, key_of, known_right
+from .certified import summed as told
+from .certify import wrong_in_block
 from .cotangents import Cotangent, Summed, of_block, part
 from .layout import Layout
 from .precision import multiplying, times
@@ -179,7 +181,9 @@ def tangent_pieces(
         else:
             served = {i: name for i, name in names.items() if name in known.understood}
             small = len(x) * c.shape[1] * known.saved <= _AT_ONCE
-            shares = by_rules(z, uses, c, served, retain=bool(known.untold), batched=known.stacks and small)
+            key = key_of(model, x, known.traces, known.among, layout.factored, told(c), told(z))
+            fresh = not known_right(model, key)
+            shares = by_rules(z, uses, c, served, retain=fresh, batched=known.stacks and small)
             del uses
             batched = {name: weights[name] for name in weights if name in known.batched}
             lonely = {name: weights[name] for name in weights if name not in known.batched | known.understood}
@@ -187,10 +191,11 @@ def tangent_pieces(
                 with untraced(model, known.traces):
                     found = by_torch_func(model, x, c, {name: w.detach() for name, w in batched.items()}, known.nests)
                 shares |= _split(found, batched)
-            if known.untold:  # the probe's samples had no gradient by which to judge
-                verdict = Verdict(model, z, c, {name: shares[name] for name in known.untold}, weights)
-                lonely |= {name: weights[name] for name in known.untold if not verdict.of_formed(name)}
-                del verdict
+            if fresh:  # held against plain autograd, once for each block of a model as it is
+                wrong = wrong_in_block(model, z, c, shares, weights)
+                if not wrong:
+                    found_right(model, key)
+                lonely |= {name: weights[name] for name in weights if name in wrong}
             del z
             if lonely:
                 shares |= _split(alone(model, x, c, lonely, known.traces), lonely)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import jvp
 
-from ..basics.samples import Samples
+from ..basics.samples import Batch, Samples
 from ..models.functional import call_with
 from .culprit import tolerance_of
 from .routes import gradients
@@ -42,26 +42,29 @@ def few(n: int) -> list[int]:
 
 
 def agrees(
-    model: nn.Module, x: Samples, weights: Mapping[str, nn.Parameter], u: Mapping[str, Tensor], moved: Tensor, traces: Traces
+    model: nn.Module,
+    x: Tensor | Batch,
+    weights: Mapping[str, nn.Parameter],
+    u: Mapping[str, Tensor],
+    moved: Tensor,
+    traces: Traces,
 ) -> bool:
-    """Say whether outputs that moved (N, K) along u are what plain autograd says, for a few of the samples.
+    """Say whether outputs that moved (N, K) along u are what plain autograd says.
 
     A random number for each output adds them up: one backward pass gives the same sum.
 
     Args:
         model: as it is.
-        x: samples (N, ...).
+        x: the samples (N, ...).
         weights: the parameters that moved, by name.
         u: where to, by name.
         moved: the change of the outputs (N, K), all axes of an output in one, by forward mode.
         traces: what the model leaves behind.
     """
-    some = few(len(x))
     with torch.inference_mode(False), torch.enable_grad():
-        z = in_rows(run(model, x[some], traces))
+        z = in_rows(run(model, x, traces))
         s = torch.randn(z.shape, generator=torch.Generator().manual_seed(0)).to(z)
         found = gradients(model, z, s, list(weights.values()))
-    moved = moved[some]
     products = [g * u[name] for g, name in zip(found, weights, strict=True) if g is not None]
     far = abs(sum(float(p.sum()) for p in products) - float((s * moved).sum()))
     size = sum(float(p.norm()) for p in products) + float((s * moved).abs().sum())

@@ -59,6 +59,7 @@ class Graph(NamedTuple):
         reached: names of the parameters that are in the graph at all.
         counts: how many edges lead to each parameter, by its id.
         moving: the nodes that may bring entries into another order.
+        counting: whether some node scales gradients by how often a word is in the batch.
     """
 
     uses: list[Use]
@@ -66,6 +67,7 @@ class Graph(NamedTuple):
     reached: frozenset[str]
     counts: dict[int, int]
     moving: list[Node]
+    counting: bool
 
     def may_reorder(self, n: int) -> bool:
         """Say whether some node could bring n samples into another order, as in a model that sorts them and puts them back."""
@@ -177,6 +179,7 @@ def read(z: Tensor, names: dict[int, str], shared: Iterable[Key] | None = None) 
         frozenset(leaves.values()),
         counts,
         [node for node in seen if node not in below and _moves(node, below)],
+        any(getattr(node, "_saved_scale_grad_by_freq", False) for node in seen if node.name().startswith("Embedding")),
     )
 
 

@@ -40,6 +40,10 @@ def movable(model: nn.Module, x: Tensor | Batch) -> bool:
         >>> movable(model, x)
         True
     """
+    return all(_led_by_samples(model, joined([x[:1], x[-1:]] + [x[:1]] * more)) for more in (1, 3))
+
+
+def _led_by_samples(model: nn.Module, few: Tensor | Batch) -> bool:
     calls: Counter[int] = Counter()
     sizes: set[int] = set()
 
@@ -49,14 +53,13 @@ def movable(model: nn.Module, x: Tensor | Batch) -> bool:
             sizes.add(len(args[0]))
 
     handles = [m.register_forward_hook(note, prepend=True) for m in model.modules() if _is_linear(m)]
-    few = joined([x[:1], x[-1:], x[:1]])
     try:
         with torch.enable_grad():
             graph = read(model(few.clone()), names_of(model))
     finally:
         for handle in handles:
             handle.remove()
-    return sizes <= {3} and graph.counts == {i: calls[i] for i in graph.counts}
+    return sizes <= {len(few)} and graph.counts == {i: calls[i] for i in graph.counts}
 
 
 @contextmanager

@@ -13,6 +13,7 @@ from ..basics.samples import Samples, Stored, form, leaves
 from ..basics.settings import settings, where_it_lies, without
 from ..models.adapted import origin
 from . import trial
+from .certified import state
 from .certify import Verdict, adds_up, attempted, counted, log, near, rounding_of, sample_by_sample, wrong_rules
 from .culprit import same, tolerance_of
 from .graph import Graph, Key, Use, names_of, read
@@ -64,8 +65,8 @@ class Probe(NamedTuple):
         unreached: parameters that are left out, since the logits depend on none of them.
         understood: the parameters that rules serve.
         batched: those that torch.func serves; the others are served one sample at a time.
-        untold: those of both kinds that had a gradient in fewer than two samples, so that little was tried: their gradients are
-            held against plain autograd in every block.
+        untold: those of both kinds that had a gradient in fewer than two samples, so that little was tried: they are not kept in
+            factors, and other samples are tried anew.
         sizes: of the weights that can stay in factors.
         bias_of: the weights among them that are used together with a bias, and that bias.
         called: modules that own an understood parameter, in the order of their uses.
@@ -145,7 +146,7 @@ _FOUND: "WeakKeyDictionary[nn.Module, _Known]" = WeakKeyDictionary()
 def probe(model: nn.Module, x: Samples, name: str = "x", among: frozenset[str] | None = None) -> Probe:
     """Return what a few samples tell of a model, see :func:`tried`; what is known of the same model as it is now, at once."""
     first = x[:1]
-    key = (form(first), first.device, min(len(x), 3), getattr(model, "output", None), among, _state(model))
+    key = (form(first), first.device, min(len(x), 3), getattr(model, "output", None), among, state(model))
     known, now, of = _FOUND.get(origin(model)), settings(model), _which(x)
     if (
         known is None
@@ -170,13 +171,6 @@ class _Known(NamedTuple):
 
 def _which(x: Samples) -> tuple:
     return (id(x.dataset),) if isinstance(x, Stored) else tuple(where_it_lies(t) for t in leaves(x))
-
-
-def _state(model: nn.Module) -> tuple:
-    """Tell a model from itself after any change of its modules, weights or buffers."""
-    tensors = [*model.named_parameters(remove_duplicate=False), *model.named_buffers(remove_duplicate=False)]
-    modules = tuple((id(module), vars(module).get("forward")) for module in model.modules())
-    return modules, tuple((name, where_it_lies(t)) for name, t in tensors)
 
 
 def tried(model: nn.Module, x: Samples, name: str = "x", among: frozenset[str] | None = None) -> Probe:
@@ -208,7 +202,7 @@ def tried(model: nn.Module, x: Samples, name: str = "x", among: frozenset[str] |
         names = {i: name for i, name in names_of(model).items() if name in among}
         shared, pairs = _pairs(runs, names)
         graph = read(runs.many, names, shared)
-        additive = adds_up(model, runs.together, weights, v, plain)
+        additive = adds_up(model, runs.together, weights, v, plain) and not graph.counting
         pairs, shares, told = _checked(runs.together, pairs, {id(weights[name]): name for name in reached}, v, plain)
         kinds = [kind for _, kind in pairs]
         every = _matched(runs.many, graph, kinds, len(runs.many))

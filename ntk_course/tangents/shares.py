@@ -87,6 +87,17 @@ class OuterProducts(NamedTuple):
             out[rows] = torch.einsum(f"ngpt,nrgqt->{result}", self.laid_out(rows), self.b[rows])
         return whole
 
+    def weighted(self, by: Tensor, r: int) -> Tensor:
+        """Add up the samples' gradients for cotangent r, each times a number (N,): (G * q * p), no single one of them formed."""
+        (n, _, groups, _, t), p = self.b.shape, self.sizes.fan_in
+        result, total = "gpq" if self.turned else "gqp", None
+        for rows in _chunks(n, groups * p * t, self.b.device):
+            b = self.b[rows, r] * by[rows, None, None, None]
+            found = torch.einsum(f"ngpt,ngqt->{result}", self.laid_out(rows), b)
+            total = found if total is None else total.add_(found)
+        assert total is not None
+        return total.flatten()
+
     def kept(self, with_bias: bool = False) -> list[tuple[Tensor, Tensor]]:
         """Lay the factors out for products, one pair (N, T, p), (N, R, T, q) for each group.
 
@@ -117,13 +128,22 @@ class Lookups(NamedTuple):
         out.unflatten(2, (self.rows, q)).scatter_add_(2, self.a[:, None, :, None].expand(n, r, t, q), self.b)
         return out
 
+    def weighted(self, by: Tensor, r: int) -> Tensor:
+        """Add up the samples' gradients for cotangent r, each times a number (N,): (rows * q)."""
+        b = self.b[:, r] * by[:, None, None]
+        return b.new_zeros(self.rows, b.shape[2]).index_add_(0, self.a.flatten(), b.flatten(0, 1)).flatten()
+
     def kept(self, with_bias: bool = False) -> list[tuple[Tensor, Tensor]]:
         """Return the one pair (N, T) of row numbers, (N, R, T, q)."""
         return [(self.a, self.b)]
 
 
-Factors = OuterProducts | Lookups
 Share = Tensor | OuterProducts | Lookups
+
+
+def weighted(share: Share, by: Tensor, r: int) -> Tensor:
+    """Add up the samples' gradients for cotangent r, each times a number (N,): (D,)."""
+    return torch.einsum("nd,n->d", share[:, r], by) if isinstance(share, Tensor) else share.weighted(by, r)
 
 
 def formed(share: Share, out: Tensor | None = None) -> Tensor:

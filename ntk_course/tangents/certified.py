@@ -1,0 +1,58 @@
+"""What has been held against plain autograd once: blocks of samples, under a model as it was."""
+
+from weakref import WeakKeyDictionary
+
+import torch
+from torch import Tensor, nn
+
+from ..basics.samples import Batch, leaves
+from ..basics.settings import settings, where_it_lies, without
+from ..models.adapted import origin
+from .running import Traces
+
+# Keys of what was found right, for each model; forgotten when there are many.
+_RIGHT: WeakKeyDictionary[nn.Module, set[tuple]] = WeakKeyDictionary()
+_MOST = 2**14
+
+
+def state(model: nn.Module) -> tuple:
+    """Tell a model from itself after any change of its modules, weights, buffers or hooks."""
+    tensors = [*model.named_parameters(remove_duplicate=False), *model.named_buffers(remove_duplicate=False)]
+    hooks = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+    modules = tuple(
+        (id(module), vars(module).get("forward"), *(tuple(vars(module).get(kind) or ()) for kind in hooks))
+        for module in model.modules()
+    )
+    return modules, tuple((name, where_it_lies(t), tuple(t._backward_hooks or ())) for name, t in tensors)
+
+
+def summed(t: Tensor) -> tuple:
+    """Tell the values of a tensor from any others, by two sums over their bits."""
+    if t.numel() == 0:
+        return tuple(t.shape), t.dtype
+    bits = t.detach().contiguous().view(torch.uint8 if t.element_size() == 1 else _BITS[t.element_size()])
+    rows = bits.reshape(len(t) if t.dim() else 1, -1).sum(1, dtype=torch.long)
+    places = torch.arange(1, len(rows) + 1, device=t.device)
+    return tuple(t.shape), t.dtype, int(rows.sum()), int((rows * places).sum())
+
+
+_BITS = {2: torch.int16, 4: torch.int32, 8: torch.int64, 16: torch.int64}
+
+
+def key_of(model: nn.Module, x: Tensor | Batch, traces: Traces, *more) -> tuple:
+    """Return what is remembered of a block of samples under a model as it is."""
+    held = tuple(without(settings(model), traces.settings).items())
+    return state(model), getattr(model, "output", None), held, tuple(summed(t) for t in leaves(x)), *more
+
+
+def known_right(model: nn.Module, key: tuple) -> bool:
+    """Say whether this was found right before."""
+    return key in _RIGHT.get(origin(model), ())
+
+
+def found_right(model: nn.Module, key: tuple) -> None:
+    """Remember that it is."""
+    keys = _RIGHT.setdefault(origin(model), set())
+    if len(keys) >= _MOST:
+        keys.clear()
+    keys.add(key)
