@@ -315,6 +315,8 @@ def main() -> int:
     parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--device", default="cpu")
     args = parser.parse_args()
+    if lost := [word for word in args.only if not any(word.lower() in name.lower() for name in MODELS)]:
+        parser.error(f"--only: got {', '.join(lost)}; wanted words of {', '.join(MODELS)}")
     torch.set_num_threads(1)
     torch.backends.cudnn.allow_tf32 = False  # the recipe in the precision that ours keeps by itself
     warnings.simplefilter("ignore")

@@ -438,3 +438,41 @@ def test_a_path_of_a_model_that_puts_time_first(length, data):
     x, x_test = torch.randn(12, length, 4).double(), torch.randn(5, length, 4).double()
     model = Of(lambda s, x: s.o(torch.tanh(s.l(x.transpose(0, 1).contiguous())).sum(0)), l=nn.Linear(4, 5), o=nn.Linear(5, 3))
     assert ntk.epk(path_of(model, x, torch.arange(12) % 3), x_test).error < 1e-13
+
+
+def test_kernels_of_paths_of_several_inputs_and_real_targets(data):
+    x, _, x_test = data
+    cat, t = torch.randint(0, 5, (18,)), torch.randn(18, 3).double()
+    path = path_of(Table(), (x, cat), t, loss="squared")
+    training = torch.arange(18) < 9
+    gram = ntk.kernels.paths.symmetric_gram(path, (x, cat), training)
+    assert torch.allclose(gram, gram.permute(2, 3, 0, 1) if gram.shape[1] == 3 else gram.permute(1, 0, 3, 2))
+    assert ntk.kernels.paths.weighted_gram(path, (x, cat), t).shape == (18, 18, 3, 3)
+
+
+def test_a_model_whose_samples_depend_on_each_other_has_no_path(data):
+    x, y, _ = data
+    with pytest.raises(ValueError, match="model: got outputs of a sample that depend on the others"):
+        path_of(Of(lambda s, x: s.h(s.a(x) * x.max()), a=nn.Linear(6, 8), h=nn.Linear(8, 3)), x, y, zero_output=False)
+
+
+def test_hints_in_messages(data):
+    x, y, _ = data
+    norm = nn.Sequential(nn.Linear(6, 8), nn.BatchNorm1d(8), nn.Linear(8, 3)).double()
+    for call, error, words in (
+        (
+            lambda: trained(norm, x[:17], y[:17], batch_size=4),
+            ValueError,
+            "batch_size: got 4 of 17 samples, which leaves a last batch of one",
+        ),
+        (lambda: trained(net(), x, F.one_hot(y, 3)), ValueError, r"y.argmax\(-1\) of unit vectors"),
+        (lambda: trained(net(), x, y, nesterov=True), TypeError, "by functools.partial"),
+        (lambda: path_of(net(), x, y, weight_decay=0.1), TypeError, "other steps are no sums of training gradients"),
+        (
+            lambda: ntk.pntk(Of(lambda s, x: s.a(x).squeeze(), a=nn.Linear(6, 3)), x.float()),
+            ValueError,
+            r"a squeeze\(\) without a number",
+        ),
+    ):
+        with pytest.raises(error, match=words):
+            call()

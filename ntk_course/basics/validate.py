@@ -34,7 +34,10 @@ def labels(y, num_samples: int, num_classes: int, like: Tensor, name: str = "y",
             if positions
             else "sample"
         )
-        raise ValueError(f"{name}: got shape {tuple(y.shape)}; wanted {(num_samples, *positions)}, one label for each {each}")
+        hint = ": y.argmax(-1) of unit vectors" if y.shape == (num_samples, *positions, num_classes) else ""
+        raise ValueError(
+            f"{name}: got shape {tuple(y.shape)}; wanted {(num_samples, *positions)}, one label for each {each}{hint}"
+        )
     same_device(y, like, name)
     counted = torch.where(y == IGNORED, 0, y) if positions else y
     low, high = (int(end) for end in counted.aminmax())
@@ -168,7 +171,8 @@ def answer(z, num_samples: int) -> Tensor:
         raise TypeError(f"model: returned {z.dtype}; wanted real logits, which have derivatives")
     if z.dim() == 0 or z.shape[0] != num_samples or 0 in z.shape:
         raise ValueError(
-            f"model: returned shape {tuple(z.shape)} for {num_samples} sample(s); wanted logits of shape ({num_samples}, K)"
+            f"model: returned shape {tuple(z.shape)} for {num_samples} sample(s); wanted logits of shape ({num_samples}, K), also for "
+            "one sample, whose axis a squeeze() without a number would drop"
         )
     return z[:, None] if z.dim() == 1 else z
 

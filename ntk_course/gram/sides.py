@@ -141,7 +141,7 @@ def _other(model: nn.Module, known: Probe, x: Samples, x2, c2: Cotangent, names:
     if form(one) != form(other):
         got, wanted = described(other), described(one)
         if got == wanted:
-            got, wanted = str(form(other)), str(form(one))
+            got, wanted = (", ".join(str(t.dtype).removeprefix("torch.") for t in leaves(some)) for some in (other, one))
         raise ValueError(f"{names[0]}: got samples of shape {got}; wanted {wanted}, as on the other side")
     return x2, *checked(c2, len(x2), known.z, names[1])
 

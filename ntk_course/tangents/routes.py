@@ -114,7 +114,7 @@ def _pulled(use: Use, share: Share, names: dict[int, str]) -> dict[str, Share]:
         children = [(child, k) for child, k in node.next_functions if child is not None]
         name, shape = node.name(), output_shape((node, number))
         if len(children) == 1 and name in _SAME:
-            (node, number), share = children[0], share
+            node, number = children[0]
         elif len(children) == 1 and name in _TURNED and len(shape) == 2 and _swaps(node):
             share = share.turn() if isinstance(share, OuterProducts) and share.sizes.groups == 1 else _transposed(share, shape)
             node, number = children[0]

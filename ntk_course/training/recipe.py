@@ -117,7 +117,9 @@ def recipe_of(given: Recipe | None, settings: dict, what: str, used: Iterable[st
     names, used = {field.name for field in fields(Recipe)}, set(used)
     for name in settings:
         if name not in names & used:
-            raise TypeError(f"{what}: got {name}={settings[name]!r}; wanted fields of a Recipe out of {sorted(used)}")
+            why = ", and what an optimizer takes besides by functools.partial" if "optimizer" in used else ""
+            why = ": other steps are no sums of training gradients" if name in names - used else why
+            raise TypeError(f"{what}: got {name}={settings[name]!r}; wanted fields of a Recipe out of {sorted(used)}{why}")
     if given is not None and not isinstance(given, Recipe):
         raise TypeError(f"recipe: got {type(given).__name__}; wanted a Recipe, or its fields by keyword")
     if given is None and "lr" not in settings:

@@ -143,6 +143,11 @@ def train(
     y = losses.targets(y, z, len(x), losses.known(loss))
     loss, labels = losses.settled(loss, z, y), losses.is_labels(y, loss)
     batch_size, augment = recipe.batch_of(len(x)), recipe.augment or _as_it_is
+    if len(x) % batch_size == 1 and any(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in model.modules()):
+        raise ValueError(
+            f"batch_size: got {batch_size} of {len(x)} samples, which leaves a last batch of one, without statistics for BatchNorm; "
+            "wanted another"
+        )
     if keep_best and validation is None:
         raise ValueError("validation: got None with keep_best; wanted samples and labels to choose the epoch by")
     if validation is not None:

@@ -23,7 +23,7 @@ def symmetric_gram(path: TrainingPath, x: Tensor, training: Tensor, quadrature: 
 
     Args:
         path: full batches and no momentum, so that one kernel serves all steps; N is the size of its training set.
-        x: (M, ...).
+        x: (M, ...), as the path's training inputs.
         training: (M,) bool, which of them count as training points.
         quadrature: "left", "midpoint" or "gauss", one set of nodes for all points, so that the sum stays a kernel.
         nodes: of the rule.
@@ -43,11 +43,11 @@ def symmetric_gram(path: TrainingPath, x: Tensor, training: Tensor, quadrature: 
         raise ValueError("quadrature: got 'piecewise', whose nodes differ from point to point; wanted one rule for all")
     if path.momentum or any(len(batch) != len(path.x) for batch in path.batches):
         raise ValueError("path: got mini-batches or momentum; wanted full-batch gradient descent, one kernel for all steps")
-    x = validate.inputs(x, validate.parameters(path.model)[0])
+    x = path.points(x)
     if training.dtype != torch.bool or training.shape != (len(x),):
         raise ValueError(f"training: got {training.dtype} of shape {tuple(training.shape)}; wanted bool, ({len(x)},)")
-    rule, k = rule_of(quadrature, nodes, x.dtype), path.num_outputs
-    total = x.new_zeros(len(x), k, len(x), k)
+    rule, k = rule_of(quadrature, nodes, path.weights.dtype), path.num_outputs
+    total = path.weights.new_zeros(len(x), k, len(x), k, device=x.device)
     sides = [(x[mask], mask) for mask in (training, ~training)]
     plan = Features(path, x)
     still, moved = (plan.of(points) if len(points) else None for points, _ in sides)
@@ -71,7 +71,7 @@ def weighted_gram(path: TrainingPath, x: Tensor, y: Tensor) -> Tensor:
     Args:
         path: from :func:`ntk_course.train_path`, with a loss whose gradient changes ("cross_entropy" or "squared").
         x: (M, ...).
-        y: labels (M,).
+        y: labels (M,), or what the path's loss takes.
 
     Returns:
         (M, M, K, K), rows for the first argument.
@@ -85,10 +85,10 @@ def weighted_gram(path: TrainingPath, x: Tensor, y: Tensor) -> Tensor:
         >>> bool((gram - gram.permute(1, 0, 3, 2)).norm() > 1e-3 * gram.norm())  # not symmetric
         True
     """
-    x = validate.inputs(x, validate.parameters(path.model)[0])
-    points = replace(path, x=x, y=validate.labels(y, len(x), path.num_outputs, x))
+    x = path.points(x)
+    points = replace(path, x=x, y=y)
     features, k = Features(path, x), path.num_outputs
-    total = x.new_zeros(len(x), k, len(x), k)
+    total = path.weights.new_zeros(len(x), k, len(x), k, device=x.device)
     for s in range(len(path) - 1):
         one = features(path.weights[s])
         weight = points.coefficients(s, torch.arange(len(x), device=x.device)).norm(dim=1)
