@@ -137,7 +137,7 @@ class Verdict:
 
 
 # The powers of two by which samples are told apart: none so small beside another that rounding hides it.
-_POWERS = {torch.bfloat16: 1, torch.float16: 1}
+_POWERS = {torch.bfloat16: 1, torch.float16: 1, torch.float64: 8}
 _POWERS_ELSEWHERE = 4
 
 
@@ -171,10 +171,12 @@ def wrong_in_block(
 
 
 def _numbers(c: Tensor) -> Tensor:
-    """Draw a power of two, of either sign, for each cotangent of each sample, (n, R): of few samples no two alike."""
+    """Draw a power of two for each cotangent of each sample, (n, R): of few samples no two alike.
+
+    None is negative: where samples are nearly alike, their sum would be nearly nothing, and rounding all that is left.
+    """
     draw, most = torch.Generator().manual_seed(1), _POWERS.get(c.dtype, _POWERS_ELSEWHERE)
-    powers = torch.exp2(torch.arange(-most, most + 1).float())
-    values = torch.cat([powers, -powers])
+    values = torch.exp2(torch.arange(-most, most + 1).float())
     places = torch.stack([torch.randperm(len(c), generator=draw) for _ in range(c.shape[1])], 1)
     shuffled = values[torch.randperm(len(values), generator=draw)]
     return shuffled[places % len(values)].to(c)
