@@ -1,8 +1,11 @@
 """What the probe of a model sees: samples that say nothing, rules that are wrong, weights that change afterwards."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
+from any_models import Of, free
 from conftest import jacobian, relative
 from torch import nn
 from torch.nn import functional as F
@@ -11,23 +14,6 @@ from torch.utils.data import DataLoader, Dataset, TensorDataset
 
 import ntk_course as ntk
 from ntk_course.tangents import rules
-
-
-class Of(nn.Module):
-    """A forward with parts."""
-
-    def __init__(self, forward, **parts):
-        super().__init__()
-        self.of = forward
-        for name, part in parts.items():
-            setattr(self, name, part)
-
-    def forward(self, x):
-        return self.of(self, x)
-
-
-def free(*shape):
-    return nn.Parameter(torch.randn(shape))
 
 
 def entk_of(model, x, other=None):
@@ -432,18 +418,33 @@ def by_tensor(model, x):
     model.bare.mul_(2)
 
 
+def by_lambda(model, x):
+    model.act = lambda h: h.sin()
+
+
+def by_closure(model, x):
+    model.act = scaled_by(2.0)
+
+
+def by_partial(model, x):
+    model.act = partial(torch.nn.functional.softplus, beta=2)
+
+
 def by_data(model, x):
     x.data[2:].mul_(2)
 
 
-@pytest.mark.parametrize("change", [by_number, by_dict, by_tensor, by_data])
+def scaled_by(factor):
+    return lambda h: factor * h.tanh()
+
+
+@pytest.mark.parametrize("change", [by_number, by_dict, by_tensor, by_lambda, by_closure, by_partial, by_data])
 def test_kept_features_and_stores_know_when_they_are_old(change, tmp_path):
     """Of settings that are no weights, and of samples that were written to behind torch's back."""
 
     def build():
-        model = Of(
-            lambda s, x: s.b(torch.tanh(s.a(x) * s.alpha * s.settings["t"] * s.bare)), a=nn.Linear(4, 6), b=nn.Linear(6, 3)
-        )
+        model = Of(lambda s, x: s.b(s.act(s.a(x) * s.alpha * s.settings["t"] * s.bare)), a=nn.Linear(4, 6), b=nn.Linear(6, 3))
+        model.act = scaled_by(1.0)
         model.alpha, model.settings, model.bare = 1.0, {"t": 1.0}, torch.ones(6).double()
         return model.double()
 

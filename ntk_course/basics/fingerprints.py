@@ -55,7 +55,8 @@ def of_model(model: nn.Module, moving: Set[str] = frozenset(), weights: bool = T
         weights: whether trainable parameters are looked at, or their shapes alone.
     """
     digest = hashlib.sha256(repr(model).encode())
-    digest.update(repr(sorted(without(settings(model, of_tensor), moving).items())).encode())
+    held = without(settings(model, of_tensor, of_function), moving | _idle_modes(model))
+    digest.update(repr(sorted(held.items())).encode())
     for module in model.modules():
         if not type(module).__module__.startswith("torch.") or "forward" in vars(module):
             digest.update(of_code(getattr(module.forward, "__code__", None)).encode())
@@ -63,6 +64,18 @@ def of_model(model: nn.Module, moving: Set[str] = frozenset(), weights: bool = T
         told = of_tensor(t) if weights or not t.requires_grad else tuple(t.shape)
         digest.update(f"{name}{t.requires_grad}{told}".encode())
     return digest.hexdigest()[:16]
+
+
+def _idle_modes(model: nn.Module) -> set[str]:
+    """Name the modes, train or eval, that change nothing: of PyTorch's modules, which are refused where they do, and of those that
+    never ask.
+    """
+    return {
+        f"{name}.training".lstrip(".")
+        for name, module in model.named_modules()
+        if type(module).__module__.startswith("torch.")
+        or not any("training" in f.__code__.co_names for f in vars(type(module)).values() if hasattr(f, "__code__"))
+    }
 
 
 def of_function(function) -> str:

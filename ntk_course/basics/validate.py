@@ -257,17 +257,6 @@ def number(value, name: str) -> float:
     return found
 
 
-def seed(value, name: str = "seed") -> int:
-    """Return a seed of random numbers."""
-    try:
-        found = index(value)
-    except TypeError:
-        raise TypeError(f"{name}: got {value!r}; wanted an integer") from None
-    if not 0 <= found < 2**63:
-        raise ValueError(f"{name}: got {found}; wanted an integer from 0 to 2**63 - 1")
-    return found
-
-
 def finite(t: Tensor, name: str) -> None:
     """Refuse NaN and infinity."""
     # One pass and no copy: NaN and infinity go through a sum. One that overflows by itself gets a closer look.
@@ -287,6 +276,13 @@ def same_device(t: Tensor, like: Tensor, name: str) -> None:
 def positive(value, name: str) -> int:
     """Return an argument that must be an integer of at least one, of whatever integer type."""
     return whole(value, name, 1)
+
+
+def seed(value) -> int:
+    """Return a seed of random numbers, checked."""
+    if whole(value, "seed") >= 2**63:
+        raise ValueError(f"seed: got {value}; wanted an integer below 2**63")
+    return whole(value, "seed")
 
 
 def whole(value, name: str, least: int = 0) -> int:

@@ -32,7 +32,7 @@ def projected(gram: "Gram", dim: int, seed: int) -> Tensor:
     def formed(rows: slice) -> Tensor:
         return tangent_features(sides.model, sides.x1[rows], part(sides.c1, rows), formed_layout).dense_whole()[:, 0]
 
-    drawn, seed = slices(validate.positive(dim, "dim"), _DRAWN), validate.whole(seed, "seed")
+    drawn, seed = slices(validate.positive(dim, "dim"), _DRAWN), validate.seed(seed)
     at_once = max(1, memory // (2 * parameters * byte * _DRAWN))
     parts = []
     for some in (drawn[i : i + at_once] for i in range(0, len(drawn), at_once)):
@@ -62,9 +62,7 @@ def nystrom(gram: "Gram", landmarks: int | Tensor, seed: int) -> Tensor:
     elif validate.positive(landmarks, "landmarks") > n:
         raise ValueError(f"landmarks: got {landmarks} for {n} samples; wanted at most {n}")
     else:
-        chosen = torch.randperm(n, generator=torch.Generator().manual_seed(validate.whole(seed, "seed")))[:landmarks].to(
-            sides.device
-        )
+        chosen = torch.randperm(n, generator=torch.Generator().manual_seed(validate.seed(seed)))[:landmarks].to(sides.device)
     columns = gram[chosen].T if gram._kept is not None else _columns(gram, chosen)
     values, vectors = torch.linalg.eigh(columns[chosen].double())
     kept = values > values[-1] * len(chosen) * torch.finfo(columns.dtype).eps

@@ -404,13 +404,13 @@ def load_path(
     x = args[0] if about["args"] is None else x
     batches = tuple(tensor(f"batch_{s}") for s in range(rows - 1))
     weights = torch.from_numpy(np.load(folder / "weights.npy", mmap_mode="c")).view(like.dtype)
-    if about.get("model", _of_model(model)) != _of_model(model):
+    if about["model"] != _of_model(model):
         raise ValueError(
             "model: got another one than the path's: other modules, settings, buffers or frozen weights; wanted the same but for its "
             "trained weights"
         )
     model = adapted(model, x, output)
     path = TrainingPath(model, x, tensor("y"), weights, batches, tuple(about["lrs"]), about["momentum"], loss or about["loss"])
-    if not np.allclose(_values(path), about.get("values", _values(path)), rtol=1e-3, equal_nan=True):
+    if not np.allclose(_values(path), about["values"], rtol=1e-3, equal_nan=True):
         raise ValueError(f"loss: got {loss!r}, of the same code but with other values; wanted that of the path, {about['loss']}")
     return path

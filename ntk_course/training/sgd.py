@@ -143,11 +143,6 @@ def train(
     y = losses.targets(y, z, len(x), losses.known(loss))
     loss, labels = losses.settled(loss, z, y), losses.is_labels(y, loss)
     batch_size, augment = recipe.batch_of(len(x)), recipe.augment or _as_it_is
-    if len(x) % batch_size == 1 and any(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in model.modules()):
-        raise ValueError(
-            f"batch_size: got {batch_size} of {len(x)} samples, which leaves a last batch of one, without statistics for BatchNorm; "
-            "wanted another"
-        )
     if keep_best and validation is None:
         raise ValueError("validation: got None with keep_best; wanted samples and labels to choose the epoch by")
     if validation is not None:
@@ -169,7 +164,7 @@ def train(
             model.train()
             seen = z.new_zeros(())
             for batch in torch.randperm(len(x), generator=order).to(z.device).split(batch_size):
-                with _passes(z, recipe):
+                with _passes(z, recipe), _enough(len(batch), batch_size):
                     f = validate.answer(model(augment(x[batch])), len(batch)).to(z.dtype)
                 mean = losses.of_samples(loss, f, y[batch]).mean()
                 if not mean.requires_grad:
@@ -217,6 +212,17 @@ def _left_whole(model: nn.Module) -> Iterator[None]:
         model.eval()
         for p, grad in before:
             p.grad = grad
+
+
+@contextmanager
+def _enough(n: int, batch_size: int) -> Iterator[None]:
+    """Say what to do where a batch is too small for the statistics of a BatchNorm."""
+    try:
+        yield
+    except ValueError as error:
+        if "more than 1 value per channel" not in str(error):
+            raise
+        raise ValueError(f"batch_size: got {batch_size}, which leaves a batch of {n} ({error}); wanted another") from error
 
 
 def answering(model: nn.Module, x: Any, output: Output | None) -> tuple[nn.Module, Samples, Tensor]:
