@@ -107,6 +107,7 @@ def test_free_memory_is_the_machines_or_the_containers(tmp_path, monkeypatch):
     (container / "memory.max").write_text("9000000000\n")  # more than the machine has free
     assert plans.free_memory(told, container) == 3000 * 1024
     monkeypatch.setattr(plans, "free_memory", lambda: 800)
+    monkeypatch.setattr(plans, "_READ", [])
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
     assert plans.default_memory(torch.device("cpu")) == 200
 

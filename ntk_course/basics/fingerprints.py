@@ -33,6 +33,29 @@ def strided(t: Tensor) -> list[Tensor]:
     return [t.indices(), t.values()]
 
 
+def checksum(t: Tensor) -> tuple:
+    """Tell the values of a tensor from any others, much faster than a digest: by two sums over its bits, with a weight for each row,
+    and for each column.
+
+    Example:
+        >>> checksum(x) == checksum(x.clone()), checksum(x) == checksum(x.flip(0))
+        (True, False)
+    """
+    found: list[int] = []
+    for part in strided(t):
+        if not part.numel():
+            continue
+        bits = part.detach().reshape(-1).contiguous().view(_BITS.get(part.element_size(), torch.int64))
+        rows = bits.reshape(len(part) if part.dim() else 1, -1)
+        for axis in (0, 1):
+            along = rows.sum(axis, dtype=torch.long)
+            found.append(int((along * torch.arange(1, len(along) + 1, device=t.device)).sum()))
+    return tuple(t.shape), t.dtype, *found
+
+
+_BITS = {1: torch.uint8, 2: torch.int16, 4: torch.int32}
+
+
 def same(found: dict[str, str], wanted: dict[str, str], where: str) -> None:
     """Check that what lies somewhere was made from the same, by name, or say from what else.
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from ..basics import validate
-from ..basics.fingerprints import strided
+from ..basics.fingerprints import checksum
 from ..basics.progress import after_a_moment
 from ..basics.samples import Stored, leaves
 from ..basics.settings import settings, where_it_lies, without
@@ -590,21 +590,13 @@ class Gram:
 
 
 def _state(sides: Sides) -> tuple:
-    """Tell what the second side's features are made of from anything else: weights, buffers, settings, samples, cotangents.
+    """Tell what the second side's features are made of from anything else: model, settings, samples, cotangents.
 
-    Where they lie, how often they were written to, and, since ``.data`` and NumPy go round that count, what they add up to along
-    their first axis and along the others, with weights of its own for each place.
+    Where weights and samples lie, how often they were written to, and, since ``.data`` and NumPy go round that count, their checksums.
     """
     c = sides.c2.of if isinstance(sides.c2, Summed) else sides.c2
     data = [] if isinstance(sides.x2, Stored) else leaves(sides.x2)
     data += [c] if isinstance(c, Tensor) else c.all_values if isinstance(c, PerSample) else []
-    tensors, sums = [*sides.model.parameters(), *sides.model.buffers(), *data], []
-    with torch.no_grad():
-        for t in (t for t in tensors if t.numel()):
-            t = strided(t)[-1]
-            flat = (torch.view_as_real(t) if t.is_complex() else t).reshape(len(t) if t.dim() else 1, -1)
-            for axis in (0, 1):
-                along = flat.sum(axis, dtype=torch.float64)
-                sums.append(along @ torch.linspace(1, 2, len(along), dtype=torch.float64, device=t.device))
+    tensors = [*sides.model.parameters(), *sides.model.buffers(), *data]
     held = without(settings(sides.model), sides.known.traces.settings)
-    return state(sides.model), tuple(where_it_lies(t) for t in data), tuple(torch.stack(sums).tolist()), held
+    return state(sides.model), tuple(map(where_it_lies, data)), tuple(map(checksum, tensors)), held

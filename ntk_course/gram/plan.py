@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from time import monotonic
 from typing import NamedTuple
@@ -90,16 +90,16 @@ def free_on(where: torch.device) -> int:
     return torch.cuda.mem_get_info(where)[0] if where.type == "cuda" else _free_lately()
 
 
-# When it was read last, by what, and how much there was: reading takes as long as a small kernel.
-_READ: list[tuple[float, Callable[[], int], int]] = []
+# When it was read last, and how much there was: reading takes as long as a small kernel.
+_READ: list[tuple[float, int]] = []
 _SECONDS = 0.5
 
 
 def _free_lately() -> int:
     now = monotonic()
-    if not _READ or now - _READ[0][0] > _SECONDS or _READ[0][1] is not free_memory:
-        _READ[:] = [(now, free_memory, free_memory())]
-    return _READ[0][2]
+    if not _READ or now - _READ[0][0] > _SECONDS:
+        _READ[:] = [(now, free_memory())]
+    return _READ[0][1]
 
 
 def free_memory(meminfo: Path = Path("/proc/meminfo"), container: Path = Path("/sys/fs/cgroup")) -> int:

@@ -2,9 +2,9 @@
 
 from weakref import WeakKeyDictionary
 
-import torch
 from torch import Tensor, nn
 
+from ..basics.fingerprints import checksum
 from ..basics.samples import Batch, leaves
 from ..basics.settings import settings, where_it_lies, without
 from ..models.adapted import origin
@@ -26,23 +26,10 @@ def state(model: nn.Module) -> tuple:
     return modules, tuple((name, where_it_lies(t), tuple(t._backward_hooks or ())) for name, t in tensors)
 
 
-def summed(t: Tensor) -> tuple:
-    """Tell the values of a tensor from any others, by two sums over their bits."""
-    if t.numel() == 0:
-        return tuple(t.shape), t.dtype
-    bits = t.detach().contiguous().view(torch.uint8 if t.element_size() == 1 else _BITS[t.element_size()])
-    rows = bits.reshape(len(t) if t.dim() else 1, -1).sum(1, dtype=torch.long)
-    places = torch.arange(1, len(rows) + 1, device=t.device)
-    return tuple(t.shape), t.dtype, int(rows.sum()), int((rows * places).sum())
-
-
-_BITS = {2: torch.int16, 4: torch.int32, 8: torch.int64, 16: torch.int64}
-
-
 def key_of(model: nn.Module, x: Tensor | Batch, traces: Traces, *more) -> tuple:
     """Return what is remembered of a block of samples under a model as it is."""
     held = tuple(without(settings(model), traces.settings).items())
-    return state(model), getattr(model, "output", None), held, tuple(summed(t) for t in leaves(x)), *more
+    return state(model), getattr(model, "output", None), held, tuple(checksum(t) for t in leaves(x)), *more
 
 
 def known_right(model: nn.Module, key: tuple) -> bool:
