@@ -401,14 +401,19 @@ def test_a_path_whose_operations_forward_mode_does_not_know(width, data):
     """Formed gradients lie as the weights do, the large among the small; what no sample reaches is nothing."""
 
     class Odd(torch.autograd.Function):
+        generate_vmap_rule = True
+
         @staticmethod
-        def forward(ctx, h):
-            ctx.save_for_backward(h)
+        def forward(h):
             return h.tanh()
 
         @staticmethod
+        def setup_context(ctx, inputs, output):
+            ctx.save_for_backward(output)
+
+        @staticmethod
         def backward(ctx, g):
-            return g * (1 - ctx.saved_tensors[0].tanh().square())
+            return g * (1 - ctx.saved_tensors[0].square())
 
     x, y, x_test = data
     parts = {"a": nn.Linear(6, width), "unused": nn.Linear(3, 2), "b": nn.Linear(width, width), "h": nn.Linear(width, 3)}
