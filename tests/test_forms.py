@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader, Dataset, TensorDataset
 
 import ntk_course as ntk
 from ntk_course.tangents import masked, per_token, summed
-from ntk_course.training.path import TrainingPath, load_path
+from ntk_course.training import TrainingPath, load_path
 
 Linear = nn.Linear
 

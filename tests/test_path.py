@@ -15,7 +15,7 @@ from ntk_course.kernels.paths.rules import Quadrature, pieces, quadrature
 from ntk_course.kernels.paths.turning import _bisect, breakpoints
 from ntk_course.models.functional import assign
 from ntk_course.tangents.features import tangent_product
-from ntk_course.training.path import TrainingPath, load_path, train_path
+from ntk_course.training import TrainingPath, load_path, train_path
 
 DATA, TEST = ntk.load("gaussians"), ntk.load("gaussians", "test")
 X, Y, XT = DATA.x.double()[:60], DATA.y[:60], TEST.x.double()[:8]
@@ -316,7 +316,7 @@ def test_a_second_run_that_is_killed_leaves_the_first_whole_or_nothing(tmp_path,
     """Until its end the older path stays; between the last renamings none of the two can be read."""
     first = trained(folder=tmp_path)
     weights, stop = first.weights.clone(), lambda *a, **k: (_ for _ in ()).throw(KeyboardInterrupt)
-    for where in ("numpy.savez", "ntk_course.training.path.json.dumps"):
+    for where in ("numpy.savez", "ntk_course.training.path_files.json.dumps"):
         with monkeypatch.context() as killed, pytest.raises(KeyboardInterrupt):
             killed.setattr(where, stop)
             trained(folder=tmp_path, lr=0.1)
@@ -337,7 +337,7 @@ def test_a_file_cut_short_is_refused(tmp_path):
 
 
 def test_an_unfinished_run_is_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr("ntk_course.training.path.tqdm", lambda *a, **k: (_ for _ in ()).throw(KeyboardInterrupt))
+    monkeypatch.setattr("ntk_course.training.record.tqdm", lambda *a, **k: (_ for _ in ()).throw(KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):
         trained(folder=tmp_path)
     assert [p.name for p in tmp_path.iterdir()] == ["weights.npy.part"]

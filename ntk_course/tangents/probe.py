@@ -2,7 +2,7 @@
 
 import math
 from collections import Counter
-from collections.abc import Sequence, Set
+from collections.abc import Set
 from typing import NamedTuple
 from weakref import WeakKeyDictionary
 
@@ -16,42 +16,13 @@ from . import trial
 from .certified import state
 from .certify import Verdict, adds_up, attempted, counted, log, near, rounding_of, sample_by_sample, wrong_rules
 from .culprit import same, tolerance_of
-from .graph import Graph, Key, Use, names_of, read
+from .graph import Key, Use, names_of, read
+from .kinds import Kind, dropped, matched, pairs_of, turned
 from .precision import multiplying
 from .routes import by_rules, by_torch_func, reordered
 from .rules import RULES, Seen, rule_of
 from .running import Traces, in_rows, run, untraced
 from .shares import OuterProducts, Share, Sizes, formed
-
-
-class Kind(NamedTuple):
-    """What a use of parameters looks like in every block.
-
-    Attributes:
-        operation: its name, such as AddmmBackward0.
-        slot: which of its inputs they are.
-        names: of the parameters.
-        shape: of its output for one sample.
-        axis: of the output that grows with the samples.
-        inner: whether one sample's entries lie side by side on it.
-    """
-
-    operation: str
-    slot: int
-    names: frozenset[str]
-    shape: torch.Size
-    axis: int
-    inner: bool = True
-
-    def fits(self, use: Use, n: int) -> bool:
-        """Say whether a use in a block of n samples is of this kind."""
-        if (self.operation, self.slot, self.names) != (use.kind, use.slot, use.names):
-            return False
-        return use.shape == self.shape[: self.axis] + (n * self.shape[self.axis],) + self.shape[self.axis + 1 :]
-
-    def seen(self, n: int) -> Seen:
-        """Return how it sees n samples."""
-        return Seen(n, self.axis, self.shape[self.axis], self.inner)
 
 
 class Probe(NamedTuple):
@@ -124,7 +95,7 @@ class Probe(NamedTuple):
         """
         graph = read(z, names, self.shared)
         self._refuse(graph.reached & self.unreached, n)
-        return _matched(z, graph, self.kinds, n, self.reorders)
+        return matched(z, graph, self.kinds, n, self.reorders)
 
     def refuse_late(self, z: Tensor, model: nn.Module, n: int) -> None:
         """Refuse the logits of n samples that depend on a parameter that was left out."""
@@ -200,23 +171,23 @@ def tried(model: nn.Module, x: Samples, name: str = "x", among: frozenset[str] |
                 "without no_grad or detach on the way"
             )
         names = {i: name for i, name in names_of(model).items() if name in among}
-        shared, pairs = _pairs(runs, names)
+        shared, pairs = pairs_of(runs, names)
         graph = read(runs.many, names, shared)
         additive = adds_up(model, runs.together, weights, v, plain) and not graph.counting
         pairs, shares, told = _checked(runs.together, pairs, {id(weights[name]): name for name in reached}, v, plain)
         kinds = [kind for _, kind in pairs]
-        every = _matched(runs.many, graph, kinds, len(runs.many))
+        every = matched(runs.many, graph, kinds, len(runs.many))
         reorders = every is not None and len(runs.many) > 1 and reordered(runs.many, every, len(runs.many))
         for z in (runs.many, runs.together, runs.alone[0]):
             for last in (False, True):
-                uses = _matched(z, read(z, names, shared), [kind for _, kind in pairs], len(z), reorders)
+                uses = matched(z, read(z, names, shared), [kind for _, kind in pairs], len(z), reorders)
                 if uses is None or not shares:
                     break  # these samples go another way, and so will blocks with them
                 wrong, seen = wrong_rules(model, z, uses, weights, shares)
                 told = {name: max(told[name], seen.get(name, 0)) for name in shares}
                 if not wrong:
                     break
-                pairs = _without(pairs, wrong) if last else _turned(pairs, wrong)
+                pairs = dropped(pairs, wrong) if last else turned(pairs, wrong)
                 shares = {name: share for name, share in shares.items() if not last or any(name in k.names for _, k in pairs)}
         stacks = _stacks(runs.together, pairs, {id(weights[name]): name for name in reached}, v, shares)
         rest = {name: w for name, w in weights.items() if name in reached - shares.keys()}
@@ -251,52 +222,6 @@ def tried(model: nn.Module, x: Samples, name: str = "x", among: frozenset[str] |
         )
 
 
-def _pairs(runs: trial.Runs, names: dict[int, str]) -> tuple[frozenset[Key], list[tuple[Use, Kind]]]:
-    """List the uses in the batch of three with their kinds, as far as they are the same for two samples and for three."""
-    shared = frozenset.intersection(*(read(z, names).shared for z in (runs.pair, runs.together)))
-    uses = [read(z, names, shared).uses for z in (runs.pair, runs.together)]
-    patterns = []
-    for some in uses:
-        of_name: dict[str, list] = {}
-        for use in some:
-            for name in use.names:
-                of_name.setdefault(name, []).append((use.kind, use.slot))
-        patterns.append(of_name)
-    known = {name for name, pattern in patterns[1].items() if patterns[0].get(name) == pattern}
-    uses = [[use for use in some if use.names <= known] for some in uses]
-    if len({len(some) for some in uses}) > 1:
-        return shared, []
-    pairs, odd = [], set()
-    for two, three in zip(*uses, strict=True):
-        kind = _kind(two, three)
-        if kind is None:
-            odd |= two.names | three.names
-        else:
-            pairs.append((three, kind))
-    return shared, [(use, kind) for use, kind in pairs if not use.names & odd]
-
-
-def _kind(two: Use, three: Use) -> Kind | None:
-    """Compare a use in a batch of two with the same in a batch of three: one axis grows with the samples."""
-    small, large = two.shape, three.shape
-    if (two.kind, two.slot, two.names) != (three.kind, three.slot, three.names) or len(small) != len(large):
-        return None
-    grown = [axis for axis, (n, m) in enumerate(zip(small, large, strict=True)) if n != m]
-    if len(grown) != 1 or large[(axis := grown[0])] * 2 != 3 * small[axis] or small[axis] % 2:
-        return None
-    return Kind(two.kind, two.slot, two.names, small[:axis] + (small[axis] // 2,) + small[axis + 1 :], axis)
-
-
-def _matched(z: Tensor, graph: Graph, kinds: Sequence[Kind], n: int, reorders: bool = False) -> list[tuple[Use, Seen]] | None:
-    """Find the uses of some kinds in a batch of n samples; None where they are not the same, or samples change places."""
-    names = frozenset[str]().union(*(kind.names for kind in kinds))
-    found = [use for use in graph.uses if use.names & names]
-    if len(found) != len(kinds) or not all(kind.fits(use, n) for kind, use in zip(kinds, found, strict=True)):
-        return None
-    uses = [(use, kind.seen(n)) for kind, use in zip(kinds, found, strict=True)]
-    return None if (reorders and n > 1 or graph.may_reorder(n)) and reordered(z, uses, n) else uses
-
-
 def _checked(
     z: Tensor, pairs: list[tuple[Use, Kind]], names: dict[int, str], v: Tensor, plain: dict[str, Tensor | None]
 ) -> tuple[list[tuple[Use, Kind]], dict[str, Share], dict[str, int]]:
@@ -305,7 +230,7 @@ def _checked(
     Of a gradient that is small beside others, rounding may leave nothing right. Such a one is taken to be laid out, samples
     before positions or after them, as brings it nearer to plain autograd.
     """
-    pairs = _without(pairs, {name for use, kind in pairs if not _has_rule(use, kind) for name in use.names})
+    pairs = dropped(pairs, {name for use, kind in pairs if not _has_rule(use, kind) for name in use.names})
     tolerance, rounding = tolerance_of(z.dtype), rounding_of(plain)
 
     def apart(pairs: list[tuple[Use, Kind]]) -> tuple[dict[str, Share], dict[str, float]]:
@@ -315,12 +240,12 @@ def _checked(
 
     shares, far = apart(pairs)
     if doubtful := {name for name, d in far.items() if d > tolerance * _largest(plain[name])}:
-        turned = apart(_turned(pairs, doubtful))[1]
-        pairs = _turned(pairs, {name for name in doubtful if turned[name] < far[name]})
+        otherwise = apart(turned(pairs, doubtful))[1]
+        pairs = turned(pairs, {name for name in doubtful if otherwise[name] < far[name]})
         shares, far = apart(pairs)
     while wrong := {name for name, d in far.items() if d > tolerance * _largest(plain[name]) + rounding}:
         log.debug("%s: no rule, or another gradient than plain autograd's", ", ".join(sorted(wrong)))
-        pairs = _without(pairs, wrong)
+        pairs = dropped(pairs, wrong)
         shares, far = apart(pairs)
     return pairs, shares, {name: counted(share) for name, share in shares.items()}
 
@@ -340,18 +265,6 @@ def _distance(name: str, share: Share | None, wanted: Tensor | None) -> float:
     except Exception as error:  # what a rule gave is no share
         log.debug("%s: its rule gave %s, which cannot be used (%s)", name, type(share).__name__, error)
         return math.inf
-
-
-def _turned(pairs: list[tuple[Use, Kind]], names: Set[str]) -> list[tuple[Use, Kind]]:
-    """Take the uses of some parameters for ones whose positions come before the samples, perhaps they do."""
-    return [(use, kind._replace(inner=not kind.inner) if kind.names & names else kind) for use, kind in pairs]
-
-
-def _without(pairs: list[tuple[Use, Kind]], names: Set[str]) -> list[tuple[Use, Kind]]:
-    """Drop parameters, and all that meet the samples together with them, until none is left of them."""
-    while together := {name for use, _ in pairs if use.names & names for name in use.names}:
-        pairs, names = [(use, kind) for use, kind in pairs if not use.names & together], names | together
-    return pairs
 
 
 def _has_rule(use: Use, kind: Kind) -> bool:

@@ -7,10 +7,9 @@ gradients at :math:`w_s`. The integral on the test side is what makes the kernel
 """
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 from weakref import WeakKeyDictionary
 
 import torch
@@ -28,6 +27,7 @@ from ...tangents.features import tangent_product
 from ...tangents.forward import forward_agrees
 from ...tangents.running import plainly
 from ...training.path import TrainingPath
+from .effort import NEARLY, PARTS, Effort, Left, integrated
 from .features import Features
 from .rules import Quadrature, pieces
 from .rules import quadrature as rule_of
@@ -164,7 +164,7 @@ def epk(
         points.append(shares)
         steps += [] if each is None else [each]
         left.append(worst)
-    if effort.raised and (worst := max(left, key=lambda one: one.excess)).excess > _NEARLY:
+    if effort.raised and (worst := max(left, key=lambda one: one.excess)).excess > NEARLY:
         note(
             f"epk: what step {worst.step} adds up to misses the change of the outputs by {worst.error:.1e}, and more nodes do not "
             "help: a unit that turns twice in a small part of the step, a kink that is not seen (smaller steps help), or an output "
@@ -186,56 +186,6 @@ def _room(path: TrainingPath, n: int, device: torch.device) -> Tensor:
     return torch.empty(n, len(path.x), k, k, dtype=like.dtype, device=device)
 
 
-class Effort(NamedTuple):
-    """How finely a step is integrated.
-
-    Attributes:
-        rule: of the quadrature.
-        nodes: of the rule, or of each piece.
-        scan: parts in which kinks are looked for.
-        raised: whether more is taken where it is not enough.
-    """
-
-    rule: str
-    nodes: int
-    scan: int
-    raised: bool
-
-    @classmethod
-    def first(cls, rule: str, nodes: int | str) -> "Effort":
-        """Check what was asked for."""
-        if nodes == "auto":
-            if rule in ("left", "midpoint"):
-                raise ValueError(f"nodes: got 'auto' with quadrature={rule!r}; wanted a number: only Gauss nodes reach rounding")
-            rule_of(rule, 1)
-            return cls(rule, _FEWEST, _PARTS, True)
-        rule_of(rule, nodes)  # type: ignore[arg-type]
-        return cls(rule, int(nodes), _PARTS, False)
-
-    def more_nodes(self) -> "Effort":
-        """Return the next finer rule."""
-        return self._replace(nodes=self.nodes * 3 // 2)
-
-    def more_parts(self) -> "Effort":
-        """Return a closer search for kinks."""
-        return self._replace(scan=4 * self.scan)
-
-
-class Left(NamedTuple):
-    """What a step leaves out: the largest difference, and how many times what rounding may leave."""
-
-    step: int
-    error: float
-    excess: float
-
-
-# Nodes of a step at first, and parts in which its kinks are looked for; and how far both go.
-_FEWEST, _PARTS, _MOST_NODES, _MOST_PARTS = 4, 8, 64, 512
-# Roundings of the outputs, and of what they are summed up from, that may add up; and how many times as much is rounding still,
-# where finer nodes leave no less.
-_ROUNDINGS, _NEARLY = 32, 8
-
-
 def _block(
     path: TrainingPath, x: Tensor | Batch, effort: Effort, by_factors: bool, per_step: bool, progress: bool
 ) -> tuple[Tensor, Tensor, Tensor | None, Left]:
@@ -253,7 +203,7 @@ def _block(
         before = path.outputs(x, s)
         integrate = partial(_by_factors, path, s, batch, x, test) if test is not None else partial(_averaged, path, s, x)
         departs = 0.0 if test is None else 10 * path.departures[s]  # these add up the step described, not the one recorded
-        found, effort, left = _integrated(integrate, effort, s, after - before, float(after.abs().max()), departs)
+        found, effort, left = integrated(integrate, effort, s, after - before, float(after.abs().max()), departs)
         worst, after = max(worst, left, key=lambda one: one.excess), before
         if test is not None:
             kernel, shares = found
@@ -278,36 +228,6 @@ def _shares(path: TrainingPath, step: int, batch: Tensor, kernel: Tensor) -> Ten
     for j in range(1, kernel.shape[2]):
         shares.addcmul_(kernel[:, :, j], a[j])
     return shares
-
-
-def _integrated(
-    integrate: Callable[[Effort], tuple[tuple[Tensor, ...], Tensor, float]],
-    effort: Effort,
-    step: int,
-    change: Tensor,
-    scale: float,
-    departs: float,
-) -> tuple[tuple[Tensor, ...], Effort, Left]:
-    """Integrate a step, finer and finer until it adds up to the change of the outputs, and say what that took and left."""
-    best: tuple[tuple[Tensor, ...], Effort, Left] | None = None
-    before = float("inf")
-    while True:
-        found, moved, summed = integrate(effort)
-        error = float((moved - change).abs().max())
-        allowed = _ROUNDINGS * torch.finfo(change.dtype).eps * (scale + summed) + departs * summed
-        left = Left(step, error, error / allowed if error else 0.0)
-        if best is None or error < best[2].error:
-            best = (found, effort, left)
-        if left.excess <= 1 or not effort.raised or left.excess <= _NEARLY and error >= 0.5 * before:
-            break
-        if error < 0.5 * before and effort.nodes < _MOST_NODES:
-            effort = effort.more_nodes()
-        elif effort.rule == "piecewise" and effort.scan < _MOST_PARTS:
-            effort = effort.more_parts()
-        else:
-            break
-        before = error
-    return best
 
 
 def factors_are_cheaper(path: TrainingPath, one: Tensor | Batch, nodes: int) -> bool:
@@ -387,7 +307,7 @@ def _inside(path: TrainingPath, step: int, x: Tensor | Batch, effort: Effort) ->
     return [path.weights.new_empty(0, device=x.device)] * len(x)
 
 
-def step_breakpoints(path: TrainingPath, step: int, x: Tensor | Batch, scan: int = _PARTS) -> list[Tensor]:
+def step_breakpoints(path: TrainingPath, step: int, x: Tensor | Batch, scan: int = PARTS) -> list[Tensor]:
     """Find the kinks of each sample along one step of a path, see :func:`ntk_course.kernels.paths.breakpoints`.
 
     Example:

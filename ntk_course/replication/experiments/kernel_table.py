@@ -16,7 +16,8 @@ from ...kernels.named import lpntk
 from ...kernels.paths.kernel import PathKernel, dpk, epk
 from ...models.networks import mlp
 from ...tangents.cotangents import basis, ones
-from ...training.path import TrainingPath, train_path
+from ...training.path import TrainingPath
+from ...training.record import train_path
 from ...training.sgd import device
 from ..experiment import Experiment
 from ..results import Quoted, Result, over_seeds

@@ -9,7 +9,7 @@ from ...analysis.regression import local_elasticity, spectrum
 from ...data.datasets import load
 from ...kernels.named import entk
 from ...models.networks import mlp
-from ...training.path import train_path
+from ...training.record import train_path
 from ...training.sgd import device
 from ..experiment import Experiment
 from ..results import Quoted, Result, over_seeds

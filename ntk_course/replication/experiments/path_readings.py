@@ -13,7 +13,8 @@ from ...kernels.paths.kernel import dpk, epk, mean_jacobian
 from ...kernels.paths.machines import logit_uncertainty, per_class, support_vectors, symmetric_gram, weighted_gram
 from ...kernels.paths.rules import Quadrature
 from ...models.networks import mlp, small_cnn
-from ...training.path import TrainingPath, train_path
+from ...training.path import TrainingPath
+from ...training.record import train_path
 from ...training.sgd import device
 from ..experiment import Experiment
 from ..results import Quoted, Result, over_seeds

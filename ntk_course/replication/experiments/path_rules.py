@@ -8,7 +8,7 @@ import torch
 from ...data.datasets import load
 from ...kernels.paths.kernel import epk
 from ...models.networks import mlp
-from ...training.path import train_path
+from ...training.record import train_path
 from ...training.sgd import device
 from ..experiment import Experiment
 from ..results import Quoted, Result, over_seeds
