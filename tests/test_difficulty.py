@@ -72,6 +72,48 @@ def test_batch_statistics_stay_each_members_own():
             torch.testing.assert_close(ensemble.state[name][m], value, rtol=1e-7, atol=1e-9)
 
 
+@pytest.mark.parametrize("together", [1, 64])
+def test_watched_samples_are_answered_in_eval_mode(together):
+    """Against each model trained alone for e epochs: with batch statistics by its running ones, with dropout without a mask."""
+    chosen, watch, how = subsets(2, 12), torch.tensor([5, 300, 7]), {"lr": 0.01, "batch_size": 6, "seed": 3, "progress": False}
+    models = [net(m, lambda: ntk.resnet18(in_channels=1, width=2)) for m in range(2)]
+    ensemble = ntk.training.train_ensemble(models, X, Y, chosen, epochs=3, watch=watch, together=together, **how)
+    assert ensemble.watched.shape == (3, 2, 3, 10)
+    for m, own in enumerate(models):
+        for epochs in (0, 1, 2):
+            alone = copy.deepcopy(own).eval()
+            if epochs:
+                ntk.train(alone, X[chosen[m]], Y[chosen[m]], epochs=epochs, **how | {"seed": 3 + m})
+            torch.testing.assert_close(ensemble.watched[epochs, m], alone(X[watch]).detach(), rtol=1e-7, atol=1e-9)
+    model = net(0, lambda: ntk.models.authors_cnn(1, 8))
+    dropped = ntk.training.train_ensemble(model, X, Y, watch[None], epochs=1, watch=watch, together=together, **how)
+    torch.testing.assert_close(dropped.watched[0, 0], model.eval()(X[watch]).detach())
+    assert (dropped.logits[0, 0] - dropped.watched[0, 0]).abs().max() > 0.01  # the visit is in train mode
+    again = ntk.training.train_ensemble(model, X, Y, watch[None], epochs=1, together=together, **how)
+    assert torch.equal(again.logits, dropped.logits) and again.watched is None
+    with pytest.raises(ValueError, match="watch: got .*wanted indices"):
+        ntk.training.train_ensemble(model, X, Y, watch[None], epochs=1, watch=torch.tensor([len(X)]), **how)
+
+
+def test_networks_with_initial_weights_of_their_own():
+    """Model m of all sizes together, the largest size first."""
+    how, built = {"epochs": 2, "lr": 0.05, "progress": False}, []
+
+    def build(m):
+        built.append(m)
+        return net(m)
+
+    universe, visits = ntk.analysis.visits_by_size(build, X, Y, (4, 2, 1), batch_size=8, **how)
+    assert built == list(range(1 + 2 + 4))
+    splits = ntk.analysis.nested_subsets(Y, (4, 2, 1))
+    place = {int(i): n for n, i in enumerate(universe)}
+    for m, (size, part) in enumerate([(4, 0), (2, 0), (2, 1), (1, 0), (1, 1), (1, 2), (1, 3)]):
+        chosen = splits[size][part]
+        alone = ntk.training.train_ensemble(net(m), X, Y, chosen[None], batch_size=8, seed=part, **how)
+        for i, sample in enumerate(chosen.tolist()):
+            torch.testing.assert_close(visits[size][:, place[sample]], alone.logits[:, 0, i])
+
+
 def test_dropout_follows_the_seed_and_leaves_the_global_state_alone():
     torch.manual_seed(0)
     model = torch.nn.Sequential(

@@ -97,6 +97,58 @@ def test_a_run_replayed_step_by_step():
     assert not torch.equal(run.predicted["logits, step"], run.predicted["logits, gradient"])  # momentum parts them
 
 
+def test_a_run_as_the_public_code_makes_it():
+    """Steps and counting under dropout, watched batches in the order of storage, a factor on the change: replayed by hand."""
+    torch.manual_seed(0)
+    model = ntk.models.authors_cnn(1, 8).double()
+    settings, images = {"lr": 0.1, "momentum": 0.9, "weight_decay": 5e-4}, DATA.x.double()
+    ways = {"one": ntk.analysis.Predictor("softmax", "true"), "three": ntk.analysis.Predictor("softmax", "true", 3.0)}
+    run = ntk.analysis.forgetting_run(
+        copy.deepcopy(model), images, Y, iterations=12, batch_size=50, seed=3, progress=False, predictors=ways,
+        train_mode=True, batches="stored", **settings,
+    )  # fmt: skip
+    state = torch.get_rng_state()
+    optimizer = torch.optim.SGD(model.parameters(), **settings)
+    batches = torch.randperm(len(images), generator=torch.Generator().manual_seed(3)).split(50)
+    torch.manual_seed(3)
+    lapsed, right = 0, None
+    for t, now in enumerate(batches[:13]):
+        before = copy.deepcopy(model).eval()
+        z = model.train()(images[now])
+        optimizer.zero_grad()
+        cross_entropy(z, Y[now]).backward()
+        optimizer.step()
+        if t:
+            with torch.no_grad():
+                wrong = model(images[batches[t - 1]]).argmax(1) != Y[batches[t - 1]]
+                assert torch.equal(run.between_passes[t - 1], right & wrong)
+                lapsed += int((right & wrong).sum())
+                watched, assumed = slice(50 * t - 50, 50 * t), slice(50 * t, 50 * t + 50)
+                known = before(images[watched]).argmax(1) == Y[watched]
+                lost = known & (model.eval()(images[watched]).argmax(1) != Y[watched])
+            assert torch.equal(run.known[t - 1], known) and torch.equal(run.forgotten[t - 1], lost)
+            e = one_hot(Y[assumed], 10) - before(images[assumed]).softmax(1)
+            change = 0.1 / 50 * torch.einsum("nmij,mj->ni", ntk.entk(before, images[watched], images[assumed]), e)
+            q = before(images[watched]).softmax(1)
+            for name, factor in (("one", 1), ("three", 3)):
+                after = q + factor * torch.einsum("nij,nj->ni", ntk.analysis.softmax_jacobian(q), change)
+                assert torch.equal(run.predicted[name][t - 1], known & (after.argmax(1) != Y[watched])), name
+        right = z.argmax(1) == Y[now]
+    assert lapsed > 2 * run.forgotten.sum() > 0  # two masks forget what no step has changed
+    assert run.predicted["three"].sum() > run.predicted["one"].sum()
+    torch.set_rng_state(state)
+    with pytest.raises(ValueError, match="batches: got 'sorted'; wanted one of"):
+        ntk.analysis.forgetting_run(net(), X, Y, iterations=1, lr=0.1, batches="sorted")
+
+
+def test_what_an_empty_iteration_counts_as():
+    truth = torch.tensor([[True, False], [False, False], [False, False], [True, False]])
+    guess = torch.tensor([[False, False], [False, False], [True, True], [True, True]])
+    found = [s[:3] for s in ntk.analysis.scores_per_iteration(truth, guess, empty=1.0)]
+    assert found == [(1, 0, 0), (1, 1, 1), (0, 1, 0), pytest.approx((0.5, 1, 2 / 3))]
+    assert all(math.isnan(v) for s in ntk.analysis.scores_per_iteration(truth, guess)[1:3] for v in s[:3])
+
+
 def test_without_momentum_gradient_and_step_are_one():
     run = ntk.analysis.forgetting_run(net(), X, Y, iterations=20, lr=0.5, batch_size=32, progress=False)
     assert torch.equal(run.predicted["logits, step"], run.predicted["logits, gradient"])

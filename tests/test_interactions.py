@@ -1,7 +1,10 @@
 """Relations, farthest point clustering, redundancy and partners, against loops that follow the paper's text line by line."""
 
+import math
+
 import pytest
 import torch
+from torch import nn
 
 import ntk_course as ntk
 from ntk_course.analysis import Relation
@@ -165,6 +168,27 @@ def test_ties_between_partners_go_to_the_lowest_index():
     ones = torch.ones(9, 9)
     assert ntk.analysis.closest_partners(ones).index.tolist() == [1] + [0] * 8
     assert not ntk.redundant(ones).any()  # as similar as itself is not more
+
+
+@pytest.mark.parametrize("block_size", [None, 1, 7, 11, 200])
+def test_later_samples_only(block_size):
+    """By loops over the whole matrix, and streamed in blocks; the public code of the paper compares so."""
+    torch.manual_seed(0)
+    features = (
+        torch.randint(-2, 3, (23, 4)).double() * torch.linspace(0.5, 2, 23, dtype=torch.float64)[torch.randperm(23)][:, None]
+    )
+    model = nn.Linear(4, 1, bias=False).double()
+    gram = features @ features.T
+    given = gram if block_size is None else ntk.Gram(model, features, ntk.ones, block_size=block_size)
+    found, marked = ntk.analysis.closest_partners(given, "later"), ntk.redundant(given, among="later")
+    for i in range(23):
+        later = [(float(gram[i, j]), -j) for j in range(i + 1, 23)]
+        value, index = max(later, default=(-math.inf, -i))
+        assert found.value[i].item() == pytest.approx(value) and int(found.index[i]) == -index
+        assert bool(marked[i]) == (value > float(gram[i, i]))
+    assert not marked[-1] and marked.sum() < ntk.redundant(given).sum()
+    with pytest.raises(ValueError, match="among: got 'earlier'; wanted 'all' or 'later'"):
+        ntk.redundant(gram, among="earlier")
 
 
 def test_only_a_longer_vector_makes_redundant():

@@ -1,5 +1,6 @@
 """Every reducer against the whole matrix: in any blocks, for one side and two, alone and merged from halves."""
 
+import math
 import re
 from pathlib import Path
 
@@ -31,17 +32,35 @@ def partners(matrix, symmetric):
     return (*(torch.tensor([[pair[k] for pair in row] for row in found], dtype=d) for k, d in ((0, own.dtype), (1, None))), own)
 
 
+def later_partners(matrix, symmetric):
+    found = []
+    for i, row in enumerate(matrix.tolist()):
+        after = sorted(((value, j) for j, value in enumerate(row) if j > i), key=lambda pair: (-pair[0], pair[1]))
+        found.append((after + 2 * [(-math.inf, i)])[:2])
+    own = matrix.diagonal() if symmetric else torch.full(matrix.shape[:1], torch.nan, dtype=matrix.dtype)
+    return (*(torch.tensor([[pair[k] for pair in row] for row in found], dtype=d) for k, d in ((0, own.dtype), (1, None))), own)
+
+
 EDGES = (-0.5, 0.0, 0.25, 2.0)
 # By name: the reducer, and what it finds in a whole matrix (n, m), symmetric or of two sides.
 REDUCERS = {
     "TopPartners": (room.TopPartners(3), partners),
+    "TopPartners, later": (room.TopPartners(2, later=True), later_partners),
     "Histogram": (room.Histogram(EDGES), lambda k, _: torch.as_tensor(np.histogram(k, [-np.inf, *EDGES, np.inf])[0])),
+    "Several": (
+        room.Several((room.TopPartners(3), room.Histogram(EDGES), room.TopPartners(2, later=True))),
+        lambda k, symmetric: (*partners(k, symmetric), REDUCERS["Histogram"][1](k, symmetric), *later_partners(k, symmetric)),
+    ),
     "CONTRIBUTING": (written_in_contributing(), lambda k, _: k.max(1).values),
 }
 
 
+def flat(found):
+    return [found] if isinstance(found, torch.Tensor) else [t for part in found for t in flat(part)]
+
+
 def same(found, wanted):
-    found, wanted = ((t,) if isinstance(t, torch.Tensor) else tuple(t) for t in (found, wanted))
+    found, wanted = flat(found), flat(wanted)
     assert len(found) == len(wanted)
     for one, other in zip(found, wanted, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-10, atol=1e-12, equal_nan=True)

@@ -1,6 +1,6 @@
 """Learning difficulty: how much loss a sample collects during training, and how it depends on the company it keeps."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -83,15 +83,23 @@ def nested_subsets(y: Tensor, sizes: Sequence[int], seed: int = 0) -> dict[int, 
 
 
 def visits_by_size(
-    model: nn.Module, x: Tensor, y: Tensor, sizes: Sequence[int], *, seed: int = 0, batch_size: int = 128, **training
+    model: nn.Module | Callable[[int], nn.Module],
+    x: Tensor,
+    y: Tensor,
+    sizes: Sequence[int],
+    *,
+    seed: int = 0,
+    batch_size: int = 128,
+    **training,
 ) -> tuple[Tensor, dict[int, Tensor]]:
     """Train on every subset of every size and keep what each sample was answered on every visit.
 
     Algorithm 1 of Guo et al. (2024): all models start from the weights of ``model``, and losses are taken on the visit of
-    a sample, before that visit's step. The models of one size are trained together in a vmap.
+    a sample, before that visit's step, in train mode. The models of one size are trained together in a vmap.
 
     Args:
-        model: the initial weights; not changed.
+        model: the initial weights of all, not changed; or a function that builds the m-th model, m counted over all sizes from the
+            largest on, for initial weights of their own.
         x: (N, ...), on the model's device.
         y: integer labels (N,).
         sizes: samples per class, as in :func:`nested_subsets`.
@@ -114,11 +122,14 @@ def visits_by_size(
     """
     splits = nested_subsets(y, sizes, seed)
     universe = splits[max(splits)].flatten().sort().values
-    visits = {}
+    visits: dict[int, Tensor] = {}
+    begun = 0
     for size, subsets in splits.items():
+        own = model if isinstance(model, nn.Module) else [model(begun + m) for m in range(len(subsets))]
+        begun += len(subsets)
         # about 16,000 samples in flight: enough to fill the machine, few enough to fit in it
         together = max(1, 2**14 // min(subsets.shape[1], batch_size))
-        ensemble = train_ensemble(model, x, y, subsets, seed=seed, batch_size=batch_size, together=together, **training)
+        ensemble = train_ensemble(own, x, y, subsets, seed=seed, batch_size=batch_size, together=together, **training)
         visits[size] = ensemble.logits.flatten(1, 2)[:, subsets.flatten().argsort()]
     return universe, visits
 

@@ -2,7 +2,9 @@
 
 import copy
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from itertools import cycle
 from typing import NamedTuple
 
 import torch
@@ -17,6 +19,7 @@ from ..training.sgd import whole_batches
 from .one_step import Step, first_order_change, sgd_step, softmax_jacobian
 
 SPACES = ("softmax", "logits")
+BATCHES = ("trained", "stored")
 
 
 class Predictor(NamedTuple):
@@ -26,10 +29,12 @@ class Predictor(NamedTuple):
         space: "softmax" adds the first-order change to the probabilities, "logits" to the logits.
         step: "true" or "kappa_tilde" for the SGD step of :func:`sgd_step` with that error, "made" for the step that the
             optimiser really made.
+        factor: on that step; 1/(1 - momentum) makes up for the length of a heavy ball's.
     """
 
     space: str
     step: str
+    factor: float = 1.0
 
 
 PREDICTORS = {
@@ -73,12 +78,15 @@ class ForgettingRun(NamedTuple):
         forgotten: and wrongly after it: the events, (T, B) bool.
         predicted: for each predictor, the events foreseen, (T, B) bool.
         loss: mean loss of the batch stepped on, before the step, (T,).
+        between_passes: the batch stepped on before was classified rightly in the pass of its own step, and wrongly in a pass of
+            the same mode after the step on the next batch, (T, B) bool. With dropout on, two passes have two masks.
     """
 
     known: Tensor
     forgotten: Tensor
     predicted: dict[str, Tensor]
     loss: Tensor
+    between_passes: Tensor
 
 
 def predict_forgetting(model: nn.Module, x: Tensor, y: Tensor, step: Step, space: str = "logits") -> Tensor:
@@ -129,23 +137,29 @@ def forgetting_run(
     iterations: int,
     seed: int = 0,
     predictors: dict[str, Predictor] | Sequence[str] = tuple(PREDICTORS),
+    train_mode: bool = False,
+    batches: str = "trained",
     progress: bool = True,
     **settings,
 ) -> ForgettingRun:
     """Train for some iterations and watch, at each, what the step does to the batch before (Guo et al., 2024, Algorithm 2).
 
     A sample of the batch at t is forgotten at t + 1 where the model has it right before the step on the batch at t + 1
-    and wrong after it. The model is trained in place, in eval mode, or its tangents would be undefined: BatchNorm keeps
-    the running statistics that it has, Dropout is off.
+    and wrong after it. These answers, and all tangents, are taken in eval mode. The steps are too, unless ``train_mode``:
+    BatchNorm keeps the running statistics that it has, Dropout is off.
 
     Args:
-        model: gives logits (N, K).
+        model: gives logits (N, K); trained in place.
         x: (N, ...), on the model's device; batches are drawn without replacement, a fresh order each epoch.
         y: integer labels (N,).
         recipe: a :class:`ntk_course.training.Recipe` of SGD at one rate, or its fields by keyword.
         iterations: T; one step more is made first, so that there is a batch before.
-        seed: of the batch order.
+        seed: of the batch order, and of dropout.
         predictors: names out of :data:`PREDICTORS`, or a dict of your own.
+        train_mode: make the steps in train mode, with Dropout on, as the paper's public code does; the events that it counts
+            are then ``between_passes``.
+        batches: which batches are watched, and taken for the step by a predictor that needs one: those "trained" on, or
+            consecutive "stored" samples, as the paper's public code reads them, whatever batch was trained on.
         progress: show a bar.
         **settings: fields of the recipe: ``lr``, ``batch_size`` (128, at most N), ``momentum``, ``weight_decay``.
 
@@ -169,44 +183,66 @@ def forgetting_run(
     batch_size = recipe.batch_of(len(x))
     if batch_size > len(x):
         raise ValueError(f"batch_size: got {batch_size} for {len(x)} samples; wanted at most as many")
+    if batches not in BATCHES:
+        raise ValueError(f"batches: got {batches!r}; wanted one of {BATCHES}")
     x = validate.inputs(x, validate.parameters(model)[0])
     validate.positive(iterations, "iterations")
     y = validate.labels(y, len(x), validate.logits(model.eval()(x[:1]), 1).shape[1], x)
     optimizer = recipe.steps_on(validate.parameters(model))
-    batches = whole_batches(len(x), batch_size, seed)
-    previous, rows = next(batches), []
-    _step(model, optimizer, x, y, previous)
-    for _ in tqdm(range(iterations), desc="iterations", disable=not progress):
-        now, before = next(batches), copy.deepcopy(model)
-        known = _right(before, x[previous], y[previous])
-        loss = _step(model, optimizer, x, y, now)
-        steps = {
-            how: _difference(model, before) if how == "made" else sgd_step(before, x[now], y[now], recipe.lr, how)
-            for how in {p.step for p in predictors.values()}
-        }
-        changes = {how: first_order_change(before, x[previous], step) for how, step in steps.items()}
-        foreseen = [_foreseen(*changes[p.step], y[previous], p.space) for p in predictors.values()]
-        rows.append((known, known & ~_right(model, x[previous], y[previous]), torch.stack(foreseen), loss))
-        previous = now
-    known, forgotten, foreseen, loss = (torch.stack(column).cpu() for column in zip(*rows, strict=True))
-    return ForgettingRun(known, forgotten, dict(zip(predictors, foreseen.unbind(1), strict=True)), loss)
+    drawn = whole_batches(len(x), batch_size, seed)
+    stored = cycle(torch.arange(len(x) - len(x) % batch_size).split(batch_size)) if batches == "stored" else None
+    rows = []
+    with _dropout(seed, x):
+        trained = next(drawn)
+        watched = next(stored) if stored else trained
+        hit, _ = _step(model, optimizer, x[trained], y[trained], train_mode)
+        for _ in tqdm(range(iterations), desc="iterations", disable=not progress):
+            drawn_now, before = next(drawn), copy.deepcopy(model)
+            assumed = next(stored) if stored else drawn_now
+            known = _right(before, x[watched], y[watched])
+            hit_now, loss = _step(model, optimizer, x[drawn_now], y[drawn_now], train_mode)
+            steps = {
+                how: _difference(model, before) if how == "made" else sgd_step(before, x[assumed], y[assumed], recipe.lr, how)
+                for how in {p.step for p in predictors.values()}
+            }
+            changes = {how: first_order_change(before, x[watched], step) for how, step in steps.items()}
+            foreseen = [_foreseen(changes[p.step][0], p.factor * changes[p.step][1], y[watched], p.space)
+                        for p in predictors.values()]  # fmt: skip
+            lapsed = hit & ~_right(model, x[trained], y[trained], train_mode)
+            rows.append((known, known & ~_right(model, x[watched], y[watched]), torch.stack(foreseen), loss, lapsed))
+            trained, watched, hit = drawn_now, assumed, hit_now
+    known, forgotten, foreseen, loss, lapsed = (torch.stack(column).cpu() for column in zip(*rows, strict=True))
+    return ForgettingRun(known, forgotten, dict(zip(predictors, foreseen.unbind(1), strict=True)), loss, lapsed)
 
 
-def _step(model: nn.Module, optimizer: torch.optim.Optimizer, x: Tensor, y: Tensor, batch: Tensor) -> Tensor:
+@contextmanager
+def _dropout(seed: int, x: Tensor) -> Iterator[None]:
+    """Let the seed fix the masks, and leave the global random state as it was."""
+    with torch.random.fork_rng([x.device] if x.device.type == "cuda" else []):
+        torch.manual_seed(seed)
+        yield
+
+
+def _step(model: nn.Module, optimizer: torch.optim.Optimizer, x: Tensor, y: Tensor, train_mode: bool) -> tuple[Tensor, Tensor]:
+    """Make a step; return who was right in its pass, and the loss there."""
     with torch.enable_grad():
-        loss = cross_entropy(model(x[batch]), y[batch])
+        z = model.train(train_mode)(x)
+        loss = cross_entropy(z, y)
         if not torch.isfinite(loss):
             raise ArithmeticError(f"lr: the loss became {loss.item()}; wanted a smaller learning rate")
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
-    return loss.detach()
+    model.eval()
+    return z.detach().argmax(1) == y, loss.detach()
 
 
 @torch.no_grad()
-def _right(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
-    return model(x).argmax(1) == y
+def _right(model: nn.Module, x: Tensor, y: Tensor, train_mode: bool = False) -> Tensor:
+    right = model.train(train_mode)(x).argmax(1) == y
+    model.eval()
+    return right
 
 
 @torch.no_grad()
@@ -247,15 +283,16 @@ def event_scores(forgotten: Tensor, predicted: Tensor) -> Scores:
     return Scores(float(precision), float(recall), float(f1), events, foreseen)
 
 
-def scores_per_iteration(forgotten: Tensor, predicted: Tensor) -> list[Scores]:
-    """Score each iteration by itself: the scores of (T, B) events, row by row, NaN where an iteration had none.
+def scores_per_iteration(forgotten: Tensor, predicted: Tensor, empty: float = math.nan) -> list[Scores]:
+    """Score each iteration by itself: the scores of (T, B) events, row by row, by default NaN where an iteration had none.
 
-    Averages over iterations depend on what an empty iteration counts as: the paper's public code counts it as precision 1.
-    Take ``numpy.nanmean``, or pool with :func:`event_scores`.
+    Averages over iterations depend on what an empty iteration counts as. The paper's public code counts a precision without
+    predictions, and a recall without events, as 1: ``empty=1``. Else take ``numpy.nanmean``, or pool with :func:`event_scores`.
 
     Args:
         forgotten: (T, B) bool.
         predicted: (T, B) bool.
+        empty: what a precision without predictions and a recall without events count as, in [0, 1], or NaN.
 
     Returns:
         T :class:`Scores`.
@@ -264,5 +301,16 @@ def scores_per_iteration(forgotten: Tensor, predicted: Tensor) -> list[Scores]:
         >>> forgotten = torch.tensor([[True, False], [False, True]])
         >>> [s.f1 for s in scores_per_iteration(forgotten, forgotten)]
         [1.0, 1.0]
+        >>> scores_per_iteration(forgotten, torch.zeros_like(forgotten), empty=1.0)[0].precision
+        1.0
     """
-    return [event_scores(f, p) for f, p in zip(forgotten, predicted, strict=True)]
+    scores = [event_scores(f, p) for f, p in zip(forgotten, predicted, strict=True)]
+    return scores if math.isnan(empty) else [_with_empty(s, empty) for s in scores]
+
+
+def _with_empty(scores: Scores, empty: float) -> Scores:
+    precision = empty if not scores.predicted else scores.precision if scores.events else 0.0
+    recall = scores.recall if scores.events else empty
+    return scores._replace(
+        precision=precision, recall=recall, f1=2 * precision * recall / (precision + recall) if precision + recall else 0.0
+    )

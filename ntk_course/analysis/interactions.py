@@ -179,13 +179,15 @@ def _row(row: Callable[[int], Tensor], i: int, n: int) -> Tensor:
     return values.clone()
 
 
-def closest_partners(gram: Tensor | Gram) -> Partners:
+def closest_partners(gram: Tensor | Gram, among: str = "all") -> Partners:
     r"""Find each sample's partner :math:`\arg\max_{j \ne i} \kappa_{ij}` in one pass over the blocks of a Gram matrix.
 
     For more partners than one, test samples, or several processes: :class:`ntk_course.TopPartners`.
 
     Args:
         gram: a Gram matrix (N, N), N at least 2, whole or as :class:`ntk_course.Gram`.
+        among: "all" other samples, or the "later" ones, j > i, as the public code of Guo et al. (2024) has it; the last sample
+            then has the value -inf and itself as partner.
 
     Returns:
         :class:`Partners`, each (N,), on the device of the kernel; ties go to the lowest index.
@@ -197,30 +199,39 @@ def closest_partners(gram: Tensor | Gram) -> Partners:
         >>> closest_partners(Gram(model, x, labelled(y))).index.shape
         torch.Size([32])
     """
+    if among not in ("all", "later"):
+        raise ValueError(f"among: got {among!r}; wanted 'all' or 'later'")
+    later = among == "later"
     if isinstance(gram, Gram):
         if not gram.symmetric:
             raise ValueError(f"gram: got two sides, {gram.shape}; wanted samples against themselves, (N, N)")
-        value, index, own = gram.reduce(TopPartners(1), progress=False)
+        value, index, own = gram.reduce(TopPartners(1, later), progress=False)
     else:
         own = validate.gram(gram).diagonal()
-        others = gram.clone().fill_diagonal_(-torch.inf)
+        seen = torch.ones_like(gram, dtype=torch.bool)
+        others = gram.masked_fill(
+            ~seen.triu(1) if later else torch.eye(len(gram), dtype=torch.bool, device=gram.device), -torch.inf
+        )
         value = others.amax(1, keepdim=True)
         # argmax promises no order among equals
         index = (others == value).to(torch.uint8).argmax(1, keepdim=True)
+        if later:
+            index[-1] = len(gram) - 1
     if len(own) < 2:
         raise ValueError("gram: got 1 sample; wanted at least two, a sample has no partner on its own")
-    validate.finite(value, "gram")
+    validate.finite(value[: len(value) - later], "gram")
     return Partners(value[:, 0], index[:, 0], own)
 
 
-def redundant(gram: Tensor | Gram) -> Tensor:
+def redundant(gram: Tensor | Gram, among: str = "all") -> Tensor:
     r"""Mark the samples whose most similar sample is not themselves (Guo et al., 2024, sec. 4.1).
 
-    Sample i is redundant where :math:`\max_{j \ne i} \kappa_{ij} > \kappa_{ii}`. Since :math:`\kappa_{ij} \le
+    Sample i is redundant where :math:`\max_{j \ne i} \kappa_{ij} > \kappa_{ii}`, or where :math:`\max_{j > i}` is. Since :math:`\kappa_{ij} \le
     \sqrt{\kappa_{ii}\kappa_{jj}}`, only a partner with a longer feature vector can make a sample redundant.
 
     Args:
         gram: as in :func:`closest_partners`.
+        among: as in :func:`closest_partners`: "all" as the paper's text says, "later" as its public code does.
 
     Returns:
         (N,) bool, on the device of the kernel.
@@ -233,7 +244,7 @@ def redundant(gram: Tensor | Gram) -> Tensor:
         >>> keep.shape
         torch.Size([32])
     """
-    value, _, own = closest_partners(gram)
+    value, _, own = closest_partners(gram, among)
     return value > own
 
 

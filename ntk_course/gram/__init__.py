@@ -1,7 +1,7 @@
 """A Gram matrix of tangent features as one lazy object: whole, by rows, streamed, on disk, as an operator, approximated."""
 
 from .operator import Gram
-from .reducers import Histogram, Partners, Reducer, TopPartners
+from .reducers import Histogram, Partners, Reducer, Several, TopPartners
 from .store import open_gram
 
 __all__ = [
@@ -9,6 +9,7 @@ __all__ = [
     "Histogram",
     "Partners",
     "Reducer",
+    "Several",
     "TopPartners",
     "open_gram",
 ]

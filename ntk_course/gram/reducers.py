@@ -63,9 +63,11 @@ class TopPartners:
 
     Attributes:
         count: k.
+        later: look at the columns j > i only; rows with fewer than k of them are filled up with -inf and their own index.
     """
 
     count: int = 1
+    later: bool = False
 
     def __post_init__(self):
         """Check k."""
@@ -88,6 +90,10 @@ class TopPartners:
         if rows == cols and bool(state["symmetric"]):
             state["own"][rows] = block.diagonal()
             block = block.clone().fill_diagonal_(-torch.inf)
+        if self.later and cols.start < rows.stop:
+            if cols.stop - 1 <= rows.start:
+                return
+            block = block.masked_fill(~torch.ones_like(block, dtype=torch.bool).triu(rows.start - cols.start + 1), -torch.inf)
         most, least = block.amax(1), state["value"][rows, -1]
         if not bool((most < torch.inf).all()):  # NaN goes through a maximum
             validate.finite(block, "gram")
@@ -118,7 +124,10 @@ class TopPartners:
     def finish(self, state: State) -> Partners:
         """Return the partners, (N, k), k at most as many as there are."""
         k = min(self.count, int(state["others"]))
-        return Partners(state["value"][:, :k], state["index"][:, :k], state["own"])
+        value, index = state["value"][:, :k], state["index"][:, :k]
+        if self.later:
+            index = torch.where(value > -torch.inf, index, torch.arange(len(index), device=index.device)[:, None])
+        return Partners(value, index, state["own"])
 
     def _best(self, value: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
         best, order = value.sort(dim=1, descending=True)
@@ -165,3 +174,54 @@ class Histogram:
     def finish(self, state: State) -> Tensor:
         """Return the counts, (e + 1,) int64."""
         return state["counts"]
+
+
+@dataclass(frozen=True)
+class Several:
+    """Several reducers in one pass over the blocks; what is found is a tuple of what each finds.
+
+    Attributes:
+        reducers: any number of them, all of stacked cotangents or none.
+    """
+
+    reducers: Sequence[Reducer]
+
+    def __post_init__(self):
+        """Check them."""
+        if not self.reducers or len({bool(getattr(r, "stacked", False)) for r in self.reducers}) > 1:
+            raise ValueError(f"reducers: got {self.reducers}; wanted some, all of stacked cotangents or none")
+
+    @property
+    def stacked(self) -> bool:
+        """Say whether they take blocks of stacked cotangents."""
+        return bool(getattr(self.reducers[0], "stacked", False))
+
+    def begin(self, gram: "Gram") -> State:
+        """Begin each."""
+        return self._joined([reducer.begin(gram) for reducer in self.reducers])
+
+    def fold(self, state: State, rows: slice, cols: slice, block: Tensor) -> None:
+        """Give the block to each."""
+        parts = self._parts(state)
+        for reducer, part in zip(self.reducers, parts, strict=True):
+            reducer.fold(part, rows, cols, block)
+        state.update(self._joined(parts))
+
+    def merge(self, one: State, other: State) -> State:
+        """Merge each one's states."""
+        pairs = zip(self.reducers, self._parts(one), self._parts(other), strict=True)
+        return self._joined([reducer.merge(a, b) for reducer, a, b in pairs])
+
+    def finish(self, state: State) -> tuple:
+        """Finish each."""
+        return tuple(reducer.finish(part) for reducer, part in zip(self.reducers, self._parts(state), strict=True))
+
+    def _joined(self, parts: Sequence[State]) -> State:
+        return {f"{i} {name}": t for i, part in enumerate(parts) for name, t in part.items()}
+
+    def _parts(self, state: State) -> list[State]:
+        parts: list[State] = [{} for _ in self.reducers]
+        for name, t in state.items():
+            i, own = name.split(" ", 1)
+            parts[int(i)][own] = t
+        return parts

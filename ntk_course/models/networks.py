@@ -88,8 +88,9 @@ def mlp(sizes: Sequence[int], activation: str = "relu", bias: bool = True) -> nn
 def lenet5(num_classes: int = 10) -> nn.Sequential:
     """Build LeNet-5 for 28 x 28 grey images: 61,706 parameters with ten classes.
 
-    Two 5 x 5 convolutions (6 and 16 channels) with ReLU and 2 x 2 max pooling, then 120, 84 and K units; the network
-    that the lpNTK paper trains on MNIST (Guo et al., 2024, sec. 3).
+    Two 5 x 5 convolutions (6 and 16 channels) with ReLU and 2 x 2 max pooling, then 120, 84 and K units: the network of
+    LeCun et al. (1998) with today's activations. The text of the lpNTK paper (Guo et al., 2024, sec. 3) says "LeNet" for
+    MNIST; its public code trains :func:`authors_cnn` under that name.
 
     Args:
         num_classes: K.
@@ -118,6 +119,48 @@ def lenet5(num_classes: int = 10) -> nn.Sequential:
         nn.Linear(120, 84),
         nn.ReLU(),
         nn.Linear(84, num_classes),
+    )
+
+
+def authors_cnn(in_channels: int = 1, image_size: int = 28, num_classes: int = 10) -> nn.Sequential:
+    """Build the convolutional network that the lpNTK paper's public code trains on MNIST: 1,199,882 parameters there.
+
+    It is called LeNet in that code (of Guo et al., 2024), and is the network of PyTorch's MNIST example: two 3 x 3 convolutions
+    without padding (32 and 64 channels) with ReLU, 2 x 2 max pooling, dropout of 1/4, 128 units with ReLU, dropout of 1/2, K
+    units. In train mode two passes of one image give two answers; kernels need ``.eval()``.
+
+    Args:
+        in_channels: channels of the input images (1 in that code).
+        image_size: their height and width, an even number of at least 6 (28 in that code).
+        num_classes: K.
+
+    Returns:
+        A module from ``(N, in_channels, image_size, image_size)`` to logits ``(N, K)``, float32, on the CPU, in train mode.
+
+    Raises:
+        ValueError: an argument below 1, an image size that is odd or too small.
+
+    Example:
+        >>> authors_cnn()(torch.zeros(5, 1, 28, 28)).shape
+        torch.Size([5, 10])
+    """
+    for name, value in (("in_channels", in_channels), ("image_size", image_size), ("num_classes", num_classes)):
+        validate.positive(value, name)
+    if image_size < 6 or image_size % 2:
+        raise ValueError(f"image_size: got {image_size}; wanted an even number of at least 6")
+    side = (image_size - 4) // 2
+    return nn.Sequential(
+        nn.Conv2d(in_channels, 32, 3),
+        nn.ReLU(),
+        nn.Conv2d(32, 64, 3),
+        nn.ReLU(),
+        nn.MaxPool2d(2),
+        nn.Dropout(0.25),
+        nn.Flatten(),
+        nn.Linear(64 * side * side, 128),
+        nn.ReLU(),
+        nn.Dropout(0.5),
+        nn.Linear(128, num_classes),
     )
 
 
@@ -157,31 +200,33 @@ def small_cnn(
 
 
 class _ResidualBlock(nn.Module):
-    def __init__(self, fan_in: int, fan_out: int, stride: int):
+    def __init__(self, fan_in: int, fan_out: int, stride: int, norm: Callable[[int], nn.Module]):
         super().__init__()
         self.conv1 = nn.Conv2d(fan_in, fan_out, 3, stride, padding=1, bias=False)
-        self.bn1 = nn.BatchNorm2d(fan_out)
+        self.bn1 = norm(fan_out)
         self.conv2 = nn.Conv2d(fan_out, fan_out, 3, padding=1, bias=False)
-        self.bn2 = nn.BatchNorm2d(fan_out)
+        self.bn2 = norm(fan_out)
         self.shortcut = nn.Sequential()
         if stride != 1 or fan_in != fan_out:
-            self.shortcut = nn.Sequential(nn.Conv2d(fan_in, fan_out, 1, stride, bias=False), nn.BatchNorm2d(fan_out))
+            self.shortcut = nn.Sequential(nn.Conv2d(fan_in, fan_out, 1, stride, bias=False), norm(fan_out))
 
     def forward(self, x: Tensor) -> Tensor:
         h = torch.relu(self.bn1(self.conv1(x)))
         return torch.relu(self.bn2(self.conv2(h)) + self.shortcut(x))
 
 
-def resnet18(num_classes: int = 10, in_channels: int = 3, width: int = 64) -> nn.Sequential:
+def resnet18(num_classes: int = 10, in_channels: int = 3, width: int = 64, batch_norm: bool = True) -> nn.Sequential:
     """Build ResNet-18 with the CIFAR stem (one 3 x 3 convolution, no max pooling): 11,173,962 parameters by default.
 
-    He et al. (2016) adapted to 32 x 32 images; the network that the lpNTK paper trains on CIFAR-10. Its BatchNorm
+    He et al. (2016) adapted to 32 x 32 images. The text of the lpNTK paper says that it trains a ResNet-18 on CIFAR-10; its
+    public code has this one with every BatchNorm commented out: ``batch_norm=False``, 11,164,362 parameters. BatchNorm
     layers need ``.eval()`` before any kernel is computed.
 
     Args:
         num_classes: K.
         in_channels: channels of the input images.
         width: channels of the first stage (64 in the paper); the later stages have 2, 4 and 8 times as many.
+        batch_norm: normalise after each convolution; without, the convolutions have no biases either, as in that code.
 
     Returns:
         A module from ``(N, in_channels, H, W)`` to logits ``(N, K)``, float32, on the CPU, in train mode.
@@ -195,15 +240,16 @@ def resnet18(num_classes: int = 10, in_channels: int = 3, width: int = 64) -> nn
     """
     for name, value in (("num_classes", num_classes), ("in_channels", in_channels), ("width", width)):
         validate.positive(value, name)
+    norm: Callable[[int], nn.Module] = nn.BatchNorm2d if batch_norm else nn.Identity
     blocks: list[nn.Module] = []
     fan_in = width
     for stage in range(4):
         fan_out = width * 2**stage
-        blocks += [_ResidualBlock(fan_in, fan_out, 1 if stage == 0 else 2), _ResidualBlock(fan_out, fan_out, 1)]
+        blocks += [_ResidualBlock(fan_in, fan_out, 1 if stage == 0 else 2, norm), _ResidualBlock(fan_out, fan_out, 1, norm)]
         fan_in = fan_out
     return nn.Sequential(
         nn.Conv2d(in_channels, width, 3, padding=1, bias=False),
-        nn.BatchNorm2d(width),
+        norm(width),
         nn.ReLU(),
         *blocks,
         nn.AdaptiveAvgPool2d(1),

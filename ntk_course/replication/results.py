@@ -163,7 +163,9 @@ def earlier(name: str, preset: str, config, data, folder: str | Path | None) -> 
     found = None if folder is None else read(name, preset, folder)
     if found is None or found.provenance["data"]["sha256"] != data.checksum:
         return None
-    old, new = found.provenance["config"], json.loads(json.dumps(asdict(config)))
+    new = json.loads(json.dumps(asdict(config)))
+    # what a run did before a setting was there is what its default does
+    old = {**json.loads(json.dumps(asdict(type(config)()))), **found.provenance["config"]}
     nested = set(old["seeds"]) <= set(new["seeds"]) or set(new["seeds"]) <= set(old["seeds"])
     return found if nested and {**old, "seeds": new["seeds"]} == new else None
 

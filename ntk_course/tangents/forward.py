@@ -65,7 +65,7 @@ def agrees(
         z = in_rows(run(model, x, traces))
         s = torch.randn(z.shape, generator=torch.Generator().manual_seed(0)).to(z)
         found = gradients(model, z, s, list(weights.values()))
-    products = [g * u[name] for g, name in zip(found, weights, strict=True) if g is not None]
+    moved, products = moved.detach(), [g * u[name].detach() for g, name in zip(found, weights, strict=True) if g is not None]
     far = abs(sum(float(p.sum()) for p in products) - float((s * moved).sum()))
     size = sum(float(p.norm()) for p in products) + float((s * moved).abs().sum())
     if not math.isfinite(size):  # what is infinite tells nothing

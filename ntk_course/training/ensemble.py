@@ -20,11 +20,15 @@ class Ensemble:
 
     Attributes:
         state: parameters and buffers by name, (M, ...), member first, on the device of training.
-        logits: what member m answered for its i-th sample when epoch e visited it, before that step: (E, M, n, K), on the CPU.
+        logits: what member m answered for its i-th sample when epoch e visited it, in train mode, before that step: (E, M, n, K), on
+            the CPU.
+        watched: what it answers for the i-th watched sample in eval mode when epoch e begins, (E, M, w, K), on the CPU; None where
+            none are watched.
     """
 
     state: dict[str, Tensor]
     logits: Tensor
+    watched: Tensor | None = None
 
 
 def train_ensemble(
@@ -34,6 +38,7 @@ def train_ensemble(
     subsets: Tensor,
     recipe: Recipe | None = None,
     *,
+    watch: Tensor | None = None,
     seed: int = 0,
     together: int = 64,
     progress: bool = True,
@@ -52,6 +57,7 @@ def train_ensemble(
         y: integer labels (N,).
         subsets: indices into x, (M, n).
         recipe: a :class:`ntk_course.training.Recipe` without augmentation and autocast, or its fields by keyword.
+        watch: samples whose answers in eval mode are kept epoch by epoch, the same for all members: indices into x, (w,).
         seed: of the batch order of member 0.
         together: members in memory and in flight at once.
         progress: show a bar.
@@ -82,6 +88,13 @@ def train_ensemble(
     y = validate.labels(y, len(x), z.shape[1], z)
     if subsets.min() < 0 or subsets.max() >= len(x):
         raise ValueError(f"subsets: got indices {int(subsets.min())} to {int(subsets.max())}; wanted 0 to {len(x) - 1}")
+    if watch is not None:
+        watch = torch.as_tensor(watch)
+        if watch.dim() != 1 or watch.is_floating_point() or not len(watch) or watch.min() < 0 or watch.max() >= len(x):
+            raise ValueError(
+                f"watch: got {watch.dtype} of shape {tuple(watch.shape)}; wanted indices (w,) from 0 to {len(x) - 1}"
+            )
+        watch = watch.to(x.device)
     validate.positive(together, "together")
     parts = []
     with (
@@ -94,25 +107,28 @@ def train_ensemble(
             own = [models] * len(some) if isinstance(models, nn.Module) else models[start : start + together]
             orders = [torch.Generator().manual_seed(seed + start + m) for m in range(len(some))]
             try:
-                parts.append(_train_together(own, x, y, some, orders, recipe, bar))
+                parts.append(_train_together(own, x, y, some, watch, orders, recipe, bar))
             finally:
                 for model in own:
                     model.eval()
     state = {name: torch.cat([part.state[name] for part in parts]) for name in parts[0].state}
-    return Ensemble(state, torch.cat([part.logits for part in parts], dim=1))
+    watched = None if watch is None else torch.cat([part.watched for part in parts if part.watched is not None], dim=1)
+    return Ensemble(state, torch.cat([part.logits for part in parts], dim=1), watched)
 
 
-def _train_together(models, x, y, subsets, orders, recipe: Recipe, bar) -> Ensemble:
+def _train_together(models, x, y, subsets, watch, orders, recipe: Recipe, bar) -> Ensemble:
     params, buffers = stack_module_state([model.train() for model in models])
     forward = vmap(lambda p, b, part: call_with(models[0], p | b, part), randomness="different")
     # SGD and Adam act on every number by itself, so one optimiser over the stack is each member's own.
     optimizer = recipe.steps_on(params.values())
     scheduler = recipe.factors_on(optimizer)
     rows = torch.arange(len(subsets), device=x.device)[:, None]
-    visited = []
+    visited, answers = [], []
     for epoch in range(recipe.epochs or 0):
         order = torch.stack([torch.randperm(subsets.shape[1], generator=g) for g in orders]).to(x.device)
         parts = []
+        if watch is not None:
+            answers.append(_in_eval_mode(models[0], forward, params, buffers, x[watch].expand(len(subsets), *x[watch].shape)))
         for batch in order.split(recipe.batch_of(subsets.shape[1]), dim=1):
             chosen = subsets[rows, batch]
             z = forward(params, buffers, x[chosen])
@@ -129,4 +145,14 @@ def _train_together(models, x, y, subsets, orders, recipe: Recipe, bar) -> Ensem
         visited.append(logits.new_empty(logits.shape).scatter_(1, order[..., None].expand_as(logits), logits).cpu())
         scheduler.step()
         bar.update(len(subsets))
-    return Ensemble({name: v.detach() for name, v in {**params, **buffers}.items()}, torch.stack(visited))
+    state = {name: v.detach() for name, v in {**params, **buffers}.items()}
+    return Ensemble(state, torch.stack(visited), torch.stack(answers) if answers else None)
+
+
+@torch.no_grad()
+def _in_eval_mode(model: nn.Module, forward, params, buffers, x: Tensor) -> Tensor:
+    """Answer without dropout: the members run the code of the first model, in whatever mode that is."""
+    model.eval()
+    z = forward(params, buffers, x).cpu()
+    model.train()
+    return z

@@ -6,9 +6,10 @@ import pkgutil
 from .. import results
 from ..experiment import Experiment
 
-# "smoke" is for tests, "class" for a laptop, "paper" has the papers' settings as far as a CPU reaches, and "cifar10" is
-# what the papers run on CIFAR-10 with a ResNet-18, for a GPU.
-PRESETS = ("smoke", "class", "paper", "cifar10")
+# "smoke" is for tests, "class" for a laptop, "paper" has the papers' settings as far as a CPU reaches, "code" follows the lpNTK
+# paper's public code where that differs from the text, "narrow" is its CIFAR-10 with a quarter of the width, and "cifar10" is what
+# the papers run on CIFAR-10, for a GPU.
+PRESETS = ("smoke", "class", "paper", "code", "narrow", "cifar10")
 
 
 def names() -> list[str]:

@@ -61,7 +61,7 @@ def head_pruned(model: nn.Module, x: Tensor, y: Tensor, keep: float, share: floa
     The rule for redundancy as written leaves a tenth of MNIST, not nine tenths, so the most redundant are taken by the
     ratio of their closest partner's value to their own. Each class gives up the same share of its samples.
     """
-    found = partners(model, x, y, "lpNTK", False)
+    found = partners(model, x, y, "lpNTK", False)["all"]
     ratio, kept = found.value / found.own, torch.ones_like(y, dtype=torch.bool)
     kept[ratio.argsort(descending=True)[: round((1 - keep) / 2 * len(x))]] = False
     rest = kept.nonzero()[:, 0]

@@ -1,18 +1,23 @@
 """Table 2 of the lpNTK paper: what "redundant" selects, by kernel and state of training, and training without it."""
 
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
-from ...analysis.interactions import Partners, closest_partners
 from ...analysis.pruning import el2n
+from ...basics.fingerprints import of_model, of_tensor
 from ...gram.operator import Gram
+from ...gram.reducers import Partners, Several, TopPartners
 from ...tangents.cotangents import labelled, ones
 from ...training.sgd import device
 from ..experiment import Experiment
+from ..protocols import CODE, CODE_NARROW, TEXT, Protocol
 from ..results import Quoted, Result, over_seeds
-from ._common import SHORT, PaperRecipe, ResNetRecipe, both_splits, fit, on_device
+from ._common import SHORT, TEN, PaperRecipe, ResNetRecipe, both_splits, fit, kept, kernel_network, on_device
+
+AMONG = ("all", "later")
 
 
 @dataclass(frozen=True)
@@ -21,46 +26,74 @@ class Config:
 
     Attributes:
         data: name of the data set.
+        protocol: whose network, with which samples a sample is compared before it is left out, and which accuracy is reported.
         limit: training samples, or None for all.
         recipe: of every training, of the kernel's network and of those that are compared.
         validation: samples held out to choose the kernel's weights by, as the paper does (sec. 2.3).
         states: epochs after which redundancy is counted besides, for the first seed only.
         sizes: numbers of samples, drawn at random, among which it is counted besides, for the first seed only.
+        tenth: train without the most redundant tenth too.
         seeds: of the networks.
     """
 
     data: str = "mnist"
+    protocol: Protocol = TEXT
     limit: int | None = None
     recipe: PaperRecipe = PaperRecipe()
     validation: int = 5000
     states: tuple[int, ...] = (0, 1)
     sizes: tuple[int, ...] = (500, 2000, 8000)
+    tenth: bool = True
     seeds: tuple[int, ...] = tuple(range(10))
 
 
-# "smoke" (digits), "class" (MNIST, 6 epochs, 3 seeds), "paper" (30 epochs, 10 seeds) or "cifar10".
-# On CIFAR-10 with 10,000 images, so that a seed takes a GPU minutes.
+# "smoke" (digits), "class" (MNIST, 6 epochs, 3 seeds), "paper" (30 epochs, 10 seeds), "code" (MNIST, the public code's network, 10
+# epochs), "narrow" (CIFAR-10, the first 10,000 images) or "cifar10", which has 10,000 images too, so that a seed takes a GPU minutes.
 PRESETS = {
     "smoke": Config(
         data="digits", limit=500, recipe=PaperRecipe(epochs=3, lr=0.05), validation=100, states=(0,), sizes=(100, 200), seeds=(0,)
     ),
     "class": Config(recipe=SHORT, seeds=(0, 1, 2)),
     "paper": Config(),
-    "cifar10": Config(data="cifar10", limit=10000, recipe=ResNetRecipe(), validation=1000, states=(), sizes=(), seeds=(0, 1)),
+    "code": Config(protocol=CODE, recipe=TEN, states=(), tenth=False, seeds=(0, 1)),
+    "narrow": Config(
+        data="cifar10",
+        protocol=CODE_NARROW,
+        limit=10_000,
+        recipe=ResNetRecipe(epochs=15),
+        validation=1000,
+        states=(),
+        sizes=(),
+        tenth=False,
+        seeds=(0, 1),
+    ),
+    "cifar10": Config(
+        data="cifar10", protocol=CODE, limit=10_000, recipe=ResNetRecipe(), validation=1000, states=(), sizes=(), seeds=(0, 1)
+    ),
 }
 
 
-def partners(model: nn.Module, x: Tensor, y: Tensor, kernel: str, within_class: bool) -> Partners:
-    """Find each sample's closest partner, among all samples or among those of its label."""
-    if not within_class:
-        return closest_partners(Gram(model, x, labelled(y) if kernel == "lpNTK" else ones))
-    parts = torch.empty(len(x)), torch.empty(len(x), dtype=torch.long), torch.empty(len(x))
-    for label in y.unique():
-        where = (y == label).nonzero()[:, 0]
-        found = closest_partners(Gram(model, x[where], labelled(y[where]) if kernel == "lpNTK" else ones))
-        for part, values in zip(parts, (found.value, where[found.index], found.own), strict=True):
-            part[where.cpu()] = values.cpu()
-    return Partners(*(part.to(x.device) for part in parts))
+def partners(
+    model: nn.Module, x: Tensor, y: Tensor, kernel: str, within_class: bool, folder: str | Path | None = None
+) -> dict[str, Partners]:
+    """Find each sample's closest partner among all others and among later ones, of all samples or of those of its label."""
+
+    def make() -> dict:
+        found = {name: (torch.empty(len(x)), torch.arange(len(x)), torch.empty(len(x))) for name in AMONG}
+        groups = (
+            [(y == label).nonzero()[:, 0] for label in y.unique()] if within_class else [torch.arange(len(x), device=x.device)]
+        )
+        for where in groups:
+            gram = Gram(model, x[where], labelled(y[where]) if kernel == "lpNTK" else ones)
+            both = gram.reduce(Several((TopPartners(1), TopPartners(1, later=True))), progress=False)
+            for name, (value, index, own) in zip(AMONG, both, strict=True):
+                for part, values in zip(found[name], (value[:, 0], where[index[:, 0]], own), strict=True):
+                    part[where.cpu()] = values.cpu()
+        return found
+
+    about = ("partners", kernel, within_class, of_tensor(x, y) + of_model(model) if folder else "")
+    found = kept(folder, about, make, x.device)
+    return {name: Partners(*parts) for name, parts in found.items()}
 
 
 def describe(found: Partners, y: Tensor, error: Tensor) -> dict:
@@ -83,50 +116,57 @@ def describe(found: Partners, y: Tensor, error: Tensor) -> dict:
 
 
 def run(config: Config, preset: str = "class", progress: bool = True, folder=None) -> Result:
-    """Count redundant samples, then train without them; rows of part "fraction" and of part "accuracy".
+    """Count redundant samples, then train without them; rows of part "fraction", "size" and "accuracy".
 
     Beside each pruned set stands a random one of the same size. As the rule as written leaves far fewer samples than the
     paper's text implies, the tenth of the samples with the largest ratio of closest partner to own value is removed too.
+    ``accuracy`` is what the protocol reports: ``last`` of the epochs, or the ``best`` on the test set.
     """
     data, test = both_splits(config.data, config.limit)
     (x, y), (x_test, y_test) = on_device(data), on_device(test)
+    protocol = config.protocol
 
     def one_seed(seed: int) -> list[dict]:
-        held = torch.randperm(len(x), generator=torch.Generator().manual_seed(seed)).to(x.device)
-        val, rest = held[: config.validation], held[config.validation :]
-        model, history = fit(x[rest], y[rest], config.recipe, seed, validation=(x[val], y[val]), keep_best=True)
+        model, history = kernel_network(x, y, config.recipe, seed, protocol, config.validation, folder)
         rows, keeps = [], {"full": torch.ones(len(x), dtype=torch.bool, device=x.device)}
         states = {f"best of {config.recipe.epochs} epochs": model}
         for epochs in config.states if seed == config.seeds[0] else ():
-            states[f"after {epochs}"] = fit(x[rest], y[rest], replace(config.recipe, epochs=epochs), seed)[0]
+            recipe = replace(config.recipe, epochs=epochs)
+            states[f"after {epochs}"] = kernel_network(x, y, recipe, seed, protocol, config.validation, folder)[0]
         for state, net in states.items():
             error = el2n(net, x, y)
             for kernel in ("lpNTK", "pNTK"):
                 for within in (False, True):
-                    found = partners(net, x, y, kernel, within)
-                    compared = "same label" if within else "all"
-                    head = {"part": "fraction", "state": state, "kernel": kernel, "compared": compared}
-                    rows.append(head | describe(found, y, error))
+                    both = partners(net, x, y, kernel, within, folder)
+                    for among, found in both.items():
+                        compared = ("same label" if within else "all") + ", later" * (among == "later")
+                        head = {"part": "fraction", "state": state, "kernel": kernel, "compared": compared}
+                        rows.append(head | describe(found, y, error))
                     if net is model and not within:
+                        found = both[protocol.compared]
                         keeps[f"de-redundant by {kernel}"] = found.value <= found.own
-                        tenth = (found.value / found.own).argsort(descending=True)[: len(x) // 10]
-                        keeps[f"most redundant tenth by {kernel}"] = torch.ones_like(y, dtype=torch.bool)
-                        keeps[f"most redundant tenth by {kernel}"][tenth] = False
+                        if config.tenth:
+                            tenth = (found.value / found.own).argsort(descending=True)[: len(x) // 10]
+                            keeps[f"most redundant tenth by {kernel}"] = torch.ones_like(y, dtype=torch.bool)
+                            keeps[f"most redundant tenth by {kernel}"][tenth] = False
+        drawn = torch.randperm(len(x), generator=torch.Generator().manual_seed(seed)).to(x.device)
         for size in config.sizes if seed == config.seeds[0] else ():
-            some = held[:size]
+            some = drawn[:size]
             for kernel in ("lpNTK", "pNTK"):
-                found = partners(model, x[some], y[some], kernel, False)
-                cosine = found.value / (found.own * found.own[found.index]).sqrt()
-                row = {"part": "size", "kernel": kernel, "samples": len(some), "closest_cosine": cosine.median().item()}
-                rows.append(row | {"redundant": (found.value > found.own).float().mean().item()})
+                for among, found in partners(model, x[some], y[some], kernel, False).items():
+                    row = {"part": "size", "kernel": kernel, "samples": len(some), "compared": among}
+                    cosine = found.value / (found.own * found.own[found.index]).sqrt()
+                    row["closest_cosine"] = cosine.median().item()
+                    rows.append(row | {"redundant": (found.value > found.own).float().mean().item()})
         for name in [n for n in keeps if n.startswith("de-") or n.endswith("by lpNTK")]:
             keeps[f"random, as many as {name}"] = _random_like(keeps[name], seed)
         for name, keep in keeps.items():
             if not keep.any():
                 continue
-            trained = fit(x[keep], y[keep], config.recipe, seed + 100, validation=(x_test, y_test))[1]
+            how = {"validation": (x_test, y_test), "folder": folder}
+            curve = fit(x[keep], y[keep], config.recipe, seed + 100, protocol, **how)[1].validation.tolist()
             row = {"part": "accuracy", "set": name, "samples": int(keep.sum()), "classes": len(y[keep].unique())}
-            rows.append(row | {"accuracy": trained.validation[-1].item()})
+            rows.append(row | {"accuracy": protocol.reported(curve), "last": curve[-1], "best": max(curve)})
         return rows + [{"part": "kernel network", "validation": history.validation.tolist()}]
 
     return over_seeds("redundancy", preset, config, data, one_seed, device=device(), folder=folder, progress=progress)
@@ -149,10 +189,10 @@ def quoted(result: Result) -> list[Quoted]:
     """Set Table 2 beside the run, and the shares that the rule removes."""
     found, config = [], result.provenance["config"]
     item = "Table 2" + ", CIFAR-10" * (config["data"] == "cifar10")
-    trained = f"best of {config['recipe']['epochs']} epochs"
-    for kernel in ("lpNTK", "pNTK"):
-        rows = result.frame(part="fraction", kernel=kernel, compared="all", state=trained)
-        found.append(Quoted.of(item, f"per cent redundant by {kernel}", None, 100 * rows.redundant))
+    rows = result.frame(part="fraction", state=f"best of {config['recipe']['epochs']} epochs")
+    for (kernel, compared), some in rows[rows.compared.isin(["all", "all, later"])].groupby(["kernel", "compared"], sort=False):
+        words = f"per cent redundant by {kernel}" + ", compared with later samples only" * (compared == "all, later")
+        found.append(Quoted.of(item, words, None, 100 * some.redundant))
     for name, ends in result.frame(part="accuracy").groupby("set", sort=False).accuracy:
         found.append(Quoted.of(item, f"test accuracy, {name}", PAPER.get(config["data"], {}).get(name), 100 * ends))
     return found
@@ -173,8 +213,8 @@ COLUMNS = {
         "el2n_kept",
         "el2n_removed",
     ),
-    "size": ("kernel", "samples", "closest_cosine", "redundant"),
-    "accuracy": ("set", "samples", "classes", "accuracy"),
+    "size": ("kernel", "samples", "compared", "closest_cosine", "redundant"),
+    "accuracy": ("set", "samples", "classes", "accuracy", "last", "best"),
     "kernel network": ("validation",),
 }
 

@@ -38,7 +38,7 @@ def run(config: Config, preset: str = "class", progress: bool = True, folder=Non
     data, test = both_splits(config.data, config.limit)
     (x, y), held_out = on_device(data), on_device(test)
     model, _ = fit(x, y, config.recipe, 0)
-    found = partners(model, x, y, "lpNTK", False)
+    found = partners(model, x, y, "lpNTK", False)["all"]
     left = (found.value <= found.own).nonzero()[:, 0]
     pools = {name: [left[p] for p in parts] for name, parts in pools_of(model, x[left], y[left], config.share).items()}
 
