@@ -128,7 +128,7 @@ def test_the_resnet_trains_by_its_recipe():
 def test_a_killed_run_keeps_its_seeds_and_goes_on(tmp_path, monkeypatch, capsys):
     """Kill after two of three seeds: the third alone is computed by the next call, and the file is that of a whole run."""
     module = forgetting_prediction
-    config = module.Config("digits", 5, 32, ((0.5, 0.0, 0.0),), (0, 1, 2))
+    config = module.Config("digits", iterations=5, batch_size=32, settings=((0.5, 0.0, 0.0),), seeds=(0, 1, 2))
     whole = module.run(config, "smoke", progress=False)
     monkeypatch.setitem(module.PRESETS, "smoke", config)
     made, real = [], module.forgetting_run

@@ -13,7 +13,16 @@ from . import experiments
 from .experiments.pruned_training import METHODS
 from .results import Quoted, Result, stored
 
-VERDICTS = ("holds", "holds in part", "does not hold", "not tested", "not a claim to test")
+VERDICTS = ("holds", "holds in part", "does not hold", "inconclusive", "not tested", "not a claim to test")
+
+# What a preset stands for in the report, the nearest to the source first.
+WORDS = {
+    "cifar10": "the source's setting on CIFAR-10",
+    "narrow": "as the public code, on CIFAR-10 with a quarter of the network's width",
+    "code": "as the public code",
+    "paper": "as the text",
+    "class": "a smaller setting",
+}
 
 # Table 2's t-tests as the paper prints them: (data, accuracies without, accuracies with what is redundant, t), ten seeds each.
 PRINTED = (
@@ -64,11 +73,12 @@ def claims() -> tuple[Claim, ...]:
 
 
 def runs(name: str) -> list[Result]:
-    """Return the stored runs of an experiment that count: of each data set the one nearest to the paper's setting."""
-    found: dict[str, Result] = {}
-    for preset in ("cifar10", "paper", "class"):
+    """Return the stored runs of an experiment that count: of each data set and network the one nearest to the paper's setting."""
+    found: dict[tuple, Result] = {}
+    for preset in WORDS:
         if run := stored(name, preset):
-            found.setdefault(run.provenance["data"]["name"], run)
+            protocol = run.provenance["config"].get("protocol", {"follows": "text"})
+            found.setdefault((run.provenance["data"]["name"], protocol["follows"], protocol.get("width", 64)), run)
     return list(found.values())
 
 
@@ -121,7 +131,7 @@ def our_tests(margin: float = 0.1) -> list[dict]:
             for row in run.rows:
                 if "accuracy" in row:
                     ends.setdefault(row[key], []).append(100 * row["accuracy"])
-            for a, b in pairs:
+            for a, b in (pair for pair in pairs if set(pair) <= ends.keys()):
                 found = compare_means(ends[a], ends[b], margin)
                 about = {"table": table, "a": a, "b": b, "seeds": len(ends[a]), "preset": run.preset}
                 numbers = {"a - b": found.difference, "95 %": f"{found.low:+.2f} to {found.high:+.2f}", "p": found.p}
@@ -144,21 +154,25 @@ def report_html(source: str) -> str:
         parts.append(
             f'<section class="claim"><p><b>{html.escape(claim.item)}</b> <span class="verdict">{claim.verdict}</span> '
             f"{html.escape(claim.claim)}</p><p>{html.escape(claim.why)}{missing} ({', '.join(links)})</p>"
-            f"{_figures([f for f, _, _ in found])}</section>"
+            f"{_figures(found)}</section>"
         )
     return "\n".join(parts)
 
 
-def _figures(found: list[Quoted]) -> str:
+def _figures(found: list[tuple[Quoted, str, str]]) -> str:
     if not found:
         return ""
-    lines = []
-    for f in found:
-        ours = f"{f.ours:.4g}" + ("" if f.sd is None else f" ± {f.sd:.2g} ({f.count})")
-        paper, difference = ("", "") if f.paper is None else (f"{f.paper:.4g}", f"{f.ours - f.paper:+.3g}")
-        cells = "".join(f"<td>{cell}</td>" for cell in (html.escape(f.quantity), paper, ours, difference))
-        lines.append(f"<tr>{cells}</tr>")
-    both = sum(f.paper is not None for f in found)
+    lines, groups = [], dict.fromkeys((name, preset) for _, name, preset in found)
+    for group in groups:
+        if len(groups) > 1:
+            words = f"{group[0].replace('_', ' ')}: {WORDS.get(group[1], group[1])}"
+            lines.append(f'<tr><th colspan="4" scope="rowgroup">{html.escape(words)}</th></tr>')
+        for f in (f for f, *of in found if tuple(of) == group):
+            ours = f"{f.ours:.4g}" + ("" if f.sd is None else f" ± {f.sd:.2g} ({f.count})")
+            paper, difference = ("", "") if f.paper is None else (f"{f.paper:.4g}", f"{f.ours - f.paper:+.3g}")
+            cells = "".join(f"<td>{cell}</td>" for cell in (html.escape(f.quantity), paper, ours, difference))
+            lines.append(f"<tr>{cells}</tr>")
+    both = sum(f.paper is not None for f, _, _ in found)
     words = f"{len(found)} number{'s' * (len(found) > 1)}, " + (f"{both} beside the paper's" if both else "none in the paper")
     names = "".join(f'<th scope="col">{name}</th>' for name in ("quantity", "paper", "ours", "difference"))
     return (

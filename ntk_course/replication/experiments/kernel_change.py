@@ -81,7 +81,12 @@ def run(config: Config, preset: str = "class", progress: bool = True, folder=Non
             after = mean_kernel(next(descent(models, x, y.double(), rate, (steps,), centred=True)), x)
             change, predicted = (after - before).mean(0), lantk_nth(before.mean(0), k4, y) - before.mean(0)
             spread = (after - before).std(0) / len(models) ** 0.5
-            added = {"NTH": predicted, "change": change, "HR": lantk_hr(before.mean(0), y).added_train}
+            added = {
+                "NTH": predicted,
+                "change": change,
+                "HR": lantk_hr(before.mean(0), y, leave_out=False).added_train,
+                "HR, own left out": lantk_hr(before.mean(0), y).added_train,
+            }
             rows.append(
                 {
                     "part": "trained",
@@ -127,7 +132,7 @@ def quoted(result: Result) -> list[Quoted]:
     }
     added = [
         (f"{kernel}, {where}", f"added by {kernel} {where} a class")
-        for kernel in ("NTH", "HR")
+        for kernel in ("NTH", "HR", "HR, own left out")
         for where in ("within", "between")
     ]
     return [
@@ -146,12 +151,7 @@ COLUMNS = {
         "missed",
         "error_bar",
         "correlation",
-        "NTH, within",
-        "change, within",
-        "HR, within",
-        "NTH, between",
-        "change, between",
-        "HR, between",
+        *(f"{name}, {where}" for where in ("within", "between") for name in ("NTH", "change", "HR", "HR, own left out")),
     ),
 }
 

@@ -7,8 +7,9 @@ from torch import Tensor, nn
 
 from ...training.sgd import device
 from ..experiment import Experiment
+from ..protocols import TEXT, Protocol
 from ..results import Quoted, Result, over_seeds
-from ._common import PaperRecipe, both_splits, clusters_of_class, fit, on_device
+from ._common import PaperRecipe, both_splits, clusters_of_class, fit, kernel_network, on_device
 
 
 @dataclass(frozen=True)
@@ -17,8 +18,10 @@ class Config:
 
     Attributes:
         data: name of the data set.
+        protocol: whose network.
         limit: training samples, or None for all.
         recipe: of the kernel's network.
+        validation: samples held out to choose its epoch by.
         share: clusters as a share of a class.
         fractions: of the data that are kept.
         training: on what is kept.
@@ -26,8 +29,10 @@ class Config:
     """
 
     data: str = "mnist"
+    protocol: Protocol = TEXT
     limit: int | None = None
     recipe: PaperRecipe = PaperRecipe(epochs=6)
+    validation: int = 0
     share: float = 0.1
     fractions: tuple[float, ...] = (0.01, 0.05)
     training: PaperRecipe = PaperRecipe()
@@ -63,7 +68,7 @@ def run(config: Config, preset: str = "class", progress: bool = True, folder=Non
     """
     data, test = both_splits(config.data, config.limit)
     (x, y), held_out = on_device(data), on_device(test)
-    model, _ = fit(x, y, config.recipe, 0)
+    model, _ = kernel_network(x, y, config.recipe, 0, config.protocol, config.validation, folder)
     pools = pools_of(model, x, y, config.share)
     return over_seeds(
         "small_samples",
@@ -105,7 +110,7 @@ def trained_on(pools: dict[str, list[Tensor]], x: Tensor, y: Tensor, held_out, c
     rows = []
     for fraction in config.fractions:
         for name, chosen in draws(pools, x, fraction, seed).items():
-            _, history = fit(x[chosen], y[chosen], config.training, seed, validation=held_out)
+            _, history = fit(x[chosen], y[chosen], config.training, seed, config.protocol, validation=held_out)
             curve = history.validation.tolist()
             rows.append({"fraction": fraction, "draw": name, "samples": len(chosen), "accuracy": curve[-1], "curve": curve})
     return rows

@@ -6,7 +6,7 @@ from ...training.sgd import device
 from ..experiment import Experiment
 from ..results import Quoted, Result, over_seeds
 from . import small_samples
-from ._common import both_splits, fit, on_device
+from ._common import both_splits, kernel_network, on_device
 from .redundancy import partners
 from .small_samples import pools_of, trained_on
 
@@ -17,8 +17,10 @@ class Config(small_samples.Config):
 
     Attributes:
         data: name of the data set.
+        protocol: whose network.
         limit: training samples, or None for all.
         recipe: of the kernel's network.
+        validation: samples held out to choose its epoch by.
         share: clusters as a share of what is left of a class.
         fractions: of all the data that are kept.
         training: on what is kept.
@@ -37,7 +39,7 @@ def run(config: Config, preset: str = "class", progress: bool = True, folder=Non
     """
     data, test = both_splits(config.data, config.limit)
     (x, y), held_out = on_device(data), on_device(test)
-    model, _ = fit(x, y, config.recipe, 0)
+    model, _ = kernel_network(x, y, config.recipe, 0, config.protocol, config.validation, folder)
     found = partners(model, x, y, "lpNTK", False)["all"]
     left = (found.value <= found.own).nonzero()[:, 0]
     pools = {name: [left[p] for p in parts] for name, parts in pools_of(model, x[left], y[left], config.share).items()}
