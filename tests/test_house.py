@@ -184,6 +184,16 @@ def test_explorer_is_alive_and_static(monkeypatch):
     plt.close("all")
 
 
+def test_no_bar_on_a_page_that_is_built_to_be_read(monkeypatch):
+    from ntk_course.basics.progress import after_a_moment
+
+    monkeypatch.delenv("NTK_COURSE_STATIC", raising=False)
+    assert not after_a_moment([1, 2], "adding").disable
+    assert after_a_moment([1, 2], "adding", shown=False).disable
+    monkeypatch.setenv("NTK_COURSE_STATIC", "1")
+    assert after_a_moment([1, 2], "adding").disable
+
+
 def test_figures_draw():
     import matplotlib.pyplot as plt
 

@@ -4,6 +4,7 @@ import contextlib
 import functools
 import http.server
 import os
+import re
 import shutil
 import threading
 from pathlib import Path
@@ -302,3 +303,9 @@ def test_screenshots_of_the_readme(visit, tmp_path, name, scheme):
     assert f"(book/static/{stored.name})" in (ROOT / "README.md").read_text()
     assert Image.open(stored).size == now.size
     assert stored.stat().st_size < 250_000
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_no_progress_bar_was_left_on_a_page(page):
+    """Neither its text, nor the state of a widget that nobody can see."""
+    assert not re.search(r"\d(step|block|epoch|it)/s\]", (SITE / f"{page}.html").read_text())
