@@ -197,3 +197,28 @@ def test_indices_come_in_many_kinds():
     assert gram()[[]].shape == (0, 9) and gram()[5:5].shape == (0, 9) and gram()[[], [1, 2]].shape == (0, 2)
     assert torch.equal(gram().nystrom([1, 2]), gram().nystrom(torch.tensor([1, 2])))
     assert torch.equal(ntk.Gram(*setting()[:2], ntk.labelled((np.arange(9) % 4).astype("uint16"))).dense(), wanted)
+
+
+@pytest.mark.parametrize(
+    "dtype", [torch.float32, torch.float64, torch.bfloat16, torch.complex64, torch.int64, torch.uint8, torch.bool]
+)
+@pytest.mark.parametrize("count", [1, 7, 1024, 8 * 1024 + 3])
+def test_a_checksum_sees_every_single_change_and_every_exchange(dtype, count):
+    from ntk_course.basics.fingerprints import checksum
+
+    torch.manual_seed(0)
+    x = (
+        torch.randint(0, 2, (count,)).to(dtype)
+        if dtype in (torch.bool, torch.uint8)
+        else torch.randn(count, 2)[:, 1].mul(9).to(dtype)
+    )
+    assert checksum(x) == checksum(x.clone()) == checksum(torch.cat([x[:1], x])[1:])  # also where it lies unaligned
+    for i in {0, count // 3, count - 1}:
+        changed = x.clone()
+        changed[i] = ~x[i] if dtype == torch.bool else x[i] + 1
+        assert checksum(changed) != checksum(x)
+        if count > 1 and (other := (x != x[i]).nonzero()).numel():
+            changed = x.clone()
+            changed[i], changed[other[-1, 0]] = x[other[-1, 0]].clone(), x[i].clone()
+            assert checksum(changed) != checksum(x)
+    assert checksum(x) != checksum(x[None]) and (count == 1 or checksum(x) != checksum(x[:-1]))
