@@ -307,7 +307,7 @@ def test_where_and_which(capsys):
 def test_kept_seeds_of_another_config_are_not_taken(tmp_path):
     module, run = find("forgetting_prediction"), {}
     for lr in (0.5, 0.1):
-        config = module.Config("digits", 5, 32, ((lr, 0.0, 0.0),), (0,))
+        config = module.Config("digits", iterations=5, batch_size=32, settings=((lr, 0.0, 0.0),), seeds=(0,))
         run[lr] = module.run(config, "smoke", progress=False, folder=tmp_path).rows
     assert {row["lr"] for row in run[0.1]} == {0.1}
     assert len(list((tmp_path / "forgetting_prediction").iterdir())) == 2
@@ -375,10 +375,13 @@ def test_correlations_are_whole_tables():
 
 def test_pooling_counts_events_once():
     module = forgetting_prediction
-    row = {"lr": 0.1, "momentum": 0.0, "predictor": "a"}
-    rows = [row | {"events": 4, "predicted": 2, "hits": 1}, row | {"events": 0, "predicted": 2, "hits": 0}]
+    row = {"lr": 0.1, "momentum": 0.0, "batches": "trained", "predictor": "a"}
+    rows = [
+        row | {"events": 4, "predicted": 2, "hits": 1} | dict.fromkeys(module.MEANS, 0.5),
+        row | {"events": 0, "predicted": 2, "hits": 0} | dict.fromkeys(module.MEANS, 1.0),
+    ]
     pooled = module.pooled(results.Result("x", "smoke", rows, {}))
-    assert pooled == [row | {"events": 4, "precision": 0.25, "recall": 0.25, "F1": 0.25}]
+    assert pooled == [row | {"events": 4, "precision": 0.25, "recall": 0.25, "F1": 0.25} | dict.fromkeys(module.MEANS, 0.75)]
     empty = module.pooled(results.Result("x", "smoke", rows[1:], {}))[0]
     assert (empty["precision"], empty["recall"], empty["F1"]) == (None, None, None)
 
