@@ -5,6 +5,7 @@ import math
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,8 +14,17 @@ import torch
 import ntk_course as ntk
 from ntk_course.replication import cli, results
 from ntk_course.replication.experiment import Experiment
-from ntk_course.replication.experiments import PRESETS, _common, find, forgetting_prediction, names, seconds_a_seed
+from ntk_course.replication.experiments import (
+    PRESETS,
+    _common,
+    find,
+    forgetting_prediction,
+    names,
+    pruned_training,
+    seconds_a_seed,
+)
 from ntk_course.replication.experiments.theorem_1 import bound, largest_hidden_kernel_entry, lecun
+from ntk_course.replication.protocols import CODE, CODE_NARROW, TEXT
 
 ROOT = Path(__file__).resolve().parent.parent
 _SMOKE = {}
@@ -311,6 +321,50 @@ def test_kept_seeds_of_another_config_are_not_taken(tmp_path):
         run[lr] = module.run(config, "smoke", progress=False, folder=tmp_path).rows
     assert {row["lr"] for row in run[0.1]} == {0.1}
     assert len(list((tmp_path / "forgetting_prediction").iterdir())) == 2
+
+
+def test_a_result_from_before_a_setting_was_there_is_one_at_its_default(tmp_path):
+    """A later setting makes no old run again, unless it is asked for at another value."""
+    module, data = forgetting_prediction, ntk.load("digits")
+    config = module.Config("digits", iterations=3, batch_size=32, settings=((0.5, 0.0, 0.0),), seeds=(0,))
+    path = results.save(module.run(config, "smoke", progress=False), tmp_path)
+    old = json.loads(path.read_text())
+    for setting in ("protocol", "batches", "factors"):
+        del old["provenance"]["config"][setting]
+    path.write_text(json.dumps(old))
+    assert results.earlier("forgetting_prediction", "smoke", config, data, tmp_path).rows == old["rows"]
+    for other in ({"protocol": CODE}, {"batches": ("stored",)}, {"iterations": 4}):
+        assert results.earlier("forgetting_prediction", "smoke", replace(config, **other), data, tmp_path) is None
+
+
+def test_a_network_of_one_setting_is_trained_once(tmp_path, monkeypatch):
+    data, recipe, trained, real = ntk.load("digits", limit=200), _common.PaperRecipe(epochs=2, lr=0.05), [], _common.train
+    monkeypatch.setattr(_common, "train", lambda *args, **kwargs: trained.append(kwargs["seed"]) or real(*args, **kwargs))
+
+    def network(seed=0, protocol=CODE, validation=50, recipe=recipe, folder=tmp_path):
+        return _common.kernel_network(data.x, data.y, recipe, seed, protocol, validation, folder)
+
+    first, history = network()
+    again, same = network()
+    assert trained == [0] and not again.training
+    assert all(torch.equal(a, b) for a, b in zip(first.state_dict().values(), again.state_dict().values(), strict=True))
+    assert torch.equal(history.validation, same.validation) and history.accuracy.equal(same.accuracy)
+    assert torch.equal(network(folder=None)[0](data.x), again(data.x)) and trained == [0, 0]
+    network(seed=1), network(protocol=TEXT), network(validation=60), network(recipe=replace(recipe, lr=0.04))
+    assert trained == [0, 0, 1, 0, 0, 0]
+    assert {path.suffix for path in (tmp_path / ".kept").iterdir()} == {".pt"}
+
+
+def test_protocols_choose_the_network_the_partners_and_the_accuracy():
+    grey, colour = torch.zeros(1, 1, 28, 28), torch.zeros(1, 3, 32, 32)
+    sizes = [sum(p.numel() for p in p.network(x).parameters()) for p in (TEXT, CODE) for x in (grey, colour)]
+    assert sizes == [61_706, 11_173_962, 1_199_882, 11_164_362]
+    assert sum(p.numel() for p in CODE_NARROW.network(colour).parameters()) == 699_066
+    assert (TEXT.reported([0.1, 0.9, 0.5]), CODE.reported([0.1, 0.9, 0.5])) == (0.5, 0.9)
+    data = ntk.load("digits", limit=300)
+    config, model = pruned_training.Config(data="digits", limit=300), _common.initial(data.x, 0)
+    kept = [pruned_training.head_pruned(model, data.x, data.y, replace(config, protocol=p), 0) for p in (TEXT, CODE)]
+    assert not torch.equal(*kept) and abs(int(kept[0].sum()) - int(kept[1].sum())) <= 10
 
 
 def test_rows_hold_no_nan():

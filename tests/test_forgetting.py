@@ -137,6 +137,9 @@ def test_a_run_as_the_public_code_makes_it():
     assert lapsed > 2 * run.forgotten.sum() > 0  # two masks forget what no step has changed
     assert run.predicted["three"].sum() > run.predicted["one"].sum()
     torch.set_rng_state(state)
+    with pytest.raises(ArithmeticError, match="lr: the loss became"):
+        ntk.analysis.forgetting_run(model, images, Y, iterations=80, lr=1e300, train_mode=True, progress=False)
+    assert not model.training
     with pytest.raises(ValueError, match="batches: got 'sorted'; wanted one of"):
         ntk.analysis.forgetting_run(net(), X, Y, iterations=1, lr=0.1, batches="sorted")
 

@@ -16,6 +16,8 @@ from ntk_course.models.functional import call_with
     [
         (ntk.lenet5, (1, 28, 28), 61_706),
         (ntk.resnet18, (3, 32, 32), 11_173_962),
+        (ntk.models.authors_cnn, (1, 28, 28), 1_199_882),
+        (lambda: ntk.resnet18(batch_norm=False), (3, 32, 32), 11_164_362),
         (lambda: ntk.mlp((64, 32, 10)), (1, 8, 8), 64 * 32 + 32 + 330),
         (ntk.small_cnn, (1, 8, 8), 80 + 1168 + 650),
         (lambda: ntk.small_cnn(3, 32, (4, 8, 16), 5, "gelu"), (3, 32, 32), 112 + 296 + 1168 + 1285),
@@ -35,6 +37,7 @@ def test_sizes(build, shape, count):
         (lambda: ntk.mlp((5, 3), "rleu"), "activation: got 'rleu'; wanted one of .*relu"),
         (lambda: ntk.small_cnn(1, 9), "image_size: got 9 .* multiple of 4"),
         (lambda: ntk.resnet18(width=0), "width: got 0; wanted"),
+        (lambda: ntk.models.authors_cnn(image_size=7), "image_size: got 7; wanted an even number of at least 6"),
         (lambda: ntk.models.zero_output_layer(nn.Conv2d(1, 1, 1)), "model: got Conv2d .* wanted a linear"),
     ],
 )

@@ -192,7 +192,7 @@ def forgetting_run(
     drawn = whole_batches(len(x), batch_size, seed)
     stored = cycle(torch.arange(len(x) - len(x) % batch_size).split(batch_size)) if batches == "stored" else None
     rows = []
-    with _dropout(seed, x):
+    with _left_in_eval_mode(model, seed, x):
         trained = next(drawn)
         watched = next(stored) if stored else trained
         hit, _ = _step(model, optimizer, x[trained], y[trained], train_mode)
@@ -216,11 +216,14 @@ def forgetting_run(
 
 
 @contextmanager
-def _dropout(seed: int, x: Tensor) -> Iterator[None]:
-    """Let the seed fix the masks, and leave the global random state as it was."""
-    with torch.random.fork_rng([x.device] if x.device.type == "cuda" else []):
-        torch.manual_seed(seed)
-        yield
+def _left_in_eval_mode(model: nn.Module, seed: int, x: Tensor) -> Iterator[None]:
+    """Let the seed fix dropout's masks; leave the global random state as it was, and the model in eval mode, whatever happens."""
+    try:
+        with torch.random.fork_rng([x.device] if x.device.type == "cuda" else []):
+            torch.manual_seed(seed)
+            yield
+    finally:
+        model.eval()
 
 
 def _step(model: nn.Module, optimizer: torch.optim.Optimizer, x: Tensor, y: Tensor, train_mode: bool) -> tuple[Tensor, Tensor]:

@@ -20,7 +20,7 @@ WORDS = {
     "cifar10": "the source's setting on CIFAR-10",
     "narrow": "as the public code, on CIFAR-10 with a quarter of the network's width",
     "code": "as the public code",
-    "paper": "as the text",
+    "paper": "as the text, as far as a CPU reaches",
     "class": "a smaller setting",
 }
 

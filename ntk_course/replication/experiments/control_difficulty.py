@@ -146,15 +146,11 @@ def quoted(result: Result) -> list[Quoted]:
     """Set Fig 2 beside the run: in how many classes the order is the paper's, as it is and with two sets exchanged."""
     config = result.provenance["config"]
     rows, item = ordered(result), "Fig. 2" + ", CIFAR-10" * (config["data"] == "cifar10")
-    found = [
-        Quoted.of(item, "classes with most < medium < least", 10.0, [float(sum(row["ordered"] for row in rows))]),
-        Quoted.of(
-            item,
-            "classes with most < least < medium, which the code's exchange of two sets would draw as the figure's order",
-            None,
-            [float(sum(row["most"] < row["least"] < row["medium"] for row in rows))],
-        ),
-    ]
+    found = [Quoted.of(item, "classes with most < medium < least", 10.0, [float(sum(row["ordered"] for row in rows))])]
+    if config["protocol"]["exchanged"]:
+        turned = sum(row["most"] < row["least"] < row["medium"] for row in rows)
+        words = "classes with most < least < medium, which the code's exchange of two sets would draw as the figure's order"
+        found.append(Quoted.of(item, words, None, [float(turned)]))
     for kind in (*KINDS, *CONTROLS):
         for key, words in (("difficulty", "at its visits"), ("in_eval_mode", "in eval mode")):
             if key == "difficulty" or config["protocol"]["follows"] == "code":

@@ -151,8 +151,8 @@ def quoted(result: Result) -> list[Quoted]:
                     if total >= 100:  # a score of fewer events would be noise
                         found.append(Quoted.of(table, f"{key} of {words}, {setting}", value, 100 * some[key].dropna()))
                     if code:
-                        words_ = f"{key} of {words}, mean with empty iterations as 1, {setting}"
-                        found.append(Quoted.of(table, words_, value, 100 * some[f"mean_{key}"]))
+                        averaged = f"{key} of {words}, mean with empty iterations as 1, {setting}"
+                        found.append(Quoted.of(table, averaged, value, 100 * some[f"mean_{key}"]))
             if total >= 100 and batches == "trained":
                 best = 100 * rows[rows.predictor == "logits, step"].f1.dropna()
                 found.append(Quoted.of(table, f"f1 of the first order in logits along the step, {setting}", None, best))

@@ -20,7 +20,7 @@ class Config:
 
     Attributes:
         data: name of the data set.
-        protocol: whose network, and which accuracy is reported.
+        protocol: whose network, with which samples a sample is compared, and which accuracy is reported.
         limit: training samples, or None for all.
         recipe: of every training that is compared, and of the kernel's network.
         keep: share of the data that every method keeps; the paper's steps remove about a fifth.
@@ -61,19 +61,19 @@ PRESETS = {
 }
 
 
-def head_pruned(model: nn.Module, x: Tensor, y: Tensor, keep: float, share: float, seed: int) -> Tensor:
+def head_pruned(model: nn.Module, x: Tensor, y: Tensor, config: Config, seed: int) -> Tensor:
     """Keep a share of the data by the paper's steps: half of what goes is redundant, the other half from head clusters.
 
     The rule for redundancy as written leaves a tenth of MNIST, not nine tenths, so the most redundant are taken by the
     ratio of their closest partner's value to their own. Each class gives up the same share of its samples.
     """
-    found = partners(model, x, y, "lpNTK", False)["all"]
+    keep, found = config.keep, partners(model, x, y, "lpNTK", False)[config.protocol.compared]
     ratio, kept = found.value / found.own, torch.ones_like(y, dtype=torch.bool)
     kept[ratio.argsort(descending=True)[: round((1 - keep) / 2 * len(x))]] = False
     rest = kept.nonzero()[:, 0]
     surplus = (1 - keep) * len(x) - int((~kept).sum())
     for label in y.unique().tolist():
-        where, _, clusters = clusters_of_class(model, x[rest], y[rest], label, share)
+        where, _, clusters = clusters_of_class(model, x[rest], y[rest], label, config.share)
         drop = surplus * len(where) / len(rest)
         kept[rest[where]] = prune_head(clusters, min(1.0, drop / int(clusters.sizes.max())), seed)
     return kept
@@ -110,7 +110,7 @@ def run(config: Config, preset: str = "class", progress: bool = True, folder=Non
     def by_training(seed: int) -> dict[str, Tensor]:
         model, history = fit(x, y, config.recipe, seed, config.protocol, per_sample=True)
         events = forgetting_score(history.predictions.to(x.device), y)
-        return {"lpNTK": head_pruned(model, x, y, config.keep, config.share, seed), "forgetting score": hardest(events)}
+        return {"lpNTK": head_pruned(model, x, y, config, seed), "forgetting score": hardest(events)}
 
     def by_early_scores(seed: int) -> dict[str, Tensor]:
         early = [

@@ -17,7 +17,7 @@ class Config(small_samples.Config):
 
     Attributes:
         data: name of the data set.
-        protocol: whose network.
+        protocol: whose network, and with which samples a sample is compared.
         limit: training samples, or None for all.
         recipe: of the kernel's network.
         validation: samples held out to choose its epoch by.
@@ -40,7 +40,7 @@ def run(config: Config, preset: str = "class", progress: bool = True, folder=Non
     data, test = both_splits(config.data, config.limit)
     (x, y), held_out = on_device(data), on_device(test)
     model, _ = kernel_network(x, y, config.recipe, 0, config.protocol, config.validation, folder)
-    found = partners(model, x, y, "lpNTK", False)["all"]
+    found = partners(model, x, y, "lpNTK", False)[config.protocol.compared]
     left = (found.value <= found.own).nonzero()[:, 0]
     pools = {name: [left[p] for p in parts] for name, parts in pools_of(model, x[left], y[left], config.share).items()}
 
