@@ -221,4 +221,8 @@ def test_a_checksum_sees_every_single_change_and_every_exchange(dtype, count):
             changed = x.clone()
             changed[i], changed[other[-1, 0]] = x[other[-1, 0]].clone(), x[i].clone()
             assert checksum(changed) != checksum(x)
+    for words in (1, 2, 64, 1024, 2048):  # the first so many words of eight bytes change places with the next
+        n = 8 * words // x.element_size()
+        if 2 * n <= count and not torch.equal(x[:n], x[n : 2 * n]):
+            assert checksum(torch.cat([x[n : 2 * n], x[:n], x[2 * n :]])) != checksum(x)
     assert checksum(x) != checksum(x[None]) and (count == 1 or checksum(x) != checksum(x[:-1]))

@@ -41,6 +41,16 @@ def later_partners(matrix, symmetric):
     return (*(torch.tensor([[pair[k] for pair in row] for row in found], dtype=d) for k, d in ((0, own.dtype), (1, None))), own)
 
 
+class Total(room.Histogram):
+    """The sum of all entries, in a state whose tensor every fold replaces by another."""
+
+    def begin(self, gram):
+        return {"counts": torch.zeros((), dtype=torch.float64)}
+
+    def fold(self, state, rows, cols, block):
+        state["counts"] = state["counts"] + block.double().sum()
+
+
 EDGES = (-0.5, 0.0, 0.25, 2.0)
 # By name: the reducer, and what it finds in a whole matrix (n, m), symmetric or of two sides.
 REDUCERS = {
@@ -48,8 +58,13 @@ REDUCERS = {
     "TopPartners, later": (room.TopPartners(2, later=True), later_partners),
     "Histogram": (room.Histogram(EDGES), lambda k, _: torch.as_tensor(np.histogram(k, [-np.inf, *EDGES, np.inf])[0])),
     "Several": (
-        room.Several((room.TopPartners(3), room.Histogram(EDGES), room.TopPartners(2, later=True))),
-        lambda k, symmetric: (*partners(k, symmetric), REDUCERS["Histogram"][1](k, symmetric), *later_partners(k, symmetric)),
+        room.Several((room.TopPartners(3), room.Histogram(EDGES), Total(EDGES), room.TopPartners(2, later=True))),
+        lambda k, symmetric: (
+            *partners(k, symmetric),
+            REDUCERS["Histogram"][1](k, symmetric),
+            k.double().sum(),
+            *later_partners(k, symmetric),
+        ),
     ),
     "CONTRIBUTING": (written_in_contributing(), lambda k, _: k.max(1).values),
 }
