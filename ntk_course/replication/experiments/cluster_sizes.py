@@ -39,7 +39,7 @@ PRESETS = {
     "smoke": Config(data="digits", limit=400, recipe=PaperRecipe(epochs=2, lr=0.05), seeds=(0,)),
     "class": Config(data="digits", limit=None, recipe=PaperRecipe(epochs=20, lr=0.05)),
     "paper": Config(),
-    "code": Config(protocol=CODE, recipe=TEN, validation=5000),
+    "code": Config(protocol=CODE, recipe=TEN, validation=5000, seeds=(0, 1)),
 }
 
 
