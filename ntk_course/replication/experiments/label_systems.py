@@ -1,12 +1,14 @@
-"""Claim 2.1 and R1.3 of the LANTK paper: one set of inputs, two systems of labels, and the kernels trained on either."""
+"""Claim 2.1, R1.3 and R2.2 of the LANTK reply: one set of inputs, two label systems; kernels trained on either, and LANTK-HR."""
 
 from dataclasses import dataclass
 
 import torch
-from torch import nn
+from sklearn.preprocessing import KernelCenterer
+from torch import Tensor, nn
 
-from ...analysis.regression import local_elasticity, spectrum
+from ...analysis.regression import kernel_ridge, local_elasticity, spectrum
 from ...data.datasets import load
+from ...kernels.label_aware import lantk_hr
 from ...kernels.named import entk
 from ...models.networks import mlp
 from ...training.record import train_path
@@ -20,7 +22,7 @@ class Config:
     """Settings; float64, digits, full-batch steps. The systems are odd or even, and small or large.
 
     Attributes:
-        points: training images.
+        points: training images, and as many others to predict.
         hidden: widths of the network.
         steps: of training.
         lr: step size for the mean loss.
@@ -42,8 +44,22 @@ PRESETS = {
 }
 
 
+def kernels_alike(grams: tuple[Tensor, Tensor], others: tuple[Tensor, Tensor]) -> float:
+    """Return the alignment of two kernels, each a Gram matrix (N, N) and its block (M, N) of other points: the block's centred cosine."""
+    a, b = (
+        torch.from_numpy(KernelCenterer().fit(gram.numpy(force=True)).transform(cross.numpy(force=True)))
+        for gram, cross in (grams, others)
+    )
+    return ((a * b).sum() / (a.norm() * b.norm())).item()
+
+
 def run(config: Config, preset: str = "class", progress: bool = True, folder=None) -> Result:
-    """Measure elasticity under both systems, before training and after training on either; and Claim 2.1 on four points."""
+    """Compare the initial kernel, LANTK-HR made of it, and the trained networks' kernels under both systems; and four points.
+
+    Part "four points" is Claim 2.1. Part "elasticity" has every kernel under both systems. Part "network" has the initial
+    kernel and HR with the system's labels beside the network trained on them, all on held-out images: how much their kernels
+    with the training images are ``alike``, for how many a regression ``agrees`` with the network, and how many either has right.
+    """
     data = load("digits")
     corners = torch.tensor([[1.0, 1], [1, -1], [-1, 1], [-1, -1]], dtype=torch.float64)
 
@@ -52,33 +68,57 @@ def run(config: Config, preset: str = "class", progress: bool = True, folder=Non
         for name, y in (("first sign", corners[:, 0]), ("product", corners.prod(dim=1))):
             values, shares = spectrum(corners @ corners.T, y)
             rows.append({"part": "four points", "labels": name, "share": shares[values > 1e-9].sum().item()})
-        some = torch.randperm(len(data), generator=torch.Generator().manual_seed(seed))[: config.points]
-        x, digit = data.x[some].to(device(), torch.float64), data.y[some].to(device())
+        order = torch.randperm(len(data), generator=torch.Generator().manual_seed(seed))
+        both = order[: 2 * config.points]
+        images, digit = data.x[both].to(device(), torch.float64), data.y[both].to(device())
+        x, x_test = images[: config.points], images[config.points :]
         systems = {"odd or even": digit % 2, "small or large": (digit >= 5).long()}
         torch.manual_seed(seed)
         start = mlp((x[0].numel(), *config.hidden, 2)).to(x)
-        models: dict[str, nn.Module] = {"nothing": start}
-        for name, y in systems.items():
+
+        def kernels(net: nn.Module) -> list[Tensor]:
+            return [entk(net, *pair).diagonal(dim1=2, dim2=3).sum(2) for pair in ((x,), (x_test, x))]
+
+        plain, cross = kernels(start)
+        grams = {"nothing": plain}
+        for name, labels in systems.items():
+            y, y_test = labels[: config.points], labels[config.points :]
             how = {"steps": config.steps, "lr": config.lr, "zero_output": False, "progress": False}
-            models[name] = train_path(start, x, y, **how).model_at(-1)
-        for trained, model in models.items():
-            gram = entk(model, x).diagonal(dim1=2, dim2=3).sum(2)
-            for system, y in systems.items():
+            net: nn.Module = train_path(start, x, y, **how).model_at(-1)
+            grams[name], trained_cross = kernels(net)
+            hr = lantk_hr(plain, y, cross)
+            grams[f"HR, {name}"] = hr.train
+            answers = net(x_test).argmax(1)
+            for kernel, gram, other in (("NTK", plain, cross), ("HR", hr.train, hr.cross)):
+                found = (kernel_ridge(gram, 2.0 * y - 1, attempts=25).predict(other) > 0).long()
+                about = {"part": "network", "system": name, "kernel": kernel}
+                about["alike"] = kernels_alike((gram, other), (grams[name], trained_cross))
+                shares = {"agrees": found == answers, "accuracy": found == y_test, "network_accuracy": answers == y_test}
+                rows.append(about | {key: hits.double().mean().item() for key, hits in shares.items()})
+        for trained, gram in grams.items():
+            for system, labels in systems.items():
                 about = {"part": "elasticity", "trained_on": trained, "system": system}
-                rows.append(about | {"elasticity": local_elasticity(gram, y).item()})
+                rows.append(about | {"elasticity": local_elasticity(gram, labels[: config.points]).item()})
         return rows
 
     return over_seeds("label_systems", preset, config, data, one_seed, device=device(), folder=folder, progress=progress)
 
 
 def quoted(result: Result) -> list[Quoted]:
-    """Set Claim 2.1 and R1.3 beside the run: shares of labels that a kernel reaches, and elasticity by what it was trained on."""
+    """Set Claim 2.1, R1.3 and R2.2 beside the run: shares of labels that a kernel reaches, elasticity, and who is near the network."""
     item, found = "R1.3, Claim 2.1", []
     for row in result.frame(part="four points", seed=result.rows[0]["seed"]).itertuples():
         words = f'share of the labels "{row.labels}" that a linear kernel of four points reaches'
         found.append(Quoted.of(item, words, None, [row.share]))
     for (trained, system), rows in result.frame(part="elasticity").groupby(["trained_on", "system"], sort=False):
         found.append(Quoted.of(item, f"elasticity under {system}, trained on {trained}", None, rows.elasticity))
+    for (system, kernel), rows in result.frame(part="network").groupby(["system", "kernel"], sort=False):
+        for item, key, words in (
+            ("R2.2", "alike", f"alignment of {kernel} with the trained kernel"),
+            ("R2.2", "agrees", f"share of answers of {kernel} that are the network's"),
+            ("R1.3, Claim 2.1", "accuracy", f"test accuracy of {kernel}"),
+        ):
+            found.append(Quoted.of(item, f"{words}, {system}", None, rows[key]))
     return found
 
 
@@ -86,6 +126,7 @@ def quoted(result: Result) -> list[Quoted]:
 COLUMNS = {
     "four points": ("labels", "share"),
     "elasticity": ("trained_on", "system", "elasticity"),
+    "network": ("system", "kernel", "alike", "agrees", "accuracy", "network_accuracy"),
 }
 
 EXPERIMENT = Experiment(PRESETS, run, quoted, COLUMNS)
