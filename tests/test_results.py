@@ -287,6 +287,23 @@ def test_label_products_are_larger_within_classes():
             assert r["correlation"] > 0.9
 
 
+def test_two_label_systems_again():
+    """What chapter 13 says of R1.3 and R2.2: HR bends the kernel alike whatever the labels, and is no nearer to the network."""
+    run = stored("label_systems", "paper")
+    mean = run.frame(part="elasticity").groupby(["trained_on", "system"]).elasticity.mean()
+    odd, small = "odd or even", "small or large"
+    for labels in (odd, small):
+        rise = {system: mean[f"HR, {labels}", system] - mean["nothing", system] for system in (odd, small)}
+        assert rise[odd] > rise[small] > 0
+        assert mean[labels, labels] - mean["nothing", labels] > 4 * max(rise.values())
+    assert 2.5 < rise[odd] / rise[small] < 3.5
+    beside = run.frame(part="network").pivot_table(["alike", "agrees", "accuracy"], ["seed", "system"], "kernel")
+    difference = beside["alike"]["NTK"] - beside["alike"]["HR"]
+    assert (len(difference), (difference > 0).sum()) == (20, 18) and difference.mean() < 1e-3
+    assert (beside["agrees"]["HR"] > beside["agrees"]["NTK"]).sum() <= 11
+    assert 0.65 < beside["accuracy"]["HR"].min() < 0.7 and beside["accuracy"]["HR"].nsmallest(2).iloc[1] > 0.8
+
+
 def test_heads_of_all_classes():
     """What chapter 7 says of Figure 15 on MNIST."""
     rows = stored("cluster_sizes", "paper").frame(state="trained").set_index("class")
