@@ -18,6 +18,7 @@ from ntk_course.replication.experiments import (
     difficulty_training,
     find,
     forgetting_prediction,
+    forgetting_relations,
     names,
 )
 from ntk_course.replication.results import Quoted, stored
@@ -255,6 +256,20 @@ def test_events_that_the_code_counts_are_changes_of_the_dropout_mask():
     for r in forgetting_prediction.pooled(text):
         if r["lr"] == 0.1 and "kappa" in r["predictor"]:
             assert r["precision"] > r["recall"]
+
+
+def test_who_is_forgotten():
+    """What chapter 6 says of section 3.1: digits and MNIST disagree under the signs, and agree under the true errors."""
+    for preset, times in (("class", 6), ("paper", 3.5)):
+        run = stored("forgetting_relations", preset)
+        area = run.frame().groupby("kernel").area
+        lines = {line["kernel"]: line for line in forgetting_relations.shares(run)}
+        assert lines["lpNTK"]["opposed"] == 0 and area.count().eq(6).all()
+        assert 40 < lines["loss"]["of them forgotten, %"] < 50
+        assert times < lines["loss"]["of them forgotten, %"] / lines["loss"]["of the others, %"] < 7
+        assert area.min()["loss"] > 0.65
+        assert area.max()["lpNTK"] < 0.35 if preset == "paper" else area.min()["lpNTK"] > 0.55
+    assert abs(area.mean()["kappa tilde"] - 0.5) < 0.02
 
 
 def test_whole_tables_of_difficulty():
