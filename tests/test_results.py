@@ -173,7 +173,7 @@ def test_runs_take_the_nearest_preset_of_every_data_set_and_network():
             if run := stored(name, preset):
                 better = next(p for p in found if kind(found[p]) == kind(run))
                 assert nearest.index(better) < nearest.index(preset)
-    assert {run.preset for run in replication.runs("forgetting_prediction")} == {"paper", "code"}
+    assert {run.preset for run in replication.runs("forgetting_prediction")} == {"paper", "code", "narrow"}
 
 
 def test_printed_tests_against_the_formula():
