@@ -386,6 +386,7 @@ SETTINGS += [
 ]
 SETTINGS += ["roughly 20 % of the total", "more than 85 per cent are kept", "section 3.1", "1.2 million weights"]
 SETTINGS += ["threshold below 0.6", "few at 0.7"]
+SETTINGS += ["sections 3.5, 4 and 5", "section 4.2 and Appendix A.6", "20 to 30 per cent"]
 
 
 def fig_18(fraction, draw):
