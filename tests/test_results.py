@@ -305,6 +305,24 @@ def test_label_products_are_larger_within_classes():
             assert r["correlation"] > 0.9
 
 
+def test_the_cnn_and_its_kernel():
+    """What chapter 13 says of R2.3 and R4.1."""
+    frame = stored("label_products_cntk", "paper").frame()
+    frame["place"] = frame.seed.astype(str) + frame.pair.astype(str)
+    plain = frame[frame.estimate == "none"].set_index("place").accuracy
+    net = frame[frame.estimate == "CNN"].set_index("place")
+    last, best = net.accuracy - plain, net.best - plain
+    assert len(last) == 9 and -last.std() < last.mean() < 0 < best.mean() < best.std()
+    assert 0.03 < (best - last).mean() < 0.06
+    of = {(e, w): some.set_index("place").accuracy - plain for (e, w), some in frame.groupby(["estimate", "weight"])}
+    small = of["HR 1", 0.1]
+    assert 0 < small.mean() < 0.01 and (small > 0).sum() == 8
+    for weight in (1.0, 10.0):
+        assert all((of[hr, weight] > 0).sum() <= 5 for hr in ("HR 1", "HR 2"))
+    assert (of["HR 1", 10.0] < 0).sum() == (of["HR 2", 10.0] < 0).sum() == 7
+    assert of["constant", 0.1].abs().max() < 0.005 and (of["signs 100% right", 0.1] + plain).eq(1).all()
+
+
 def test_two_label_systems_again():
     """What chapter 13 says of R1.3 and R2.2: HR bends the kernel alike whatever the labels, and is no nearer to the network."""
     run = stored("label_systems", "paper")
