@@ -11,6 +11,7 @@ from pathlib import Path
 
 import jupytext
 import pytest
+from filelock import FileLock
 
 from ntk_course import results
 from ntk_course.replication.experiments import forgetting_prediction
@@ -122,7 +123,9 @@ def run(*command, cwd=None):
 def colab(tmp_path_factory):
     """A clean environment that has what Colab has (borrowed from this one), and the wheel of the package."""
     folder = tmp_path_factory.mktemp("colab")
-    run(sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", folder / "dist", ROOT)
+    # setuptools works in the folder build/ of the sources, and every process of a test run comes here
+    with FileLock(tmp_path_factory.getbasetemp().parent / "wheel.lock"):
+        run(sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", folder / "dist", ROOT)
     (wheel,) = (folder / "dist").glob("*.whl")
     venv.create(folder / "env", with_pip=True)
     python = folder / "env/bin/python"
@@ -191,7 +194,13 @@ def test_runs_from_an_empty_folder(colab, tmp_path, name):
         [sys.executable, "-c", code, str(target), str(tmp_path)],
         capture_output=True,
         text=True,
-        env={"JUPYTER_PATH": str(tmp_path / "kernels"), "PATH": "/usr/bin:/bin", "HOME": str(tmp_path), "NTK_COURSE_STATIC": "1"},
+        env={
+            "JUPYTER_PATH": str(tmp_path / "kernels"),
+            "PATH": "/usr/bin:/bin",
+            "HOME": str(tmp_path),
+            "NTK_COURSE_STATIC": "1",
+            "OMP_NUM_THREADS": "1",  # other tests run beside it: two threads for each core are ten times slower
+        },
     )
     assert done.returncode == 0, done.stderr[-3000:]
     assert str(python.parent.parent) in done.stdout
