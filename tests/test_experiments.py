@@ -12,6 +12,7 @@ import pytest
 import torch
 
 import ntk_course as ntk
+from ntk_course.course.checks.core import random
 from ntk_course.replication import cli, results
 from ntk_course.replication.experiment import Experiment
 from ntk_course.replication.experiments import (
@@ -19,6 +20,8 @@ from ntk_course.replication.experiments import (
     _common,
     find,
     forgetting_prediction,
+    forgetting_relations,
+    label_systems,
     names,
     pruned_training,
     seconds_a_seed,
@@ -394,6 +397,64 @@ def test_stored_results_are_those_beside_the_package():
 
 
 # ----- pieces of single experiments
+
+
+def test_the_opposed_and_the_forgotten_by_hand():
+    """One gradient a sample by plain autograd, the vectors of the three kernels written out, and the area pair by pair."""
+    config = replace(forgetting_relations.PRESETS["smoke"], limit=200, batch_size=24, iterations=5)
+    rows = {row["kernel"]: row for row in forgetting_relations.run(config, progress=False).rows}
+    data = ntk.load("digits", limit=200)
+    model, order = _common.initial(data.x, 0), torch.randperm(200, generator=torch.Generator().manual_seed(0))
+    parts, params = order[:192].split(24), [*model.parameters()]
+    own = torch.eye(10)
+    vectors = {
+        "lpNTK": lambda z, k: (2 * own[k] - 1) / 10**0.5,
+        "kappa tilde": lambda z, k: own[k] - 0.1,
+        "loss": lambda z, k: z.softmax(0).detach() - own[k],
+    }
+
+    def gradients(samples, vector):
+        found = []
+        for i in samples:
+            z = model(data.x[i : i + 1])[0]
+            found.append(torch.cat([g.flatten() for g in torch.autograd.grad(z @ vector(z, data.y[i]), params)]))
+        return torch.stack(found).double()
+
+    def right(samples):
+        return torch.stack([model(data.x[i : i + 1])[0].argmax() == data.y[i] for i in samples])
+
+    def step(samples):
+        loss = sum(-model(data.x[i : i + 1])[0].log_softmax(0)[data.y[i]] for i in samples) / len(samples)
+        for p, g in zip(params, torch.autograd.grad(loss, params), strict=True):
+            p.data -= config.lr * g
+
+    means, gone = {name: [] for name in vectors}, []
+    step(parts[0])
+    for previous, now in zip(parts[:5], parts[1:6], strict=True):
+        known = previous[right(previous)]
+        for name, vector in vectors.items():
+            means[name].append(gradients(known, vector) @ gradients(now, vector).mean(0))
+        step(now)
+        gone.append(~right(known))
+    gone = torch.cat(gone)
+    assert gone.any() and not gone.all()
+    for name, mean in ((name, torch.cat(parts)) for name, parts in means.items()):
+        pairs = mean[gone][:, None] - mean[~gone]
+        assert rows[name]["area"] == pytest.approx((pairs < 0).double().mean().item(), abs=5.1e-6)  # rows have five digits
+        counts = {"forgotten": gone, "kept": ~gone, "opposed_forgotten": (mean < 0) & gone, "opposed_kept": (mean < 0) & ~gone}
+        assert {key: rows[name][key] for key in counts} == {key: int(who.sum()) for key, who in counts.items()}
+    assert rows["loss"]["opposed_forgotten"] > 0
+
+
+def test_alignment_of_two_kernels_is_the_cosine_of_centred_features():
+    """The held-out block, centred by the training points, from features whose training mean is taken away."""
+    blocks = []
+    pairs = [(random(7, 5, seed=seed), random(4, 5, seed=seed + 1)) for seed in (0, 2)]
+    for train, test in pairs:
+        blocks.append((test - train.mean(0)) @ (train - train.mean(0)).T)
+    wanted = (blocks[0] * blocks[1]).sum() / (blocks[0].norm() * blocks[1].norm())
+    found = label_systems.kernels_alike(*((train @ train.T, test @ train.T) for train, test in pairs))
+    assert found == pytest.approx(wanted.item(), rel=1e-10) and abs(found) < 0.99
 
 
 @pytest.mark.parametrize("hidden", [(7,), (7, 6), (5, 7, 6)])

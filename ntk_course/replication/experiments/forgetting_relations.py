@@ -1,6 +1,7 @@
 """Section 3.1 of the lpNTK paper: is a sample forgotten where the next batch opposes it, by any kernel with labels?"""
 
 from dataclasses import dataclass
+from itertools import islice
 
 import torch
 from torch.nn.functional import cross_entropy
@@ -9,7 +10,7 @@ from ...analysis.pruning import flip_auc
 from ...data.datasets import load
 from ...gram.operator import Gram
 from ...tangents.cotangents import centred, labelled, loss_gradient
-from ...training.sgd import device
+from ...training.sgd import device, whole_batches
 from ..experiment import Experiment
 from ..protocols import CODE, TEXT, Protocol
 from ..results import Quoted, Result, over_seeds
@@ -61,12 +62,9 @@ def run(config: Config, preset: str = "class", progress: bool = True, folder=Non
     x, y = on_device(data)
 
     def one_seed(seed: int) -> list[dict]:
-        model, generator = initial(x, seed, config.protocol), torch.Generator().manual_seed(seed)
+        model = initial(x, seed, config.protocol)
         optimizer = torch.optim.SGD(model.parameters(), lr=config.lr)
-        whole = len(x) // config.batch_size * config.batch_size
-        epochs = -(-(config.iterations + 1) // (whole // config.batch_size))
-        order = torch.cat([torch.randperm(len(x), generator=generator)[:whole] for _ in range(epochs)])
-        batches = order.to(x.device).split(config.batch_size)
+        batches = (batch.to(x.device) for batch in whole_batches(len(x), config.batch_size, seed))
         means: dict[str, list] = {kernel: [] for kernel in KERNELS}
         gone = []
 
@@ -79,17 +77,16 @@ def run(config: Config, preset: str = "class", progress: bool = True, folder=Non
             cross_entropy(model(x[samples]), y[samples]).backward()
             optimizer.step()
 
-        step(batches[0])
-        for previous, now in zip(batches[: config.iterations], batches[1:], strict=False):
+        previous = next(batches)
+        step(previous)
+        for now in islice(batches, config.iterations):
             known = previous[right(previous)]
-            if not len(known):
-                step(now)
-                continue
-            for kernel, c in KERNELS.items():
+            for kernel, c in KERNELS.items() if len(known) else ():
                 gram = Gram(model, x[known], c(y[known]), x[now], c(y[now]))
                 means[kernel].append(gram.dense().mean(1))
             step(now)
             gone.append(~right(known))
+            previous = now
         forgotten, rows = torch.cat(gone), []
         for kernel, parts in means.items():
             mean = torch.cat(parts)
