@@ -87,11 +87,13 @@ class Entry(NamedTuple):
         kernel: of two sets of points.
         scores: from the task, the training and the cross kernel to (M,), positive for class 1; by default by regression.
         of_test_points: whether it is one of them too; a kernel that needs every point's label is not.
+        label_aware: whether it is the infinite NTK and a part from the labels.
     """
 
     kernel: Kernel
     scores: Callable[[Task, Tensor, Tensor | None], Tensor] | None = None
     of_test_points: bool = True
+    label_aware: bool = False
 
 
 def _regressed(task: Task, train: Tensor, cross: Tensor | None) -> Tensor:
@@ -129,7 +131,7 @@ def kernels(config: Config, task: Task) -> dict[str, Entry]:
         "NNGP": Entry(nngp(**wide)),
         "NTK": Entry(ntk(**wide)),
         "CNTK": Entry(lambda *x: conv(*(t.view(-1, *task.images) for t in x))),
-        "LANTK-HR": Entry(LabelAwareKernel(ntk(**wide), task.x, task.y * 2 - 1)),
+        "LANTK-HR": Entry(LabelAwareKernel(ntk(**wide), task.x, task.y * 2 - 1), label_aware=True),
         "eNTK, start": Entry(empirical(task.start, basis)),
         "eNTK, end": Entry(empirical(task.end, basis)),
         "pNTK, end": Entry(empirical(task.end, ones)),
@@ -145,13 +147,16 @@ def few_kernels(config: Config, task: Task) -> dict[str, Entry]:
     labels = task.y * 2 - 1
     return {
         "NTK": Entry(ntk(**wide)),
-        "LANTK-HR": Entry(LabelAwareKernel(ntk(**wide), task.x, labels)),
-        "LANTK-NTH": Entry(HierarchyKernel(task.x, labels, config.width, {"w_std": 2**0.5})),
+        "LANTK-HR": Entry(LabelAwareKernel(ntk(**wide), task.x, labels), label_aware=True),
+        "LANTK-NTH": Entry(HierarchyKernel(task.x, labels, config.width, {"w_std": 2**0.5}), label_aware=True),
     }
 
 
 def run(config: Config, preset: str = "class", progress: bool = True, folder=None) -> Result:
-    """Compute every kernel on every pair; a row for each seed, pair and kernel, and one for the network itself."""
+    """Compute every kernel on every pair; a row for each seed, pair and kernel, and one for the network itself.
+
+    ``label_part`` of a label-aware kernel is the norm of what it adds to the infinite NTK of the training points, relative to that NTK.
+    """
     data = {name: both_splits(name) for name, _ in config.pairs}
 
     def task_of(seed: int, name: str, classes: tuple[int, int], points: int, test: int) -> Task:
@@ -163,7 +168,7 @@ def run(config: Config, preset: str = "class", progress: bool = True, folder=Non
         path = train_path(model, x, y, steps=config.steps, lr=config.lr, zero_output=False, progress=False)
         return Task(x, y, x_test, y_test, tuple(train.x.shape[1:]), path, path.model_at(0), path.model_at(-1))
 
-    def measured(task: Task, name: str, entry: Entry) -> dict:
+    def measured(task: Task, name: str, entry: Entry, plain: Tensor) -> dict:
         with peak_memory(task.x.device) as peak:
             began = time.perf_counter()
             train = entry.kernel(task.x)
@@ -179,6 +184,7 @@ def run(config: Config, preset: str = "class", progress: bool = True, folder=Non
             "alignment": alignment(train, task.y).item(),
             "elasticity": local_elasticity(train, task.y).item(),
             "elasticity_test": None if cross is None else local_elasticity(cross, task.y_test, task.y).item(),
+            "label_part": ((train - plain).norm() / plain.norm()).item() if entry.label_aware else None,
             "seconds": seconds,
             "MiB": peak(),
         }
@@ -188,9 +194,11 @@ def run(config: Config, preset: str = "class", progress: bool = True, folder=Non
         task = task_of(seed, name, classes, config.points, config.test)
         right = (task.path.outputs(task.x_test).argmax(1) == task.y_test).double().mean().item()
         rows = [{**about, "kernel": "the network", "points": len(task.x), "accuracy": right, "agreement": 1.0}]
-        rows += [about | measured(task, *item) for item in kernels(config, task).items()]
         few = task_of(seed, name, classes, config.few, config.few_test)
-        return rows + [about | measured(few, *item) for item in few_kernels(config, few).items()]
+        for some, entries in ((task, kernels(config, task)), (few, few_kernels(config, few))):
+            plain = entries["NTK"].kernel(some.x)
+            rows += [about | measured(some, *item, plain) for item in entries.items()]
+        return rows
 
     everything = together([train for train, _ in data.values()])
     return over_seeds(
@@ -224,6 +232,7 @@ COLUMNS = {
         "alignment",
         "elasticity",
         "elasticity_test",
+        "label_part",
         "seconds",
         "MiB",
     ),
