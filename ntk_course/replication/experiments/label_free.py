@@ -1,7 +1,9 @@
-"""A control for LANTK-HR: what a kernel gains from powers of itself, which know no labels, and from more layers."""
+"""Controls for LANTK-HR: what a kernel gains from shuffled labels, from powers of itself, which know none, and from more layers."""
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from ...analysis.regression import kernel_ridge
@@ -47,6 +49,17 @@ PRESETS = {
 }
 
 
+def controls(own: Tensor, other: Tensor, y: Tensor, powers: Sequence[int], seed: int) -> Iterator[tuple[str, Tensor, Tensor]]:
+    """Yield (name, part of the training points, part of the test points) for what may stand in the place of HR's Z.
+
+    Shuffled labels leave Z all that it has but the truth: the same numbers of each class, given to other samples.
+    """
+    shuffled = y[torch.randperm(len(y), generator=torch.Generator().manual_seed(seed)).to(y.device)]
+    yield "HR 1, shuffled", *(label_products(own, shuffled, h, own=h is own) for h in (own, other))
+    for p in powers:
+        yield f"K^{p}", own**p, other**p
+
+
 def run(config: Config, preset: str = "class", progress: bool = True, folder=None, name: str = "label_free") -> Result:
     """Regress with each kernel; a row for each seed, pair, addition and weight."""
     train, test = both_splits(config.data)
@@ -65,9 +78,8 @@ def run(config: Config, preset: str = "class", progress: bool = True, folder=Non
 
         own, other = ntk(1)
         z, z_other = (label_products(own, y, h, own=h is own) for h in (own, other))
-        additions = {"HR 1": (z, z_other)} | {f"K^{p}": (own**p, other**p) for p in config.powers}
         rows = [row("none", 0.0, own, other), row(f"{config.depth} hidden layers instead", 0.0, *ntk(config.depth))]
-        for added, (part, part_other) in additions.items():
+        for added, part, part_other in [("HR 1", z, z_other), *controls(own, other, y, config.powers, seed)]:
             for weight in config.weights:
                 scale = weight * float(own.abs().mean() / part.abs().mean())
                 mixed = with_label_part(own, part, other, part_other, scale)

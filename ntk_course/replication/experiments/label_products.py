@@ -1,6 +1,6 @@
 """LANTK-HR on pairs of classes: does a kernel gain from an estimate of the label products, and what would the estimate need?"""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -99,9 +99,16 @@ def _correlation(a: Tensor, b: Tensor) -> float | None:
 
 
 def compared(
-    config: Config, classes: tuple[int, ...], y: Tensor, y_test: Tensor, kernels: Tensor, cross: Tensor, seed: int
+    config: Config,
+    classes: tuple[int, ...],
+    y: Tensor,
+    y_test: Tensor,
+    kernels: Tensor,
+    cross: Tensor,
+    seed: int,
+    controls: Iterable[tuple[str, Tensor, Tensor]] = (),
 ) -> list[dict]:
-    """Regress with the second kernel as it is and with every label part at every weight; a row for each."""
+    """Regress with the second kernel as it is and with every label part, or control, at every weight; a row for each."""
     targets = corners(y, len(classes))
     truth = products(corners(y_test, len(classes)), targets)
 
@@ -124,7 +131,7 @@ def compared(
         return about | found
 
     rows = [row("none", 0.0, kernels[1], cross[1])]
-    for name, z, z_cross in estimates(kernels, cross, y, y_test, config.accuracies, seed):
+    for name, z, z_cross in (*estimates(kernels, cross, y, y_test, config.accuracies, seed), *controls):
         for weight in config.weights:
             scale = weight * float(kernels[1].abs().mean() / z.abs().mean())
             mixed = with_label_part(kernels[1], z, cross[1], z_cross, scale)

@@ -11,6 +11,7 @@ from ..experiment import Experiment
 from ..results import Quoted, Result, over_seeds
 from . import label_products
 from ._common import both_splits, some_classes
+from .label_free import controls
 from .label_products import compared, gain, largest
 
 
@@ -27,6 +28,7 @@ class Config(label_products.Config):
         weights: lambda, in units of mean |K| / mean |Z|; the paper has 0.1.
         accuracies: of the signs whose products stand for a Z of known quality.
         seeds: which samples are drawn, the signs, and the CNN's initial weights.
+        powers: of the kernel, controls without labels.
         width: channels of every convolution of the CNN.
         epochs: of its training.
         lr: its learning rate, with momentum 0.9; at 0.01 no network of the class preset learns.
@@ -38,6 +40,7 @@ class Config(label_products.Config):
     test: int = 400
     depths: tuple[int, ...] = (7,)
     seeds: tuple[int, ...] = (0, 1, 2)
+    powers: tuple[int, ...] = (2, 3)
     width: int = 32
     epochs: int = 30
     lr: float = 0.003
@@ -71,7 +74,8 @@ def run(config: Config, preset: str = "class", progress: bool = True, folder=Non
         history = train(net, x.float(), y, validation=(a.float(), b), **how)
         curve, about = history.validation.double(), {"pair": list(classes), "train": len(x), "estimate": "CNN", "weight": 0.0}
         scores = {"accuracy": curve[-1].item(), "best": curve.max().item(), "fitted": history.accuracy[-1].item()}
-        return [about | scores, *compared(config, classes, y, b, kernels, cross, seed)]
+        bent = controls(kernels[1], cross[1], y, config.powers, seed)
+        return [about | scores, *compared(config, classes, y, b, kernels, cross, seed, bent)]
 
     how = {"device": device(), "folder": folder, "progress": progress}
     how["parts"] = [(size, pair) for size in config.sizes for pair in config.pairs]
@@ -111,6 +115,9 @@ def quoted(result: Result) -> list[Quoted]:
         of("R2.3, R3.1", "gain of version 1 over the CNTK, points", "HR 1", gain),
         of("R2.3, R3.1", "gain of version 2 over the CNTK, points", "HR 2", gain),
         of("R2.3, R3.1", "gain with the true products over the CNTK, points", "signs 100% right", gain),
+        of("R2.3, R3.1", "gain of version 1 with shuffled labels over the CNTK, points, control", "HR 1, shuffled", gain),
+        of("R2.3, R3.1", "gain of the CNTK's square, points, control", "K^2", gain),
+        of("R2.3, R3.1", "gain of the CNTK's cube, points, control", "K^3", gain),
     ]
 
 
