@@ -79,25 +79,30 @@ def run(config: Config, preset: str = "class", progress: bool = True, folder=Non
         def kernels(net: nn.Module) -> list[Tensor]:
             return [entk(net, *pair).diagonal(dim1=2, dim2=3).sum(2) for pair in ((x,), (x_test, x))]
 
+        def trained(y: Tensor) -> nn.Module:
+            return train_path(start, x, y, steps=config.steps, lr=config.lr, zero_output=False, progress=False).model_at(-1)
+
         plain, cross = kernels(start)
         grams = {"nothing": plain}
         for name, labels in systems.items():
             y, y_test = labels[: config.points], labels[config.points :]
-            how = {"steps": config.steps, "lr": config.lr, "zero_output": False, "progress": False}
-            net: nn.Module = train_path(start, x, y, **how).model_at(-1)
+            net = trained(y)
             grams[name], trained_cross = kernels(net)
             hr = lantk_hr(plain, y, cross)
             grams[f"HR, {name}"] = hr.train
             answers = net(x_test).argmax(1)
             for kernel, gram, other in (("NTK", plain, cross), ("HR", hr.train, hr.cross)):
-                found = (kernel_ridge(gram, 2.0 * y - 1, attempts=25).predict(other) > 0).long()
-                about = {"part": "network", "system": name, "kernel": kernel}
+                fit = kernel_ridge(gram, 2.0 * y - 1, attempts=25)
+                found = (fit.predict(other) > 0).long()
+                about = {"part": "network", "system": name, "kernel": kernel, "ridge": fit.ridge}
                 about["alike"] = kernels_alike((gram, other), (grams[name], trained_cross))
                 shares = {"agrees": found == answers, "accuracy": found == y_test, "network_accuracy": answers == y_test}
                 rows.append(about | {key: hits.double().mean().item() for key, hits in shares.items()})
-        for trained, gram in grams.items():
+        # a control: half of the images, drawn at random, are one class
+        grams["random labels"] = kernels(trained((order[: config.points].argsort() % 2).to(x.device)))[0]
+        for name, gram in grams.items():
             for system, labels in systems.items():
-                about = {"part": "elasticity", "trained_on": trained, "system": system}
+                about = {"part": "elasticity", "trained_on": name, "system": system}
                 rows.append(about | {"elasticity": local_elasticity(gram, labels[: config.points]).item()})
         return rows
 
@@ -126,7 +131,7 @@ def quoted(result: Result) -> list[Quoted]:
 COLUMNS = {
     "four points": ("labels", "share"),
     "elasticity": ("trained_on", "system", "elasticity"),
-    "network": ("system", "kernel", "alike", "agrees", "accuracy", "network_accuracy"),
+    "network": ("system", "kernel", "ridge", "alike", "agrees", "accuracy", "network_accuracy"),
 }
 
 EXPERIMENT = Experiment(PRESETS, run, quoted, COLUMNS)
