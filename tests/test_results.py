@@ -303,6 +303,50 @@ def test_label_products_are_larger_within_classes():
         assert r["HR, own left out, within"] < r["HR, own left out, between"]
         if r["activation"] == "erf":
             assert r["correlation"] > 0.9
+    # HR lowers both numbers in two of three draws
+    first = stored("kernel_change", "class").frame(part="trained", width=64)
+    for _, some in first.groupby("activation"):
+        assert (some["HR, within"] < 0).sum() == 2 and (some["change, within"] > 0).all() and (some["NTH, within"] > 0).all()
+
+
+def test_what_the_hierarchy_misses():
+    """What chapter 13 says of NTH: a quarter of erf's change and 1/m, and for ReLUs as much as the change and then more."""
+    mean = stored("kernel_change", "class").frame(part="trained").groupby(["activation", "width"])[["change", "missed"]].mean()
+    share = mean.missed / mean.change
+    assert share["erf"].between(0.2, 0.3).all() and 14 < mean.missed["erf", 64] / mean.missed["erf", 1024] < 18
+    assert share["relu", 64] < 0.5 < 0.9 < share["relu", 256] < 1.1 < 2 < share["relu", 1024] < 3
+    assert 1.7 < mean.missed["relu", 256] / mean.missed["relu", 1024] < 2.5  # 2 for 1 / sqrt m
+    assert mean.change["relu", 64] / mean.change["relu", 1024] > 20  # 16 for 1 / m
+
+
+def gains_of(run, weight):
+    """Return the gains over the plain kernel in points, a column for each addition and a row for each seed and pair."""
+    frame = run.frame()
+    frame["pair"] = frame.pair.astype(str)
+    accuracy = frame[frame.weight.isin([0.0, weight])].pivot(index=["seed", "pair"], columns="added", values="accuracy")
+    return 100 * accuracy.sub(accuracy["none"], axis=0)
+
+
+def test_controls_of_label_aware_kernels():
+    """What chapter 13 says of shuffled labels and of bends without labels, for pairs and for ten classes."""
+    cifar, large = (gains_of(stored("label_free", "paper"), w) for w in (0.1, 1.0))
+    hr, shuffled = cifar["HR 1"], cifar["HR 1, shuffled"]
+    assert (len(hr), (hr > shuffled).sum(), (hr == shuffled).sum()) == (15, 14, 1)
+    assert 0.4 < (hr - shuffled).mean() < 0.6 and shuffled.mean() < hr.mean() / 2
+    assert abs(cifar["K^2"].mean() / hr.mean() - 1) < 0.2 and 1.6 < cifar["K^3"].mean() / hr.mean() < 2
+    assert (cifar["K^3"] > hr).all() and 1.6 < cifar["3 hidden layers instead"].mean() / hr.mean() < 2.1
+    rows = stored("label_free", "paper").frame(weight=1.0)
+    assert (rows[rows.ridge > 0].added.str.startswith("HR")).all() and large["K^2"].min() > 0
+    assert gains_of(stored("label_free", "class"), 0.1)["HR 1"].max() <= 0
+    ten, more = (gains_of(stored("label_free_classes", "paper"), w) for w in (0.1, 1.0))
+    share = ten.mean() / ten["HR 1"].mean()
+    assert (ten["HR 1"] > ten["HR 1, shuffled"]).all() and 0.7 < share["HR 1, shuffled"] < 0.8
+    assert 0.6 < share["K^2"] < 0.75 and share["K^3"] > 1.4 and share["3 hidden layers instead"] > 1.3
+    assert abs(more["K^3"].mean() - more["HR 1"].mean()) < 0.1
+    assert gains_of(stored("label_free_classes", "class"), 1.0)["HR 1"].max() < -30
+    rows = stored("label_products_classes", "paper").frame(weight=0.1).pivot(index="seed", columns="estimate", values="accuracy")
+    assert (rows["regression"] > rows["HR 1"]).sum() == 2
+    assert 0.15 < (rows["signs 60% right"] - rows["HR 1"]).mean() < 0.25
 
 
 def test_the_cnn_and_its_kernel():
@@ -333,11 +377,17 @@ def test_two_label_systems_again():
         assert rise[odd] > rise[small] > 0
         assert mean[labels, labels] - mean["nothing", labels] > 4 * max(rise.values())
     assert 2.5 < rise[odd] / rise[small] < 3.5
-    beside = run.frame(part="network").pivot_table(["alike", "agrees", "accuracy"], ["seed", "system"], "kernel")
-    difference = beside["alike"]["NTK"] - beside["alike"]["HR"]
-    assert (len(difference), (difference > 0).sum()) == (20, 18) and difference.mean() < 1e-3
-    assert (beside["agrees"]["HR"] > beside["agrees"]["NTK"]).sum() <= 11
-    assert 0.65 < beside["accuracy"]["HR"].min() < 0.7 and beside["accuracy"]["HR"].nsmallest(2).iloc[1] > 0.8
+    for labels in (odd, small):  # a network trained on the other system is no more elastic than one trained on random labels
+        other = small if labels == odd else odd
+        assert 0 < mean[other, labels] - mean["nothing", labels] <= mean["random labels", labels] - mean["nothing", labels]
+    beside = run.frame(part="network")
+    indefinite = beside[beside.ridge > 0]
+    assert len(indefinite) == 1 and indefinite.kernel.item() == "HR" and 0.65 < indefinite.accuracy.item() < 0.7
+    beside = beside.pivot_table(["alike", "agrees", "accuracy"], ["seed", "system"], "kernel")
+    difference = {key: beside[key]["HR"] - beside[key]["NTK"] for key in ("alike", "agrees")}
+    assert (len(difference["alike"]), (difference["alike"] < 0).sum()) == (20, 18) and difference["alike"].min() > -0.00131
+    assert ((difference["agrees"] > 0).sum(), (difference["agrees"] < 0).sum()) == (11, 6)
+    assert abs(difference["agrees"].median() - 0.005) < 1e-9 and difference["agrees"].mean() < 0
 
 
 def test_heads_of_all_classes():
@@ -403,7 +453,7 @@ SETTINGS += [
     "20 points",
 ]
 SETTINGS += ["roughly 20 % of the total", "more than 85 per cent are kept", "section 3.1", "1.2 million weights"]
-SETTINGS += ["threshold below 0.6", "few at 0.7"]
+SETTINGS += ["threshold below 0.6", "few at 0.7", "right for 60 per cent", "at the rate 0.003"]
 SETTINGS += ["sections 3.5, 4 and 5", "section 4.2 and Appendix A.6", "20 to 30 per cent"]
 
 
@@ -425,9 +475,11 @@ def full_set(key):
     return sum(ends) / len(ends)
 
 
-def nth(width):
-    rows = stored("kernel_change", "class").rows
-    return [r["correlation"] for r in rows if (r["part"], r.get("activation"), r.get("width")) == ("trained", "erf", width)]
+def over_error_bar():
+    mean = (
+        stored("kernel_change", "class").frame(part="trained", activation="erf").groupby("width")[["missed", "error_bar"]].mean()
+    )
+    return mean.missed / mean.error_bar
 
 
 def f1(predictor):
@@ -459,8 +511,7 @@ SHOWN = [
     ("08_pruning", "and {:.2f} at the epochs that were best on the test set", lambda: full_set("best")),
     ("08_pruning", "per cent at the rate 0.1, by {:.1f} to {:.1f} points", lambda: head_behind(0.01, 0.1)),
     ("08_pruning", "per cent at the rate 0.01, by {:.1f} to {:.1f} points", lambda: head_behind(0.05, 0.01)),
-    ("13_label_aware_kernels", "finds a correlation of {:.2f} at 64 and at 1024 units", lambda: sum(nth(64)) / len(nth(64))),
-    ("13_label_aware_kernels", "finds a correlation of {:.2f} at 64 and at 1024 units", lambda: sum(nth(1024)) / len(nth(1024))),
+    ("13_label_aware_kernels", "is {:.1f} to {:.1f} times the error bar", lambda: (min(over_error_bar()), max(over_error_bar()))),
 ]
 
 
