@@ -399,6 +399,13 @@ def test_heads_of_all_classes():
     left = stored("cluster_sizes", "paper").frame(state="trained, not redundant").set_index("class")
     assert (left.head_share - rows.head_share).abs().max() < 0.1
     assert stored("cluster_sizes", "paper").frame(state="untrained").head_share.min() > 0.7
+    code = stored("cluster_sizes", "code").frame().pivot_table("head_share", "state", "class")
+    trained = code.loc["trained"]
+    assert 0.09 < trained.min() < 0.11 and trained.idxmin() == 7 and 0.89 < trained[8] < 0.91 and 0.89 < trained[3] < 0.91
+    assert trained[0] > 0.8 and trained[5] > 0.8 and (code.loc["untrained"] > 0.6).sum() == 9
+    assert (code.loc["trained, not redundant"] - trained).abs().max() < 0.1
+    second = stored("cluster_sizes", "code").frame(state="trained").set_index("class").more_than_one
+    assert second[0] > 20 and (second < 10).sum() == 2
 
 
 def test_company_and_its_controls():
