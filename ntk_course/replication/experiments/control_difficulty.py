@@ -1,4 +1,4 @@
-"""Fig 2 of the lpNTK paper: a sample made easier or harder by the company it is trained in, and three controls."""
+"""Fig 2 of the lpNTK paper: a sample made easier or harder by the company it is trained in, and four controls."""
 
 from dataclasses import dataclass, replace
 
@@ -16,8 +16,10 @@ from ..results import Quoted, Result, over_seeds
 from ._common import TEN, PaperRecipe, ResNetRecipe, clusters_of_class, initial, kernel_network, on_device
 
 # The paper's three sets, and what they are to be compared with: others of the class at random, the nearest in pixels, nobody.
+# Alone a centroid has more of the mean loss for itself than in company; LIGHT is alone with the weight that it has in company.
 KINDS = ("most", "medium", "least")
-CONTROLS = ("random", "pixels", "alone")
+LIGHT = "alone, same weight"
+CONTROLS = ("random", "pixels", "alone", LIGHT)
 
 
 @dataclass(frozen=True)
@@ -96,18 +98,22 @@ def run(config: Config, preset: str = "class", progress: bool = True, folder=Non
 
     ``difficulty`` is the centroid's loss summed over the epochs, run by run, each taken at the visit, before its step, and in train
     mode; ``in_eval_mode`` is the same with dropout off. ``curve`` is the mean loss at the visits of each epoch. All sets are one
-    batch, so that every network makes one step an epoch; alone, a centroid has a tenth of its batch for itself, else less.
+    batch, so that every network makes one step an epoch. Alone, a centroid has a tenth of the mean loss for itself, in company of
+    ten a hundred-and-tenth; in "alone, same weight" it has that too, by a lower rate and as much more weight decay.
     """
     data = load(config.data, limit=config.limit)
     x, y = on_device(data)
     centroids, company = chosen(x, y, config, folder)
-    company["alone"] = centroids[:0]
+    company["alone"] = company[LIGHT] = centroids[:0]
 
     def one_seed(seed: int) -> list[dict]:
         models, found = [initial(x, 1000 * seed + r, config.protocol) for r in range(config.runs)], []
         for kind in (*KINDS, *CONTROLS):
             subset = torch.cat([centroids, company[kind]]).expand(config.runs, -1)
             recipe = replace(config.training.recipe(), augment=None, autocast=None)
+            if kind == LIGHT:  # the same steps as those of a loss divided by so much
+                share = 1 + config.added
+                recipe = replace(recipe, lr=recipe.lr / share, weight_decay=recipe.weight_decay * share)
             ensemble = train_ensemble(models, x, y, subset, recipe, watch=centroids, seed=1000 * seed, progress=False)
             visits, watched = (
                 _losses(ensemble.logits[:, :, : len(centroids)], y[centroids]),
