@@ -452,6 +452,13 @@ def test_what_pruning_leaves():
         for other in {"full", "random"} - {method}:
             low, high = interval(methods, method, other)
             assert low < 0 < high, (method, other)
+    ends = stored("pruned_training", "code").frame().set_index("method")
+    assert ends.best.max() - ends.best.min() < 0.005 and ends.best.min() < ends.best["lpNTK"] < ends.best.max()
+    assert (ends.best - ends["last"]).max() < 0.001
+    curves = stored("small_samples_rates", "code").frame().pivot_table("curve", ["fraction", "lr"], "draw", aggfunc="first")
+    after = {e: [h[e - 1] > r[e - 1] for h, r in zip(curves["head"], curves["random"], strict=True)] for e in (3, 30)}
+    assert (len(curves), sum(after[3]), sum(after[30])) == (6, 4, 1)
+    assert curves["head"][0.01, 0.001][-1] > curves["random"][0.01, 0.001][-1] and curves["head"][0.01, 0.001][-1] < 0.6
     code = stored("redundancy", "code").frame(part="accuracy").set_index("set").best
     assert code[left] >= code["full"] and code[left] >= code[f"random, as many as {left}"]
     assert code["de-redundant by pNTK"] < code["random, as many as de-redundant by pNTK"]
