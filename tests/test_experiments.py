@@ -18,9 +18,11 @@ from ntk_course.replication.experiment import Experiment
 from ntk_course.replication.experiments import (
     PRESETS,
     _common,
+    control_difficulty,
     find,
     forgetting_prediction,
     forgetting_relations,
+    label_free,
     label_systems,
     names,
     pruned_training,
@@ -446,6 +448,46 @@ def test_the_opposed_and_the_forgotten_by_hand():
     assert rows["loss"]["opposed_forgotten"] > 0
 
 
+def test_a_centroid_alone_can_have_the_weight_that_it_has_in_company():
+    """The control against plain steps on the mean loss of the centroids, divided by as much as their company takes."""
+    config = control_difficulty.Config(
+        data="digits", limit=400, recipe=_common.PaperRecipe(epochs=2, lr=0.05), added=3, runs=1, seeds=(0,),
+        training=_common.PaperRecipe(epochs=6, lr=0.1, weight_decay=0.02, decay=1.0),
+    )  # fmt: skip
+    rows = control_difficulty.run(config, "smoke", progress=False).frame(kind=control_difficulty.LIGHT)
+    data = ntk.load("digits", limit=400)
+    centroids = control_difficulty.chosen(data.x, data.y, config)[0]
+    model, x, y = _common.initial(data.x, 0).train(), data.x[centroids], data.y[centroids]
+    # decay is no part of the loss, and is not divided
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+    total = torch.zeros(len(y))
+    for _ in range(6):
+        optimizer.zero_grad()
+        losses = torch.nn.functional.cross_entropy(model(x), y, reduction="none")
+        total += losses.detach()
+        decay = sum(p.square().sum() for p in model.parameters()) / 2
+        (losses.mean() / 4 + 0.02 * decay).backward()
+        optimizer.step()
+    found = rows.sort_values("class").difficulty.explode().astype(float)
+    torch.testing.assert_close(torch.tensor(found.to_numpy()), total.double(), rtol=1e-4, atol=1e-4)
+
+
+def test_controls_of_a_label_part_know_no_true_label():
+    """Shuffled labels are the same numbers given to other samples; powers are the kernel's own."""
+    phi, y = random(9, 12), torch.tensor([0, 1, 1, 0, 1, 1, 0, 1, 1])
+    own, other = phi @ phi.T, random(4, 12, seed=1) @ phi.T
+    (name, z, z_other), *powers = label_free.controls(own, other, y, (2, 3), seed=5)
+    assert name == "HR 1, shuffled"
+    order = torch.randperm(9, generator=torch.Generator().manual_seed(5))
+    for found, kernel, left_out in ((z, own, True), (z_other, other, False)):
+        torch.testing.assert_close(found, ntk.kernels.label_products(own, y[order], kernel, own=left_out))
+        assert (found - ntk.kernels.label_products(own, y, kernel, own=left_out)).abs().max() > 1e-3
+    for (name, part, part_other), p in zip(powers, (2, 3), strict=True):
+        assert name == f"K^{p}"
+        torch.testing.assert_close(part, own.pow(p))
+        torch.testing.assert_close(part_other, other.pow(p))
+
+
 def test_alignment_of_two_kernels_is_the_cosine_of_centred_features():
     """The held-out block, centred by the training points, from features whose training mean is taken away."""
     blocks = []
@@ -602,6 +644,13 @@ def test_labels_of_several_classes():
 def test_the_table_of_kernels_knows_the_network_and_all_its_data():
     result = smoke("kernel_table")
     assert all(r["agreement"] == 1.0 for r in result.rows if r["kernel"] == "EPK")
+    about, parts = result.provenance["config"], {(r["seed"], r["points"], r["kernel"]): r.get("label_part") for r in result.rows}
+    assert all((part is None) == (not kernel.startswith("LANTK")) for (*_, kernel), part in parts.items())
+    for points in (about["points"], about["few"]):
+        x, y = _common.class_pair(ntk.load("digits"), about["pairs"][0][1], points, seed=0)
+        plain = ntk.infinite.mlp(x, depth=1, w_std=2**0.5).ntk
+        added = ntk.lantk_hr(plain, y).train - plain
+        assert parts[0, points, "LANTK-HR"] == pytest.approx((added.norm() / plain.norm()).item(), rel=1e-4)
     from ntk_course.replication.experiments._common import together
 
     sets = [ntk.load("digits"), ntk.load("gaussians")]
