@@ -69,7 +69,7 @@ PRESETS = {
     "paper": Config(),
     "code": Config(protocol=CODE, recipe=TEN, validation=5000, runs=4),
     "narrow": Config(
-        data="cifar10", protocol=CODE_NARROW, limit=10_000, recipe=replace(ResNetRecipe(), epochs=15), validation=1000, runs=2
+        data="cifar10", protocol=CODE_NARROW, limit=5_000, recipe=replace(ResNetRecipe(), epochs=15), validation=500, runs=2
     ),
     "cifar10": Config(data="cifar10", protocol=CODE, recipe=ResNetRecipe(), added=50, runs=10, seeds=(0, 1)),
 }
