@@ -651,6 +651,9 @@ def test_the_table_of_kernels_knows_the_network_and_all_its_data():
         plain = ntk.infinite.mlp(x, depth=1, w_std=2**0.5).ntk
         added = ntk.lantk_hr(plain, y).train - plain
         assert parts[0, points, "LANTK-HR"] == pytest.approx((added.norm() / plain.norm()).item(), rel=1e-4)
+    assert all(r["as_ntk"] == 1.0 for r in result.rows if r["kernel"] == "NTK")
+    twins = [r["agreement"] for r in result.rows if r["kernel"] == "another network"]
+    assert len(twins) == len(about["seeds"]) and min(twins) < 1  # not the network once more
     from ntk_course.replication.experiments._common import together
 
     sets = [ntk.load("digits"), ntk.load("gaussians")]
@@ -658,6 +661,20 @@ def test_the_table_of_kernels_knows_the_network_and_all_its_data():
     assert joined.name == "digits + gaussians"
     assert len(joined) == sum(map(len, sets))
     assert joined.checksum != together(sets[::-1]).checksum
+
+
+def test_the_kernel_of_log_probabilities_is_that_of_the_difference_of_logits_times_probabilities():
+    """d log q_1 = q_0 d(z_1 - z_0) and d log q_0 = -q_1 d(z_1 - z_0): the factor that an elasticity of path kernels comes from."""
+    from ntk_course.replication.experiments import kernel_table
+
+    x, y = _common.class_pair(ntk.load("digits"), (1, 8), 12, seed=0)
+    torch.manual_seed(0)
+    path = ntk.train_path(ntk.mlp((64, 8, 2)).double(), x, (y + 1) // 2, steps=3, lr=0.1, progress=False)
+    task = kernel_table.Task(x, (y + 1) // 2, x, y, (1, 8, 8), path, path.model_at(0), path.model_at(-1))
+    found = kernel_table.kernels(kernel_table.PRESETS["smoke"], task)["eNTK, end, log-probabilities"].kernel(x)
+    blocks, q = ntk.entk(task.end, x), task.end(x).softmax(1).detach()
+    difference = blocks[..., 0, 0] + blocks[..., 1, 1] - blocks[..., 0, 1] - blocks[..., 1, 0]
+    torch.testing.assert_close(found, (q @ q.T) / 2 * difference)
 
 
 @pytest.mark.parametrize("name", ["label_products", "label_products_classes"])

@@ -37,6 +37,7 @@ class Config:
         hidden: widths of the network.
         steps: S of the training path.
         lr: step size.
+        finer: by how much the steps are shortened, and their number raised, for a second discrete path kernel.
         nodes: of each smooth piece of the exact path kernel.
         convolutions: of the CNTK.
         few: training images for LANTK-NTH, whose cost grows with their fourth power, and for its companions.
@@ -51,6 +52,7 @@ class Config:
     hidden: tuple[int, ...] = (256,)
     steps: int = 40
     lr: float = 0.1
+    finer: int = 5
     nodes: int = 2
     convolutions: int = 3
     few: int = 20
@@ -134,6 +136,8 @@ def kernels(config: Config, task: Task) -> dict[str, Entry]:
         "LANTK-HR": Entry(LabelAwareKernel(ntk(**wide), task.x, task.y * 2 - 1), label_aware=True),
         "eNTK, start": Entry(empirical(task.start, basis)),
         "eNTK, end": Entry(empirical(task.end, basis)),
+        # of the outputs that the path kernels are of, which are log-probabilities
+        "eNTK, end, log-probabilities": Entry(empirical(nn.Sequential(task.end, nn.LogSoftmax(1)), basis)),
         "pNTK, end": Entry(empirical(task.end, ones)),
         "lpNTK, end": _labelled(task),
         "DPK": _along_the_path(dpk, task),
@@ -155,32 +159,42 @@ def few_kernels(config: Config, task: Task) -> dict[str, Entry]:
 def run(config: Config, preset: str = "class", progress: bool = True, folder=None) -> Result:
     """Compute every kernel on every pair; a row for each seed, pair and kernel, and one for the network itself.
 
-    ``label_part`` of a label-aware kernel is the norm of what it adds to the infinite NTK of the training points, relative to that NTK.
+    ``label_part`` of a label-aware kernel is the norm of what it adds to the infinite NTK of the training points, relative to that
+    NTK; ``as_ntk`` is the share of test images on which a kernel answers as that NTK does. ``another network`` has other initial
+    weights and the same images. ``seconds`` are the processor's on a CPU, of all threads, and the clock's on a GPU.
     """
     data = {name: both_splits(name) for name, _ in config.pairs}
+    clock = time.process_time if device().type == "cpu" else time.perf_counter  # what else a CPU is busy with does not count
+
+    def answers(task: Task) -> Tensor:
+        return (task.path.outputs(task.x_test).argmax(1) == 1).cpu()
 
     def task_of(seed: int, name: str, classes: tuple[int, int], points: int, test: int) -> Task:
         train, held_out = data[name]
         (x, y), (x_test, y_test) = class_pair(train, classes, points, seed), class_pair(held_out, classes, test)
         x, y, x_test, y_test = (t.to(device()) for t in (x, (y + 1) // 2, x_test, (y_test + 1) // 2))
         torch.manual_seed(seed)
-        model = mlp((x.shape[1], *config.hidden, 2)).to(x)
-        path = train_path(model, x, y, steps=config.steps, lr=config.lr, zero_output=False, progress=False)
-        return Task(x, y, x_test, y_test, tuple(train.x.shape[1:]), path, path.model_at(0), path.model_at(-1))
+        return trained(x, y, x_test, y_test, tuple(train.x.shape[1:]))
 
-    def measured(task: Task, name: str, entry: Entry, plain: Tensor) -> dict:
+    def trained(x: Tensor, y: Tensor, x_test: Tensor, y_test: Tensor, images: tuple[int, ...], finer: int = 1) -> Task:
+        model = mlp((x.shape[1], *config.hidden, 2)).to(x)
+        path = train_path(model, x, y, steps=finer * config.steps, lr=config.lr / finer, zero_output=False, progress=False)
+        return Task(x, y, x_test, y_test, images, path, path.model_at(0), path.model_at(-1))
+
+    def measured(task: Task, name: str, entry: Entry, plain: Tensor, its_answers: Tensor) -> dict:
         with peak_memory(task.x.device) as peak:
-            began = time.perf_counter()
+            began = clock()
             train = entry.kernel(task.x)
             cross = entry.kernel(task.x_test, task.x) if entry.of_test_points else None
             scores = (entry.scores or _regressed)(task, train, cross).cpu()  # waits for the GPU
-            seconds = time.perf_counter() - began
-        network = task.path.outputs(task.x_test).argmax(1).cpu()
+            seconds = clock() - began
+        network = answers(task)
         return {
             "kernel": name,
             "points": len(task.x),
             "accuracy": ((scores > 0) == task.y_test.cpu()).double().mean().item(),
             "agreement": ((scores > 0) == network).double().mean().item(),
+            "as_ntk": ((scores > 0) == its_answers).double().mean().item(),
             "alignment": alignment(train, task.y).item(),
             "elasticity": local_elasticity(train, task.y).item(),
             "elasticity_test": None if cross is None else local_elasticity(cross, task.y_test, task.y).item(),
@@ -192,12 +206,26 @@ def run(config: Config, preset: str = "class", progress: bool = True, folder=Non
     def one_seed(seed: int, name: str, classes: tuple[int, int]) -> list[dict]:
         about = {"data": name, "pair": list(classes)}
         task = task_of(seed, name, classes, config.points, config.test)
-        right = (task.path.outputs(task.x_test).argmax(1) == task.y_test).double().mean().item()
-        rows = [{**about, "kernel": "the network", "points": len(task.x), "accuracy": right, "agreement": 1.0}]
+        twin = trained(*task[:5])  # torch's generator has moved on: other initial weights, the same images
+        rows = [
+            {
+                **about,
+                "kernel": kernel,
+                "points": len(task.x),
+                "accuracy": (answers(network) == task.y_test.cpu()).double().mean().item(),
+                "agreement": (answers(network) == answers(task)).double().mean().item(),
+            }
+            for kernel, network in (("the network", task), ("another network", twin))
+        ]
+        torch.manual_seed(seed)
+        finer = trained(*task[:5], finer=config.finer)
         few = task_of(seed, name, classes, config.few, config.few_test)
-        for some, entries in ((task, kernels(config, task)), (few, few_kernels(config, few))):
-            plain = entries["NTK"].kernel(some.x)
-            rows += [about | measured(some, *item, plain) for item in entries.items()]
+        shorter = {f"DPK, rate / {config.finer}": _along_the_path(dpk, finer)}
+        for some, entries in ((task, kernels(config, task)), (finer, shorter), (few, few_kernels(config, few))):
+            plain = ntk(depth=1, w_std=2**0.5) if some is few else kernels(config, task)["NTK"].kernel
+            train, cross = plain(some.x), plain(some.x_test, some.x)
+            its_answers = _regressed(some, train, cross).cpu() > 0
+            rows += [about | measured(some, *item, train, its_answers) for item in entries.items()]
         return rows
 
     everything = together([train for train, _ in data.values()])
@@ -229,6 +257,7 @@ COLUMNS = {
         "points",
         "accuracy",
         "agreement",
+        "as_ntk",
         "alignment",
         "elasticity",
         "elasticity_test",
