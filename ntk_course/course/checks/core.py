@@ -1,90 +1,223 @@
-"""How an answer is checked: run on test cases, compared with a reference, then with each known mistake."""
+"""How an answer is checked: on cases drawn anew, beside a reference; a mistake is named, or shown on a case small enough to follow by hand."""
 
 import copy
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+import linecache
+import secrets
+import traceback
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from inspect import signature
 
 import numpy as np
-import torch
 from torch import Tensor
+
+from .draws import Draw
+from .values import Unreadable, difference, read, same, shown
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a check found: status is "right", "wrong" or "unanswered"; message is for the reader."""
+    """What a check found, shown by its repr.
+
+    Attributes:
+        status: "right", "wrong" or "unanswered".
+        message: for the reader.
+        number: of the exercise, "3.2".
+        case: lines that show the case that failed: its arguments, what came back, and what was wanted.
+    """
 
     status: str
     message: str
+    number: str = ""
+    case: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
-        return f"{ {'right': '✓', 'wrong': '✗', 'unanswered': '…'}[self.status] } {self.message}"
+        mark = {"right": "✓", "wrong": "✗", "unanswered": "…"}[self.status]
+        return "\n    ".join([" ".join(filter(None, (mark, self.number, self.message))), *self.case])
 
 
-def compare(answer: Callable, cases: Sequence[tuple], reference: Callable, mistakes: Mapping[str, Callable]) -> Outcome:
-    """Run an answer on every case and compare it with the reference, then with each known mistake.
+class Seed:
+    """Where the next check's cases come from: drawn anew at each call, or always the same in tests."""
 
-    Args:
-        answer: the reader's function; like the others it gets copies of its own, so that it may work in place.
-        cases: argument tuples.
-        reference: the right function.
+    fixed: int | None = None
+
+    def __call__(self) -> int:
+        """Return a new seed, or the fixed one."""
+        return secrets.randbits(62) if self.fixed is None else self.fixed
+
+
+SEED = Seed()
+
+
+def judged_same(got, wanted, *arguments) -> bool:
+    """Take an answer for right if it has the reference's numbers, to the rounding of float32."""
+    return same(got, wanted)
+
+
+@dataclass(frozen=True)
+class Check:
+    """An exercise's check, called with the answer.
+
+    Attributes:
+        number: of the exercise, "3.2": chapter and place.
+        wants: the answer's signature and what it returns, for the docstring.
+        reference: a right answer.
+        cases: from a :class:`Draw`, the argument tuples; the first ones are small enough to follow by hand.
         mistakes: hint -> the function that someone would write who makes this mistake.
-
-    Returns:
-        An :class:`Outcome`; a wrong answer that agrees with a mistake on every case gets that mistake's hint.
+        use: how an answer is used on a case, if it is not simply called: ``use(answer, *case)``.
+        judge: ``judge(got, wanted, *case)``, whether a value is right; or a sentence that says what is wrong with it.
+        names: of a case's parts, where they are not the answer's arguments.
     """
-    got = collect(answer, cases)
-    if isinstance(got, Outcome):
-        return got
-    wanted = [_numbers(reference(*_fresh(case))) for case in cases]
-    if all(map(_same, got, wanted)):
-        return Outcome("right", f"Right, on {len(cases)} test case{'s' if len(cases) > 1 else ''}.")
-    for hint, mistake in mistakes.items():
-        if all(map(_same, got, [_numbers(mistake(*_fresh(case))) for case in cases])):
-            return Outcome("wrong", hint)
-    for g, w in zip(got, wanted, strict=True):
-        if g.shape != w.shape:
-            return Outcome("wrong", f"Your answer has shape {tuple(g.shape)}; wanted {tuple(w.shape)}.")
-    worst = max(float((g - w).abs().max()) for g, w in zip(got, wanted, strict=True))
-    return Outcome("wrong", f"The shape is right, the numbers are not: the largest difference is {worst:.3g}.")
 
+    number: str
+    wants: str
+    reference: Callable
+    cases: Callable[[Draw], Iterable[tuple]]
+    mistakes: Mapping[str, Callable] = field(default_factory=dict)
+    use: Callable | None = None
+    judge: Callable = judged_same
+    names: str = ""
 
-def collect(answer: Callable, cases: Sequence[tuple]) -> list[Tensor] | Outcome:
-    """Run an answer on every case; an :class:`Outcome` instead where it is missing, raises, or returns no numbers."""
-    got = []
-    for case in cases:
-        try:
-            value = answer(*_fresh(case))
-        except NotImplementedError:
-            value = None
-        except Exception as error:  # any mistake of the reader's must come back as a sentence, not a traceback
-            return Outcome("wrong", f"Your function raised {type(error).__name__}: {error}")
-        if value is None or value is ...:
-            return Outcome("unanswered", "Not answered yet: replace the `...` with your code and run this cell again.")
-        try:
-            got.append(_numbers(value))
-        except (TypeError, ValueError, RuntimeError):
-            return Outcome(
-                "wrong", f"Your function returned {type(value).__name__}; wanted numbers (a tensor, an array or a float)."
+    @property
+    def __doc__(self) -> str:  # type: ignore[override]
+        return f"Check exercise {self.number}, ``{self.wants}``. Returns an :class:`Outcome`; a check never raises."
+
+    def __call__(self, answer: Callable) -> Outcome:
+        """Check an answer."""
+        return self._outcome(answer, list(self.cases(Draw(SEED()))))
+
+    def _outcome(self, answer: Callable, cases: Sequence[tuple]) -> Outcome:
+        def outcome(status: str, message: str, case: Iterable[str] = ()) -> Outcome:
+            return Outcome(status, message, self.number, tuple(case))
+
+        if answer is None or answer is ...:
+            return outcome("unanswered", UNANSWERED)
+        if not callable(answer):
+            return outcome(
+                "wrong", f"This is {_article(type(answer).__name__)}; wanted the function itself, without parentheses."
             )
-    return got
+        got = []
+        for case in cases:
+            try:
+                value = self._used(answer, case)
+            except Exception as error:  # any mistake of the reader's must come back as a sentence, not a traceback
+                return outcome(
+                    "wrong",
+                    f"Your function raised {type(error).__name__}: {error}{_why(error)}",
+                    [*_line(error), *self._arguments(case)],
+                )
+            if _holds(value, ...):
+                return outcome("unanswered", UNANSWERED)
+            if _holds(value, None):
+                return outcome("wrong", "Your function returned None: is there a `return`?", self._arguments(case))
+            try:
+                got.append(read(value))
+            except Unreadable as problem:
+                return outcome("wrong", f"Your function returned {problem}.", self._arguments(case))
+        wanted = [read(self._used(self.reference, case)) for case in cases]
+        got = [_one_number(g, w) for g, w in zip(got, wanted, strict=True)]
+        verdicts = [self._verdict(*each) for each in zip(got, wanted, cases, strict=True)]
+        if all(verdict is True for verdict in verdicts):
+            return outcome("right", "Right.")
+        wrong = [i for i, verdict in enumerate(verdicts) if verdict is not True]
+        odd = [
+            i for i in wrong if getattr(got[i], "shape", None) != getattr(wanted[i], "shape", None)
+        ]  # what the sentence will be about
+        failed = min(odd or wrong, key=lambda i: (not _has_nan(got[i]), _room(cases[i])))
+        where = self._shown(got[failed], wanted[failed], cases[failed])
+        for hint, mistake in self.mistakes.items():
+            if self._agrees(mistake, got, cases):
+                return outcome("wrong", hint, where)
+        order = [failed, *(i for i in range(len(cases)) if i != failed)]  # the case that is shown comes first
+        said = verdicts[failed] or _difference(*([each[i] for i in order] for each in (got, wanted, cases)))
+        return outcome("wrong", said, where)
+
+    def _used(self, answer: Callable, case: tuple):
+        fresh = tuple(map(copy.deepcopy, case))  # an answer may work in place; that must change nothing for anybody else
+        return self.use(answer, *fresh) if self.use else answer(*fresh)
+
+    def _verdict(self, got, wanted, case: tuple) -> bool | str:
+        try:
+            return self.judge(got, wanted, *map(copy.deepcopy, case))
+        except Exception:  # a value of another shape, mostly; the comparison that follows says so
+            return False
+
+    def _agrees(self, mistake: Callable, got: Sequence, cases: Sequence[tuple]) -> bool:
+        with suppress(Exception):  # a mistake need not run on every case
+            return all(same(g, read(self._used(mistake, case))) for g, case in zip(got, cases, strict=True))
+        return False
+
+    def _arguments(self, case: tuple) -> list[str]:
+        inside = self.names or self.wants.partition("(")[2].partition(")")[0] or ", ".join(signature(self.reference).parameters)
+        names = [name.strip() for name in inside.split(",")]
+        return [f"{name} = {shown(value)}" for name, value in zip(names, case, strict=False)]
+
+    def _shown(self, got, wanted, case: tuple) -> list[str]:
+        lines = [*self._arguments(case), f"yours:  {shown(got)}"]
+        return lines if self.judge is not judged_same else [*lines, f"wanted: {shown(wanted)}"]
 
 
-def _fresh(case: tuple) -> tuple:
-    """Copy a case's arguments, each by itself: an answer may work in place, and that must change nothing for anybody else."""
-    return tuple(map(copy.deepcopy, case))
+UNANSWERED = "Not answered yet: replace the `...` with your code and run this cell again."
 
 
-def _numbers(value) -> Tensor:
-    if isinstance(value, Tensor):
-        return value.detach().to("cpu", torch.float64)
-    return torch.as_tensor(np.asarray(value, dtype=np.float64))
+def _holds(value, what) -> bool:
+    """Say whether a value is, or a list or dict of values holds, ``...`` or None."""
+    parts = value.values() if isinstance(value, dict) else value if isinstance(value, (list, tuple)) else ()
+    return value is what or any(_holds(part, what) for part in parts)
 
 
-def _same(a: Tensor, b: Tensor) -> bool:
-    # 1e-4: an answer computed in float32 is right; every known mistake is off by far more
-    return a.shape == b.shape and torch.allclose(a, b, rtol=1e-4, atol=1e-6, equal_nan=True)
+def _one_number(got, wanted):
+    """Take one number in brackets for that number where one is wanted."""
+    alone = isinstance(got, Tensor) and isinstance(wanted, Tensor) and wanted.dim() == 0 and got.numel() == 1
+    return got.reshape(()) if alone else got
 
 
-def random(*shape: int, seed: int = 0) -> Tensor:
-    """Draw a float64 test case."""
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+def _has_nan(value) -> bool:
+    return isinstance(value, Tensor) and value.is_floating_point() and bool(value.isnan().any())
+
+
+def _room(case: Sequence) -> int:
+    """Count the numbers in a case: the smallest that fails is the one to follow by hand."""
+    return sum(
+        part.numel() if isinstance(part, Tensor) else np.size(part) if isinstance(part, np.ndarray) else 1 for part in case
+    )
+
+
+def _article(noun: str) -> str:
+    return f"{'an' if noun[:1].lower() in 'aeiou' else 'a'} {noun}"
+
+
+def _difference(got: Sequence, wanted: Sequence, cases: Sequence[tuple]) -> str:
+    with suppress(Exception):  # an answer can be stranger than anything foreseen there
+        return difference(got, wanted, cases)
+    return "Wrong. A case:"
+
+
+def _why(error: BaseException) -> str:
+    return " (rounding can bring a cosine above 1)" if "math domain error" in str(error) else ""
+
+
+def _line(error: BaseException) -> list[str]:
+    """Find the last line of the answer's own file that the error passed through."""
+    frames = traceback.extract_tb(error.__traceback__)
+    mine = [f for f in frames if "/site-packages/" not in f.filename and "/course/checks/" not in f.filename]
+    for frame in reversed(mine):
+        code = frame.line or linecache.getline(frame.filename, frame.lineno or 0).strip()
+        if code and "/lib/python" not in frame.filename and "/ntk_course/" not in frame.filename:
+            return [f"in line {frame.lineno} of the cell: {code}"]
+    return []
+
+
+def vectors_of(got: Tensor) -> Tensor:
+    """Return the inner products of rows, for a judge that takes any vectors with the right ones."""
+    return got.flatten(1) @ got.flatten(1).T
+
+
+def judged_by_products(got, wanted, *arguments) -> bool | str:
+    """Take any vectors for right whose inner products are the reference's: a rotation or a sign changes nothing."""
+    if not isinstance(got, Tensor) or got.dim() < 2 or len(got) != len(wanted):
+        return False
+    if same(vectors_of(got), vectors_of(wanted)):
+        return True
+    return "The inner products of your vectors are not those that were asked for."

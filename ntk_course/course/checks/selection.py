@@ -1,296 +1,647 @@
 """Checks of chapters 7 and 8: clusters and pruning."""
 
 import math
-from collections.abc import Callable
+import warnings
 
 import numpy as np
 import torch
+from scipy import stats
 from torch import Tensor
 
 from ...analysis.interactions import farthest_point_clustering, redundant
-from .core import Outcome, collect, compare, random
+from .core import Check
+from .draws import Draw
 
 __all__ = [
+    "head_share",
     "next_centroid",
     "who_moves",
     "farthest_points",
-    "head_share",
     "edge_of_the_head",
-    "is_redundant",
+    "lengths_decide",
     "length_needed",
+    "along_one_direction",
+    "redundant_among",
     "grand_from_kernel",
-    "welch_t",
+    "what_the_runs_say",
     "better_rule",
 ]
 
 
-def _grams() -> list[Tensor]:
-    grams = []
-    for seed in range(4):
-        phi = random(14, 3, seed=seed) * (1 + random(14, 1, seed=seed + 20).abs())
-        grams.append(phi @ phi.T)
-    return grams
+# ----- chapter 7
 
 
-def next_centroid(answer: Callable) -> Outcome:
-    """Check ``answer(gram, centroids, assignment) -> int``: the sample least similar to its own centroid, no centroid."""
-    cases = []
-    for gram in _grams():
-        found = farthest_point_clustering(gram, 4)
-        cases.append((gram, found.centroids.tolist(), found.assignment.tolist()))
-    # two vectors that dislike even themselves less than others: here a centroid has the smallest value of all
-    cases.append((torch.tensor([[5.0, 3, 4], [3, 1, 2], [4, 2, 6]], dtype=torch.float64), [2, 1], [0, 1, 0]))
+def _assignments(draw: Draw):
+    yield (torch.tensor([1, 1, 2, 0, 1, 1, 2]),)
+    yield (torch.tensor([0, 2, 2, 1, 2]),)
+    for _ in range(3):
+        m = draw.integer(2, 5)
+        labels = draw.labels(draw.integer(m + 3, 14), m)
+        labels[:2] = m - 1
+        yield (labels,)
 
-    def similarity(gram, centroids, assignment):
-        return gram[torch.tensor(centroids)[torch.tensor(assignment)], torch.arange(len(gram))]
 
-    def right(gram, centroids, assignment):
-        s = similarity(gram, centroids, assignment).clone()
-        s[centroids] = math.inf
-        return int(s.argmin())
+head_share = Check(
+    number="7.1",
+    wants="answer(assignment) -> float",
+    reference=lambda a: float(torch.bincount(a).max() / len(a)),
+    cases=_assignments,
+    mistakes={
+        "This is a count; divide by the number of samples.": lambda a: int(torch.bincount(a).max()),
+        "The centroid was left out: it belongs to its cluster.": lambda a: float((torch.bincount(a).max() - 1) / len(a)),
+        "This is the share of cluster 0, the first that was founded, not the largest.": lambda a: float((a == 0).double().mean()),
+        "This is the number of the cluster, not its share.": lambda a: int(torch.bincount(a).argmax()),
+        "This divides by the number of clusters; wanted the share of the samples.": lambda a: float(
+            torch.bincount(a).max() / (a.max() + 1)
+        ),
+    },
+)
 
-    return compare(
-        answer,
-        cases,
-        right,
-        {
-            "A centroid was chosen again: leave the centroids out.": lambda *a: int(similarity(*a).argmin()),
-            "Each sample is compared with all centroids; it is its own centroid that counts.": (
-                lambda g, c, a: [i for i in g[c].min(0).values.argsort().tolist() if i not in c][0]
-            ),
-            "This is the sample most similar to its centroid; wanted the least.": (
-                lambda g, c, a: [i for i in similarity(g, c, a).argsort(descending=True).tolist() if i not in c][0]
-            ),
-        },
+
+def _gram(draw: Draw, n: int = 14, d: int = 3) -> Tensor:
+    phi = draw.normal(n, d) * (1 + draw.normal(n, 1).abs())
+    return phi @ phi.T
+
+
+def _rounds(draw: Draw):
+    gram = torch.tensor([[4.0, 2.0, -1.0], [2.0, 3.0, 0.5], [-1.0, 0.5, 2.0]], dtype=torch.float64)
+    yield gram, [0], [0, 0, 0]
+    yield torch.tensor([[4.0, 2, -3, 0.5], [2, 3, 0, 0], [-3, 0, 3, 0], [0.5, 0, 0, 1]], dtype=torch.float64), [0], [0, 0, 0, 0]
+    # vectors that have more in common with others than with themselves: a centroid has the smallest value of all
+    yield torch.tensor([[5.0, 3, 4], [3, 1, 2], [4, 2, 6]], dtype=torch.float64), [2, 1], [0, 1, 0]
+    for _ in range(8):
+        gram = _gram(draw, draw.integer(8, 14))
+        found = farthest_point_clustering(gram, draw.integer(2, 5))
+        yield gram, found.centroids.tolist(), found.assignment.tolist()
+
+
+def _similarity(gram: Tensor, centroids: list, assignment: list) -> Tensor:
+    return gram[torch.as_tensor(centroids)[torch.as_tensor(assignment)], torch.arange(len(gram))]
+
+
+def _next(gram: Tensor, centroids: list, assignment: list) -> int:
+    s = _similarity(gram, centroids, assignment).clone()
+    s[centroids] = math.inf
+    return int(s.argmin())
+
+
+def _first_free(order: Tensor, centroids: list) -> int:
+    return next(i for i in order.tolist() if i not in centroids)
+
+
+next_centroid = Check(
+    number="7.2",
+    wants="answer(gram, centroids, assignment) -> int",
+    reference=_next,
+    cases=_rounds,
+    mistakes={
+        "A centroid was chosen again: leave the centroids out.": lambda *a: int(_similarity(*a).argmin()),
+        "Each sample is compared with all centroids; it is its own centroid that counts.": (
+            lambda g, c, a: _first_free(g[c].min(0).values.argsort(), c)
+        ),
+        "This is the sample most similar to its centroid; wanted the least.": (
+            lambda g, c, a: _first_free(_similarity(g, c, a).argsort(descending=True), c)
+        ),
+        "Negative values are less similar than zero: do not take absolute values.": (
+            lambda g, c, a: _first_free(_similarity(g, c, a).abs().argsort(), c)
+        ),
+        "This compares with the first centroid only.": lambda g, c, a: _first_free(g[c[0]].argsort(), c),
+        "This is the value; wanted the sample.": lambda g, c, a: float(_similarity(g, c, a)[_next(g, c, a)]),
+    },
+)
+
+
+def _moves(draw: Draw):
+    yield torch.tensor([9.0, 2.9, 1.0]), torch.tensor([9.0, 3.0, 2.7]), torch.tensor([True, False, False]), 2
+    yield (
+        torch.tensor([3.0, 2, 1, 5, 9, 4]),
+        torch.tensor([2.0, 2, 4, 1, 3, 4]),
+        torch.tensor([True, False, False, False, True, False]),
+        2,
     )
+    for _ in range(4):
+        n = draw.integer(6, 12)
+        from_new, own = draw.integers(-3, 5, n).double(), draw.integers(-3, 5, n).double()
+        centre = draw.bits(n, share=0.3)
+        new = draw.integer(0, n - 1)
+        centre[new] = False
+        own[new] = from_new[new] + draw.integer(0, 1)  # its own centroid may be as similar, or more
+        yield from_new, own, centre, new
 
 
-def who_moves(answer: Callable) -> Outcome:
-    """Check ``answer(from_new, similarity, is_centroid) -> (N,) bool``: the samples that move to a new cluster."""
-    is_centroid = torch.tensor([True, False, False, False, True, False])
-    cases = [(torch.tensor([3.0, 2, 1, 5, 9, 4]), torch.tensor([2.0, 2, 4, 1, 3, 4]), is_centroid)]
-    return compare(
-        answer,
-        cases,
-        lambda new, own, c: (new > own) & ~c,
-        {
-            "Centroids move here, and leave clusters without their centre: that is the bug.": lambda new, own, c: new > own,
-            "Equally similar is not more similar: with >= samples move on every tie.": lambda new, own, c: (new >= own) & ~c,
-            "The comparison is turned round: similarities are large when samples are close.": lambda new, own, c: (
-                (new < own) & ~c
-            ),
-        },
-    )
+def _moved(from_new: Tensor, similarity: Tensor, is_centroid: Tensor, new: int, stay: bool = True, found: bool = True) -> Tensor:
+    moves = from_new > similarity
+    if stay:
+        moves = moves & ~is_centroid
+    if found:
+        moves[new] = True
+    return moves
 
 
-def farthest_points(answer: Callable) -> Outcome:
-    """Check ``answer(gram, m) -> (N,)``: the cluster of each sample, numbered in the order the clusters were founded."""
-    cases = [(gram, m) for gram in _grams() for m in (1, 2, 6)]
-
-    def variant(gram, m, first=None, stay=True):
-        centroids = [int(gram.diagonal().argmax()) if first is None else first]
-        assignment, own = torch.zeros(len(gram), dtype=torch.long), gram[centroids[0]].clone()
-        while len(centroids) < m:
-            own_free = own.clone()
-            own_free[centroids] = math.inf
-            new = int(own_free.argmin())
-            moves = gram[new] > own
-            if stay:
-                moves[centroids] = False
-            moves[new] = True
-            assignment[moves], own = len(centroids), torch.where(moves, gram[new], own)
-            centroids.append(new)
-        return assignment
-
-    return compare(
-        answer,
-        cases,
-        lambda gram, m: farthest_point_clustering(gram, m).assignment,
-        {
-            "The first centroid is sample 0; wanted the one with the largest kernel value with itself.": (
-                lambda gram, m: variant(gram, m, first=0)
-            ),
-            "One cluster too many: the first centroid counts among the m.": lambda gram, m: variant(gram, m + 1),
-            "One cluster too few: the loop ends a centroid early.": lambda gram, m: variant(gram, max(1, m - 1)),
-            "A centroid has left its own cluster: centroids stay.": lambda gram, m: variant(gram, m, stay=False),
-            "These are the indices of the centroids; wanted the number of the cluster, 0 to m - 1.": (
-                lambda gram, m: (c := farthest_point_clustering(gram, m)).centroids[c.assignment]
-            ),
-        },
-    )
+who_moves = Check(
+    number="7.3",
+    wants="answer(from_new, similarity, is_centroid, new) -> (N,) bool",
+    reference=_moved,
+    cases=_moves,
+    mistakes={
+        "All three bugs are still there.": lambda f, s, c, n: f >= s,
+        "Two bugs are left: centroids move, and the founder may stay away from the cluster that it founds.": lambda f, s, c, n: (
+            f > s
+        ),
+        "One bug is left: the founder of the new cluster has to move into it, whatever the values.": (
+            lambda f, s, c, n: _moved(f, s, c, n, found=False)
+        ),
+        "One bug is left: centroids move, and leave clusters without their centre.": lambda f, s, c, n: _moved(
+            f, s, c, n, stay=False
+        ),
+        "One bug is left: equally similar is not more similar; with >= samples move on every tie.": (
+            lambda f, s, c, n: torch.where(torch.arange(len(f)) == n, True, (f >= s) & ~c)
+        ),
+        "Two bugs are left: samples move on ties, and the founder may stay away.": lambda f, s, c, n: (f >= s) & ~c,
+        "The comparison is turned round: similarities are large when samples are close.": (
+            lambda f, s, c, n: torch.where(torch.arange(len(f)) == n, True, (f < s) & ~c)
+        ),
+    },
+)
 
 
-def head_share(answer: Callable) -> Outcome:
-    """Check ``answer(assignment) -> float``: the share of the samples in the largest cluster."""
-    cases = [(torch.tensor([1, 1, 2, 0, 1, 1, 2]),), (torch.tensor([0, 2, 2, 1, 2]),)]
-    return compare(
-        answer,
-        cases,
-        lambda a: float(torch.bincount(a).max() / len(a)),
-        {
-            "This is a count; divide by the number of samples.": lambda a: int(torch.bincount(a).max()),
-            "The centroid was left out: it belongs to its cluster.": lambda a: float((torch.bincount(a).max() - 1) / len(a)),
-            "This is the share of cluster 0, the first that was founded, not the largest.": lambda a: float(
-                (a == 0).double().mean()
-            ),
-            "This is the number of the cluster, not its share.": lambda a: int(torch.bincount(a).argmax()),
-        },
-    )
+def _clusterings(draw: Draw):
+    yield torch.tensor([[9.0, 3.0, 2.7], [3.0, 1.0, 0.9], [2.7, 0.9, 0.81]], dtype=torch.float64), 2
+    # the last sample is as similar to the new centroid as to its own: it stays
+    yield torch.tensor([[5.0, 1.0, 2.0], [1.0, 4.0, 2.0], [2.0, 2.0, 3.0]], dtype=torch.float64), 2
+    short = torch.tensor([[10.0, 0.0], [-0.1, 0.1], [-0.05, 8.0]], dtype=torch.float64)
+    yield short @ short.T, 3  # the last centroid has more in common with the second one than that with itself
+    for m in (1, 2, 3, 6):
+        for _ in range(2):
+            yield _gram(draw, draw.integer(8, 14)), m
+    gram = _gram(draw, 7)
+    yield gram, 7
 
 
-def edge_of_the_head(answer: Callable) -> Outcome:
-    """Check ``answer(row, assignment, head, centroid, count) -> (count,)``: medium interchangeable samples, the edge first."""
-    cases = []
-    for gram in _grams():
+def _variant(gram: Tensor, m: int, first: int | None = None, stay: bool = True) -> Tensor:
+    centroids = [int(gram.diagonal().argmax()) if first is None else first]
+    assignment, own = torch.zeros(len(gram), dtype=torch.long), gram[centroids[0]].clone()
+    while len(centroids) < min(m, len(gram)):
+        own_free = own.clone()
+        own_free[centroids] = math.inf
+        new = int(own_free.argmin())
+        moves = gram[new] > own
+        if stay:
+            moves[centroids] = False
+        moves[new] = True
+        assignment[moves], own = len(centroids), torch.where(moves, gram[new], own)
+        centroids.append(new)
+    return assignment
+
+
+farthest_points = Check(
+    number="7.4",
+    wants="answer(gram, m) -> (N,)",
+    reference=lambda gram, m: farthest_point_clustering(gram, m).assignment,
+    cases=_clusterings,
+    mistakes={
+        "The first centroid is sample 0; wanted the one with the largest kernel value with itself.": lambda gram, m: _variant(
+            gram, m, first=0
+        ),
+        "One cluster too many: the first centroid counts among the m.": lambda gram, m: _variant(gram, m + 1),
+        "One cluster too few: the loop ends a centroid early.": lambda gram, m: _variant(gram, max(1, m - 1)),
+        "A centroid has left its own cluster: centroids stay.": lambda gram, m: _variant(gram, m, stay=False),
+        "These are the indices of the centroids; wanted the number of the cluster, 0 to m - 1.": (
+            lambda gram, m: (c := farthest_point_clustering(gram, m)).centroids[c.assignment]
+        ),
+        "The founder of a cluster has to move into it, even where its own centroid is as similar.": (
+            lambda gram, m: _without_founders(gram, m)
+        ),
+    },
+)
+
+
+def _without_founders(gram: Tensor, m: int) -> Tensor:
+    centroids = [int(gram.diagonal().argmax())]
+    assignment, own = torch.zeros(len(gram), dtype=torch.long), gram[centroids[0]].clone()
+    while len(centroids) < m:
+        own_free = own.clone()
+        own_free[centroids] = math.inf
+        new = int(own_free.argmin())
+        moves = gram[new] > own
+        moves[centroids] = False
+        assignment[moves], own = len(centroids), torch.where(moves, gram[new], own)
+        centroids.append(new)
+    return assignment
+
+
+def _heads(draw: Draw):
+    yield torch.tensor([5.0, 3.0, -1.0, 2.0, 4.0]), torch.tensor([0, 0, 1, 0, 0]), 0, 0, 2
+    yield torch.tensor([-4.0, 3.0, 6.0, -2.0, 1.0]), torch.tensor([1, 1, 1, 1, 0]), 1, 2, 2
+    for _ in range(4):
+        gram = _gram(draw, draw.integer(9, 14))
         found = farthest_point_clustering(gram, 3)
         centroid = int(found.centroids[found.head])
-        cases.append((gram[centroid], found.assignment, found.head, centroid, 2))
+        size = int((found.assignment == found.head).sum())
+        yield gram[centroid], found.assignment, int(found.head), centroid, min(2, size - 1) or 1
 
-    def pick(row, allowed, count, largest=False):
-        found = allowed.nonzero()[:, 0]
-        return found[row[found].argsort(descending=largest)[:count]]
 
-    def inside(row, a, head, c):
-        allowed = a == head
+def _inside(row: Tensor, a: Tensor, head: int, c: int | None) -> Tensor:
+    allowed = a == head
+    if c is not None:
         allowed[c] = False
-        return allowed
+    return allowed
 
-    return compare(
-        answer,
-        cases,
-        lambda r, a, h, c, n: pick(r, inside(r, a, h, c), n),
-        {
-            "These are the most interchangeable; the edge has the smallest values inside the head.": (
-                lambda r, a, h, c, n: pick(r, inside(r, a, h, c), n, largest=True)
-            ),
-            "These come from all clusters; the edge is inside the head cluster.": lambda r, a, h, c, n: r.argsort()[:n],
-            "These come from the other clusters: they are the least interchangeable.": lambda r, a, h, c, n: pick(r, a != h, n),
-        },
+
+def _pick(row: Tensor, allowed: Tensor, count: int, largest: bool = False) -> Tensor:
+    found = allowed.nonzero()[:, 0]
+    return found[row[found].argsort(descending=largest)[:count]]
+
+
+edge_of_the_head = Check(
+    number="7.5",
+    wants="answer(row, assignment, head, centroid, count) -> (count,)",
+    reference=lambda r, a, h, c, n: _pick(r, _inside(r, a, h, c), n),
+    cases=_heads,
+    mistakes={
+        "These are the most interchangeable; the edge has the smallest values inside the head.": (
+            lambda r, a, h, c, n: _pick(r, _inside(r, a, h, c), n, largest=True)
+        ),
+        "These come from all clusters; the edge is inside the head cluster.": lambda r, a, h, c, n: r.argsort()[:n],
+        "These come from the other clusters: they are the least interchangeable.": lambda r, a, h, c, n: _pick(r, a != h, n),
+        "A negative value is smaller than zero: do not take absolute values.": lambda r, a, h, c, n: _pick(
+            r.abs(), _inside(r, a, h, c), n
+        ),
+        "These are places among the head's members; wanted the samples' own indices.": (
+            lambda r, a, h, c, n: r[_inside(r, a, h, c)].argsort()[:n]
+        ),
+        "These are the values; wanted the samples' indices.": lambda r, a, h, c, n: r[_pick(r, _inside(r, a, h, c), n)],
+        "The largest first; wanted the smallest first.": lambda r, a, h, c, n: _pick(r, _inside(r, a, h, c), n).flip(0),
+    },
+)
+
+
+def _lengths_matter(got, wanted) -> bool | str:
+    if not (isinstance(got, Tensor) and got.dim() == 2 and got.shape[1] == 2 and 4 <= len(got) <= 12):
+        return "Return four to twelve vectors in the plane, shape (N, 2)."
+    lengths = got.norm(dim=1)
+    if (lengths == 0).any():
+        return "A vector of length 0 has no direction."
+    phi = got.double()
+    unit = phi / phi.norm(dim=1, keepdim=True)
+    by_product, by_cosine = (farthest_point_clustering(v @ v.T, 2).sizes.max().item() for v in (phi, unit))
+    if by_product == len(phi) - 1 and by_cosine <= len(phi) / 2:
+        return True
+    return (
+        f"By inner products the head has {by_product} of your {len(phi)} vectors, wanted all but one; "
+        f"by cosines {by_cosine}, wanted at most half."
     )
 
 
-def is_redundant(answer: Callable) -> Outcome:
-    """Check ``answer(gram) -> (N,) bool``: is some other sample more similar to a sample than the sample itself?"""
+_ANGLES = torch.tensor([0.0, 0.1, 0.2, 1.3, 1.4, 1.5])
+_FAN = torch.stack([_ANGLES.cos(), _ANGLES.sin()], 1)
 
-    def off(gram):
-        return gram.clone().fill_diagonal_(-math.inf)
-
-    return compare(
-        answer,
-        [(gram,) for gram in _grams()],
-        redundant,
-        {
-            "Every sample is called redundant: leave the sample itself out, and ask for more, not as much.": (
-                lambda g: torch.ones(len(g), dtype=torch.bool)
-            ),
-            "Nothing is called redundant: the largest entry of the row should be compared with the diagonal.": (
-                lambda g: torch.zeros(len(g), dtype=torch.bool)
-            ),
-            "This compares with the partner's own value. Sample i goes where kappa_ij exceeds kappa_ii, not kappa_jj.": (
-                lambda g: (off(g) > g.diagonal()[None, :]).any(1)
-            ),
-            "Absolute values make opposite samples partners; take the values as they are.": (
-                lambda g: off(g).masked_fill(torch.eye(len(g)).bool(), 0).abs().max(1).values > g.diagonal()
-            ),
-        },
-    )
+lengths_decide = Check(
+    number="7.6",
+    wants="answer() -> (N, 2)",
+    reference=lambda: _FAN * torch.tensor([100.0, 10.0, 10.0, 1.0, 1.0, 0.01])[:, None],
+    cases=lambda draw: [()],
+    judge=_lengths_matter,
+)
 
 
-def length_needed(answer: Callable) -> Outcome:
-    """Check ``answer(cosine, length) -> float``: the length a partner must exceed to make a vector redundant, inf if none can."""
-    cases = [(0.9, 2.0), (0.5, 1.5), (1.0, 3.0), (0.0, 1.0), (-0.4, 2.0)]
-    return compare(
-        answer,
-        cases,
-        lambda c, ell: ell / c if c > 0 else math.inf,
-        {
-            "The cosine is at the wrong side: cos * |partner| > |own|, so divide by it.": lambda c, ell: (
-                ell * c if c > 0 else math.inf
-            ),
-            "A negative cosine gives a negative length here; nothing can make the vector redundant, so return infinity.": (
-                lambda c, ell: ell / c if c else math.inf
-            ),
-            "At a right angle or more no length will do: return infinity, not 0.": (lambda c, ell: ell / c if c > 0 else 0.0),
-            "These are squared lengths; the diagonal of the kernel is the square of the length.": (
-                lambda c, ell: (ell / c) ** 2 if c > 0 else math.inf
-            ),
-        },
-    )
+# ----- chapter 8
 
 
-def grand_from_kernel(answer: Callable) -> Outcome:
-    """Check ``answer(blocks, error) -> (N,)``: GraNd from each sample's own block K(x, x), (N, K, K), and p - q (N, K)."""
-    j, e = random(5, 3, 8), random(5, 3, seed=1)
-    blocks = j @ j.transpose(1, 2)
-
-    def squared(k, e):
-        return torch.einsum("ni,nij,nj->n", e, k, e)
-
-    return compare(
-        answer,
-        [(blocks, e)],
-        lambda k, e: squared(k, e).sqrt(),
-        {
-            "This is the square of the gradient's length; take the root.": squared,
-            "This is EL2N, the length of the error; the gradient is J^T e, with squared length e^T K e.": lambda k, e: e.norm(
-                dim=1
-            ),
-            "This adds up the diagonal of K; the error says how the outputs are combined: e^T K e.": (
-                lambda k, e: torch.einsum("nii->n", k).sqrt()
-            ),
-        },
-    )
+def _angles(draw: Draw):
+    yield 0.5, 1.5
+    yield 1.0, 3.0
+    yield 0.5, 0.2
+    yield 0.0, 1.0
+    yield -0.4, 2.0
+    for _ in range(4):
+        yield draw.uniform(0.05, 0.99, 2), draw.uniform(0.2, 5, 2)
+    yield draw.uniform(-0.99, -0.05, 2), draw.uniform(0.2, 5, 2)
 
 
-def welch_t(answer: Callable) -> Outcome:
-    """Check ``answer(a, b) -> float``: Welch's t of two samples, the difference of means over its standard error."""
-    cases = [(random(5, seed=1) + 1, random(8, seed=2)), (2 * random(6, seed=3), random(4, seed=4))]
-
-    def t(a, b, ddof=1, root=True):
-        a, b = np.asarray(a), np.asarray(b)
-        square = a.var(ddof=ddof) / len(a) + b.var(ddof=ddof) / len(b)
-        return (a.mean() - b.mean()) / (np.sqrt(square) if root else square)
-
-    def pooled(a, b):
-        a, b = np.asarray(a), np.asarray(b)
-        both = ((len(a) - 1) * a.var(ddof=1) + (len(b) - 1) * b.var(ddof=1)) / (len(a) + len(b) - 2)
-        return (a.mean() - b.mean()) / np.sqrt(both * (1 / len(a) + 1 / len(b)))
-
-    return compare(
-        answer,
-        cases,
-        t,
-        {
-            "The sign is turned round: mean of a minus mean of b.": lambda a, b: -t(a, b),
-            "The variances are divided by n; an estimate from a sample divides by n - 1.": lambda a, b: t(a, b, ddof=0),
-            "The root is missing: divide by the standard error, not by its square.": lambda a, b: t(a, b, root=False),
-            "This is Student's t with one pooled variance; Welch keeps the two apart.": pooled,
-        },
-    )
+length_needed = Check(
+    number="8.1",
+    wants="answer(cosine, length) -> float",
+    reference=lambda c, ell: ell / c if c > 0 else math.inf,
+    cases=_angles,
+    mistakes={
+        "The cosine is at the wrong side: cos * |partner| > |own|, so divide by it.": lambda c, ell: (
+            ell * c if c > 0 else math.inf
+        ),
+        "A negative cosine gives a negative length here; nothing can make the vector redundant, so return infinity.": (
+            lambda c, ell: ell / c if c else math.inf
+        ),
+        "At a right angle or more no length will do: return infinity, not 0.": lambda c, ell: ell / c if c > 0 else 0.0,
+        "The sign of the cosine matters: a vector that points away never helps.": lambda c, ell: ell / abs(c) if c else math.inf,
+        "These are squared lengths; the diagonal of the kernel is the square of the length.": lambda c, ell: (
+            (ell / c) ** 2 if c > 0 else math.inf
+        ),
+    },
+)
 
 
-def better_rule(answer: Callable) -> Outcome:
-    """Check ``answer(gram, count) -> (N,) bool``: keep ``count`` samples, no copy before every direction has one, lengths aside."""
-    directions = torch.linalg.qr(random(7, 7))[0]
+def _lines(draw: Draw):
+    yield (torch.tensor([1.0, 3.0, 2.0], dtype=torch.float64),)
+    yield (torch.tensor([2.0, 2.0, 2.0], dtype=torch.float64),)  # copies
+    yield (torch.tensor([3.0, 2.0, 1.0], dtype=torch.float64),)
+    yield (torch.tensor([5.0, 1.0, 5.0, 4.0], dtype=torch.float64),)
+    for _ in range(4):
+        yield (draw.integers(1, 6, draw.integer(4, 9)).double(),)
+
+
+def _alone(lengths: Tensor) -> tuple[int, int]:
+    values = lengths.tolist()
+    return sum(v < max(values) for v in values), sum(any(w > v for w in values[i + 1 :]) for i, v in enumerate(values))
+
+
+along_one_direction = Check(
+    number="8.2",
+    wants="answer(lengths) -> (int, int)",
+    reference=_alone,
+    cases=_lines,
+    mistakes={
+        "Copies of the longest are not redundant: their values are equal, and the rule asks for more.": (
+            lambda ell: (len(ell) - 1, sum(any(w >= v for w in ell.tolist()[i + 1 :]) for i, v in enumerate(ell.tolist())))
+        ),
+        "The first number is right. For the second only samples that come later count.": lambda ell: (
+            _alone(ell)[0],
+            _alone(ell)[0],
+        ),
+        "The second number is turned round: a sample is compared with those that come after it.": (
+            lambda ell: (_alone(ell)[0], _alone(ell.flip(0))[1])
+        ),
+        "These are the numbers of those that stay; wanted the redundant.": lambda ell: tuple(len(ell) - n for n in _alone(ell)),
+        "The two numbers are exchanged: first among all, then among later ones.": lambda ell: _alone(ell)[::-1],
+        "All but one would be right if no two had the longest length.": lambda ell: (len(ell) - 1, _alone(ell)[1]),
+    },
+)
+
+
+def _among(draw: Draw):
+    yield torch.tensor([[1.0, 1.5], [1.5, 4.0]], dtype=torch.float64), False
+    yield torch.tensor([[4.0, 1.5], [1.5, 1.0]], dtype=torch.float64), True  # its only longer partner comes before it
+    yield torch.tensor([[4.0, 1.5], [1.5, 1.0]], dtype=torch.float64), False  # and here that counts
+    yield torch.tensor([[2.0, 2.0], [2.0, 2.0]], dtype=torch.float64), False  # copies
+    # who is redundant still makes others so: sample 1 has only sample 0, which has only sample 2
+    chain = torch.tensor([[4.84, 1.1, 5.28], [1.1, 1.0, -2.4], [5.28, -2.4, 23.04]], dtype=torch.float64)
+    yield chain, False
+    yield chain, True
+    yield torch.tensor([[1.0, -9.0], [-9.0, 90.0]], dtype=torch.float64), False  # opposite
+    for later in (False, True, False, True):
+        yield _gram(draw, draw.integer(8, 14)), later
+
+
+def _off(gram: Tensor, later: bool) -> Tensor:
+    out = torch.ones_like(gram).triu(1).bool() if later else ~torch.eye(len(gram)).bool()
+    return gram.masked_fill(~out, -math.inf)
+
+
+redundant_among = Check(
+    number="8.3",
+    wants="answer(gram, later) -> (N,) bool",
+    reference=lambda gram, later: redundant(gram, among="later" if later else "all"),
+    cases=_among,
+    mistakes={
+        "Every sample is called redundant: leave the sample itself out, and ask for more, not as much.": (
+            lambda g, later: torch.ones(len(g), dtype=torch.bool)
+        ),
+        "Nothing is called redundant: the largest entry of the row should be compared with the diagonal.": (
+            lambda g, later: torch.zeros(len(g), dtype=torch.bool)
+        ),
+        "This compares with the partner's own value. Sample i goes where kappa_ij exceeds kappa_ii, not kappa_jj.": (
+            lambda g, later: (_off(g, later) > g.diagonal()[None, :]).any(1)
+        ),
+        "Absolute values make opposite samples partners; take the values as they are.": (
+            lambda g, later: _off(g, later).masked_fill(_off(g, later).isinf(), 0).abs().max(1).values > g.diagonal()
+        ),
+        "`later` makes no difference here: then a sample is compared with those of a larger index only.": (
+            lambda g, later: redundant(g, among="all")
+        ),
+        "These are compared with earlier samples; later ones have the larger index.": (
+            lambda g, later: (
+                (g.masked_fill(~torch.ones_like(g).tril(-1).bool(), -math.inf).max(1).values > g.diagonal())
+                if later
+                else redundant(g)
+            )
+        ),
+        "Equal is not more: a copy of a sample does not make it redundant.": lambda g, later: (
+            _off(g, later).max(1).values >= g.diagonal()
+        ),
+    },
+)
+
+
+def _own_blocks(draw: Draw):
+    yield torch.tensor([[[4.0, 1.0], [1.0, 3.0]]], dtype=torch.float64), torch.tensor([[1.0, -0.5]], dtype=torch.float64)
+    for _ in range(3):
+        n, k = draw.sizes(2, 2, 7)
+        j = draw.jacobians(n, k, k + 3)
+        yield j @ j.mT, draw.normal(n, k)
+
+
+def _squared(k: Tensor, e: Tensor) -> Tensor:
+    return torch.einsum("ni,nij,nj->n", e, k, e)
+
+
+grand_from_kernel = Check(
+    number="8.4",
+    wants="answer(blocks, error) -> (N,)",
+    reference=lambda k, e: _squared(k, e).sqrt(),
+    cases=_own_blocks,
+    mistakes={
+        "This is the square of the gradient's length; take the root.": _squared,
+        "This is EL2N, the length of the error; the gradient is J^T e, with squared length e^T K e.": lambda k, e: e.norm(dim=1),
+        "This adds up the diagonal of K; the error says how the outputs are combined: e^T K e.": lambda k, e: torch.einsum(
+            "nii->n", k
+        ).sqrt(),
+        "Only the diagonal of K is used; outputs share weights, so the entries off it belong to e^T K e too.": (
+            lambda k, e: torch.einsum("ni,nii->n", e**2, k).sqrt()
+        ),
+        "This is the length of K e; the gradient has the squared length e^T K e.": lambda k, e: torch.einsum(
+            "nij,nj->ni", k, e
+        ).norm(dim=1),
+        "The signs of the error are lost: e has entries of both signs, and they matter off the diagonal.": lambda k, e: _squared(
+            k, e.abs()
+        ).sqrt(),
+    },
+)
+
+
+def _verdict(a, b, margin: float, level: float = 0.05, inside: float = 0.9, equal_var: bool = False, ends: str = "both") -> str:
+    with warnings.catch_warnings():  # of runs that are all alike
+        warnings.simplefilter("ignore")
+        found = stats.ttest_ind(a, b, equal_var=equal_var)
+        interval = found.confidence_interval(inside)
+    if found.pvalue < level:
+        return "better" if found.statistic > 0 else "worse"
+    low, high = -margin < interval.low or ends == "high", interval.high < margin or ends == "low"
+    return "as good" if low and high else "undecided"
+
+
+def _by_normal(a, b, margin: float) -> str:
+    """Decide as with the normal distribution in the place of Student's."""
+    se = math.sqrt(np.var(a, ddof=1) / len(a) + np.var(b, ddof=1) / len(b))
+    difference = float(np.mean(a) - np.mean(b))
+    if abs(difference) > 1.96 * se:
+        return "better" if difference > 0 else "worse"
+    return "as good" if abs(difference) + 1.645 * se < margin else "undecided"
+
+
+def _near(a, b, margin: float) -> str:
+    """Call two methods as good where the means alone are near."""
+    found = _verdict(a, b, margin)
+    return found if found in ("better", "worse") else "as good" if abs(np.mean(a) - np.mean(b)) < margin else "undecided"
+
+
+# What else one might do; a check has a case at which each of them fails.
+_RIVALS = {
+    "The variances differ: Welch's test, equal_var=False.": lambda *case: _verdict(*case, equal_var=True),
+    "For the claim of equality the interval is the 90 % one: two one-sided tests at 0.05 each.": lambda *case: _verdict(
+        *case, inside=0.95
+    ),
+    "Both ends of the interval have to lie inside the margin: this looks at the lower one.": lambda *case: _verdict(
+        *case, ends="low"
+    ),
+    "Both ends of the interval have to lie inside the margin: this looks at the upper one.": lambda *case: _verdict(
+        *case, ends="high"
+    ),
+    "The margin is an argument; this takes 0.1 for it.": lambda a, b, margin: _verdict(a, b, 0.1),
+    "Few runs: Student's t, not the normal distribution's 1.96.": _by_normal,
+    'Near means show nothing without their spread: "as good" takes the interval inside the margin.': _near,
+}
+
+
+def _runs(draw: Draw):
+    same = [99.30, 99.28, 99.31, 99.29, 99.30]
+    yield same, [99.29, 99.31, 99.30, 99.28, 99.30], 0.08
+    yield [99.9, 99.8, 99.85, 99.95, 99.9], same, 0.2
+    yield [98.0, 99.9, 99.0], [99.2, 98.7, 99.5], 0.1
+    yield same, [99.9, 99.8, 99.85, 99.95, 99.9], 0.3
+    yield [99.36, 99.37, 99.38, 99.36, 99.37], same, 0.1  # better, though by less than the margin
+    rules = [_verdict, *_RIVALS.values()]
+    alike = {(p, q) for p in range(len(rules)) for q in range(p)}  # pairs of rules that no case has told apart yet
+    while alike:
+        n, m = draw.sizes(2, 3, 9)
+        shift, spread, other = draw.uniform(-0.4, 0.4), draw.choice((0.03, 0.1, 0.4)), draw.choice((0.03, 0.1, 0.4))
+        case = (
+            (96 + shift + spread * draw.normal(n)).round(decimals=2).tolist(),
+            (96 + other * draw.normal(m)).round(decimals=2).tolist(),
+            draw.choice((0.05, 0.2, 0.3, 0.5)),
+        )
+        if not _confident(case):
+            continue
+        said = [rule(*case) for rule in rules]
+        apart = {(p, q) for p, q in alike if said[p] != said[q]}
+        if apart:
+            alike -= apart
+            yield case
+
+
+def _confident(case) -> bool:
+    """Leave out cases where a p is so near 0.05 that rounding or another test decides."""
+    a, b, margin = case
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        found = stats.ttest_ind(a, b, equal_var=False)
+    difference, se = np.mean(a) - np.mean(b), abs(np.mean(a) - np.mean(b)) / max(abs(found.statistic), 1e-12)
+    one_sided = max(stats.t.sf((margin - abs(difference)) / se, found.df), 0.0)
+    return all(abs(p - 0.05) > 0.01 for p in (found.pvalue, one_sided))
+
+
+what_the_runs_say = Check(
+    number="8.5",
+    wants='answer(a, b, margin) -> "better", "worse", "as good" or "undecided"',
+    reference=_verdict,
+    cases=lambda draw: filter(_confident, _runs(draw)),
+    mistakes={
+        'A large p alone shows nothing: without a test against the margin it is "undecided", not "as good".': lambda a, b, m: (
+            "as good" if _verdict(a, b, m) == "undecided" else _verdict(a, b, m)
+        ),
+        "No interval, no test: the larger mean alone does not make a method better.": lambda a, b, m: (
+            "better" if np.mean(a) > np.mean(b) else "worse"
+        ),
+        "Better and worse are exchanged: the question is about a, beside b.": lambda a, b, m: {
+            "better": "worse",
+            "worse": "better",
+        }.get(_verdict(a, b, m), _verdict(a, b, m)),
+        'The margin is for "as good". A difference can be smaller than the margin and still be there.': (
+            lambda a, b, m: (
+                _verdict(a, b, m) if abs(np.mean(a) - np.mean(b)) > m or _verdict(a, b, m) == "undecided" else "as good"
+            )
+        ),
+        '"As good" is never said here: test whether the difference lies inside the margin.': (
+            lambda a, b, m: "undecided" if _verdict(a, b, m) == "as good" else _verdict(a, b, m)
+        ),
+        **_RIVALS,
+    },
+)
+
+
+_GROUPS = torch.tensor([0, 0, 0, 1, 1, 2, 3, 3, 3, 3, 4, 5])
+
+
+def _copies(draw: Draw):
+    directions = torch.linalg.qr(draw.normal(7, 7))[0]
     directions = 0.8 * directions[:6] + 0.6 * directions[6]  # unit vectors with cosine 0.36
-    groups = torch.tensor([0, 0, 0, 1, 1, 2, 3, 3, 3, 3, 4, 5])
-    lengths = 0.5 + random(12, 1, seed=5).abs()
-    phi = directions[groups]
-    cases = [(g @ g.T, count) for g in (phi, phi * lengths, phi * lengths.flip(0)) for count in (3, 6, 8)]
-    got = collect(answer, cases)
-    if isinstance(got, Outcome):
-        return got
-    for keep, (gram, count) in zip(got, cases, strict=True):
-        if keep.shape != (len(gram),):
-            return Outcome("wrong", f"Your answer has shape {tuple(keep.shape)}; wanted ({len(gram)},), True where kept.")
-        if int((keep != 0).sum()) != count:
-            return Outcome("wrong", f"Your rule keeps {int((keep != 0).sum())} samples; wanted {count}.")
-        directions_kept = len(groups[keep != 0].unique())
-        if directions_kept < min(count, 6):
-            if lengths_matter := bool((gram.diagonal() - 1).abs().max() > 1e-6):
-                hint = "Does your rule look at lengths? Compare cosines, kappa_ij / sqrt(kappa_ii kappa_jj)."
-            else:
-                hint = "It keeps a copy while a direction is still without a sample."
-            which = "vectors of different lengths" if lengths_matter else "unit vectors"
-            return Outcome("wrong", f"With {which}, {count} kept samples cover {directions_kept} of 6 directions. {hint}")
-    return Outcome("right", f"Right, on {len(cases)} test cases: every direction is covered before any copy is kept.")
+    while True:  # in space, some of them opposite, none near another
+        crowded = draw.normal(6, 3)
+        crowded = crowded / crowded.norm(dim=1, keepdim=True)
+        crowded[5] = -crowded[0]
+        if float((crowded @ crowded.T).fill_diagonal_(0).max()) < 0.95:
+            break
+    order = draw.order(len(_GROUPS))
+    lengths = 0.5 + draw.normal(len(_GROUPS), 1).abs()
+    phi = directions[_GROUPS]
+    for features in (phi, phi * lengths, phi / lengths, crowded[_GROUPS] * lengths):
+        for count in (3, 6, 8):
+            mixed = features[order]
+            yield mixed @ mixed.T, count
+
+
+def _spread(got, wanted, gram: Tensor, count: int) -> bool | str:
+    if not isinstance(got, Tensor) or got.shape != (len(gram),):
+        return f"Wanted one truth value for each of the {len(gram)} samples, True where it is kept."
+    keep = got != 0
+    if int(keep.sum()) != count:
+        return f"Your rule keeps {int(keep.sum())} samples; wanted {count}."
+    length = gram.diagonal().sqrt()
+    cosines = gram / length[:, None] / length[None, :]
+    groups, left = [], list(range(len(gram)))
+    while left:
+        groups.append([i for i in left if cosines[left[0], i] > 0.99])
+        left = [i for i in left if i not in groups[-1]]
+    covered = sum(any(bool(keep[i]) for i in group) for group in groups)
+    if covered == min(count, len(groups)):
+        return True
+    if float(length.max() / length.min()) > 1.001:
+        hint = "Does your rule look at lengths? Compare cosines, kappa_ij / sqrt(kappa_ii kappa_jj)."
+        return f"With vectors of different lengths, {_covered(keep, groups, covered)} {hint}"
+    hint = "It keeps a copy while a direction is still without a sample."
+    return f"With unit vectors, {_covered(keep, groups, covered)} {hint}"
+
+
+def _covered(keep: Tensor, groups: list, covered: int) -> str:
+    kept = keep.nonzero()[:, 0].tolist()
+    return f"the kept samples {kept} cover {covered} of {len(groups)} directions; the samples of one direction are {groups}."
+
+
+def _by_cosines(gram: Tensor, count: int) -> Tensor:
+    length = gram.diagonal().sqrt()
+    cosines = gram / length[:, None] / length[None, :]
+    chosen = [0]
+    while len(chosen) < count:
+        closest = cosines[chosen].max(0).values
+        closest[chosen] = math.inf
+        chosen.append(int(closest.argmin()))
+    keep = torch.zeros(len(gram), dtype=torch.bool)
+    keep[chosen] = True
+    return keep
+
+
+better_rule = Check(
+    number="8.6",
+    wants="answer(gram, count) -> (N,) bool",
+    reference=_by_cosines,
+    cases=_copies,
+    judge=_spread,
+)

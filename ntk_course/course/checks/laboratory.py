@@ -1,0 +1,176 @@
+"""A laboratory's check: a prediction, a measured number with its uncertainty, a curve beside ours, and sentences."""
+
+import base64
+import io
+import math
+from dataclasses import dataclass
+from html import escape
+
+import numpy as np
+
+from .core import Outcome
+from .values import Unreadable, read
+
+WORDS = 8  # a conclusion shorter than this says nothing that could be marked
+
+
+@dataclass(frozen=True, repr=False)
+class Report(Outcome):
+    """What a laboratory's check found, with the reader's curve and ours.
+
+    Attributes:
+        picture: a PNG of both, or nothing.
+        words: what the picture shows.
+    """
+
+    picture: bytes = b""
+    words: str = ""
+
+    def _repr_html_(self) -> str:
+        text = f"<pre>{escape(repr(self))}</pre>"
+        if not self.picture:
+            return text
+        return f'{text}<img alt="{escape(self.words)}" src="data:image/png;base64,{base64.b64encode(self.picture).decode()}">'
+
+
+@dataclass(frozen=True)
+class Laboratory:
+    """A laboratory's check, called with what was predicted, measured and concluded.
+
+    Attributes:
+        number: of the exercise, "1.7".
+        quantity: what is measured, in words.
+        low: the least value that is taken for right; the range holds our runs over seeds and what a reader may vary.
+        high: the largest.
+        ours: what we measured, in words.
+        widest: the largest uncertainty that still says something.
+        readings: (low, high, hint) for values that a known slip gives.
+        x: our curve's abscissae.
+        y: our curve's ordinates.
+        axes: their labels.
+        logs: draw both axes logarithmically.
+        rubric: what an instructor looks for in the sentences, with points.
+        answers: typical conclusions, with the points that they get.
+    """
+
+    number: str
+    quantity: str
+    low: float
+    high: float
+    ours: str
+    widest: float
+    readings: tuple[tuple[float, float, str], ...]
+    x: tuple[float, ...]
+    y: tuple[float, ...]
+    axes: tuple[str, str]
+    logs: bool
+    rubric: tuple[str, ...]
+    answers: tuple[str, ...]
+
+    @property
+    def __doc__(self) -> str:  # type: ignore[override]
+        return (
+            f"Check laboratory {self.number}: {self.quantity}, with its uncertainty, beside our curve. "
+            "Returns a :class:`Report`; a check never raises."
+        )
+
+    def __call__(self, predicted, measured, uncertainty, curve, conclusion) -> Report:
+        """Check what was predicted, measured (a number and its uncertainty), drawn (x, y) and concluded (sentences)."""
+        given = {
+            "predicted": predicted,
+            "measured": measured,
+            "uncertainty": uncertainty,
+            "curve": curve,
+            "conclusion": conclusion,
+        }
+        missing = [name for name, value in given.items() if value is None or value is ...]
+        if missing:
+            return self._report("unanswered", f"Not answered yet: {', '.join(missing)}.")
+        numbers = {name: _number(given[name]) for name in ("measured", "uncertainty")}
+        for name, number in numbers.items():
+            if number is None:
+                what = self.quantity if name == "measured" else "the spread or standard error of what was measured"
+                return self._report("wrong", f"`{name}` is {_short(given[name])!r}; wanted one finite number, {what}.")
+        if not str(predicted).strip():
+            return self._report("wrong", "`predicted` is empty: write down what you expect before you run anything.")
+        value, spread = numbers["measured"], numbers["uncertainty"]
+        assert value is not None and spread is not None
+        points = _points(curve)
+        if points is None:
+            wanted = f"wanted a pair (x, y) of at least three finite numbers each: {self.axes[0]}, and {self.axes[1]}"
+            return self._report("wrong", f"`curve`: {wanted}.")
+        if not isinstance(conclusion, str) or len(conclusion.split()) < WORDS:
+            return self._report(
+                "wrong", f"`conclusion` is too short: say in a sentence or two what the number shows, {WORDS} words or more."
+            )
+        if not spread > 0:
+            return self._report(
+                "wrong", "An uncertainty is a positive number: repeat the measurement with other seeds and take the spread."
+            )
+        picture = {"picture": self._drawn(points), "words": self._words()}
+        if not self.low <= value <= self.high:
+            hints = [hint for low, high, hint in self.readings if low <= value <= high]
+            said = " Or: ".join(hints) or f"Wanted a value between {self.low:g} and {self.high:g}."
+            return self._report("wrong", f"You measured {value:.4g}; ours: {self.ours}. {said}", **picture)
+        if spread > self.widest:
+            said = (
+                f"A spread of {spread:.3g} is wider than any that we saw ({self.widest:g}): does one seed stand apart, and why?"
+            )
+            return self._report("wrong", said, **picture)
+        return self._report(
+            "right",
+            f"Right: {self.quantity} is {value:.3g} ± {spread:.2g}; ours: {self.ours}. You predicted: {_short(predicted)}. "
+            "Your sentences are for a reader to judge.",
+            **picture,
+        )
+
+    def _report(self, status: str, message: str, **picture) -> Report:
+        return Report(status, message, self.number, **picture)
+
+    def _words(self) -> str:
+        return (
+            f"Two panels with the same axes, {self.axes[1]} against {self.axes[0]}: your points on the left, ours on the right."
+        )
+
+    def _drawn(self, points: tuple[np.ndarray, np.ndarray]) -> bytes:
+        from matplotlib.figure import Figure  # a check of numbers should not wait for matplotlib
+
+        figure = Figure(figsize=(7, 2.8), layout="constrained")
+        panels = figure.subplots(1, 2, sharex=True, sharey=True)
+        for panel, (x, y), title in zip(panels, (points, (self.x, self.y)), ("yours", "ours"), strict=True):
+            panel.plot(x, y, "o-")
+            panel.set(title=title, xlabel=self.axes[0])
+            if self.logs:
+                panel.set(xscale="log", yscale="log")
+        panels[0].set_ylabel(self.axes[1])
+        held = io.BytesIO()
+        figure.savefig(held, format="png", dpi=120)
+        return held.getvalue()
+
+
+def _number(value) -> float | None:
+    try:
+        tensor = read(value)
+    except Unreadable:
+        return None
+    if isinstance(value, bool) or isinstance(tensor, (str, list)) or tensor.numel() != 1 or not math.isfinite(float(tensor)):
+        return None
+    return float(tensor)
+
+
+def _points(curve) -> tuple[np.ndarray, np.ndarray] | None:
+    if not isinstance(curve, (tuple, list, np.ndarray)) or len(curve) != 2:
+        return None
+    try:
+        parts = [read(part) for part in curve]
+    except Unreadable:
+        return None
+    if any(isinstance(part, (str, list)) for part in parts):
+        return None
+    x, y = (part.double().flatten().numpy() for part in parts)
+    return (x, y) if len(x) == len(y) >= 3 and np.isfinite(x).all() and np.isfinite(y).all() else None
+
+
+def _short(value) -> str:
+    text = str(value)
+    return text if len(text) <= 60 else text[:57] + "..."
