@@ -88,18 +88,37 @@ def test_every_term_is_explained_and_linked():
 @pytest.mark.parametrize("path", sorted((ROOT / "solutions").glob("*.md")), ids=lambda p: p.stem)
 def test_exercises_are_complete(path):
     text = path.read_text()
-    listed = re.findall(r"^\| (.+?) \| (\d+) \| ([\w-]+) \| .+? \|$", text, re.MULTILINE)
+    listed = re.findall(r"^\| ([\d.]+) \| (.+?) \| (\d+) \| ([\w-]+) \| .+? \|$", text, re.MULTILINE)
     begun = re.findall(r"^```\{exercise-start\} (.+)$", text, re.MULTILINE)
-    assert len(begun) >= 4, f"{len(begun)} exercises; wanted at least 4"
-    assert [name for name, _, _ in listed] == begun
+    assert len(begun) >= 5, f"{len(begun)} exercises; wanted at least 5"
+    assert [f"{number} {name}" for number, name, _, _ in listed] == begun
     stated = re.findall(r"^\*(\d+) minutes, ([\w-]+)\.\*", text, re.MULTILINE)
-    assert stated == [(minutes, level) for _, minutes, level in listed]
+    assert stated == [(minutes, level) for _, _, minutes, level in listed]
+    assert f"{sum(int(minutes) for minutes, _ in stated)} minutes" in text.partition("| number")[0]
     for part in re.split(r"^```\{exercise-start\} ", text, flags=re.MULTILINE)[1:]:
         exercise = part.partition("\n")[0]
         for wanted in ("### BEGIN SOLUTION", "### END SOLUTION", "```{solution-start}", "```{solution-end}", "```{exercise-end}"):
             assert part.count(wanted) == 1, f"{exercise}: {wanted} stands {part.count(wanted)} times; wanted once"
-        assert ":class: hint dropdown" in part, f"{exercise}: no hint"
-    assert "warm-up" in {level for _, _, level in listed}
+        assert part.count(":class: hint dropdown") == 3, f"{exercise}: wanted a nudge, the idea, the formula"
+    assert "warm-up" in {level for *_, level in listed}
+    total = 5 * round(sum(int(minutes) for minutes, _ in stated) / 5)
+    assert f"take about {total} minutes, the laboratory included." in (BOOK / path.name).read_text()
+    assert [level for *_, level in listed].index("laboratory") == len(listed) - 1
+
+
+@pytest.mark.parametrize("path", CHAPTERS, ids=lambda p: p.stem)
+def test_a_reader_is_asked_before_the_output_is_shown(path):
+    """Twice or more in a chapter, with the answer folded away; and at every explorer."""
+    cells = jupytext.reads(path.read_text(), fmt="md:myst").cells
+    asked = [i for i, cell in enumerate(cells) if "{admonition} Before you run" in cell.source]
+    assert len(asked) >= 3
+    for i in asked:
+        assert re.search(
+            r"Before you run\n:class: predict\n.*?\{admonition\} What we saw\n:class: dropdown", cells[i].source, re.DOTALL
+        )
+    for i, cell in enumerate(cells):
+        if "ntk.widgets.explore(" in cell.source:
+            assert i - 1 in asked, cell.source[:80]
 
 
 def test_every_listed_paper_is_in_the_map():
@@ -148,17 +167,19 @@ def test_grading(tmp_path):
     import grade
 
     wrong = lambda right: right.replace("sum(", "2 * sum(")  # noqa: E731
-    answers = {"number_of_networks": wrong, "difficulty_from_probabilities": "right", "pearson": "broken"}
+    answers = {"number_of_networks": wrong, "difficulty_of_logits": "right", "wrong_at_most": "broken"}
     nbformat.write(filled("05_learning_difficulty", answers), tmp_path / "student.ipynb")
     rows = {row["exercise"]: row for row in grade.grade(tmp_path / "student.ipynb")}
     assert {name: row["status"] for name, row in rows.items()} == {
         "number_of_networks": "wrong",
-        "difficulty_from_probabilities": "right",
+        "difficulty_of_logits": "right",
+        "wrong_at_most": "wrong",
         "nested_subset": "unanswered",
-        "pearson": "wrong",
+        "same_samples_other_order": "unanswered",
         "best_company": "unanswered",
+        "find_the_poison": "unanswered",
     }
-    assert "ZeroDivisionError" in rows["pearson"]["message"]
+    assert "ZeroDivisionError" in rows["wrong_at_most"]["message"]
     assert rows["number_of_networks"]["notebook"] == "student"
 
 

@@ -17,7 +17,7 @@ SITE = ROOT / "_build" / "html"
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 _TOC = yaml.safe_load((ROOT / "_toc.yml").read_text())
 PAGES = [_TOC["root"], *(chapter["file"] for part in _TOC["parts"] for chapter in part["chapters"])]
-WITHOUT_EQUATIONS = {"book/index", "book/bibliography", "book/literature", "book/exercises", "genindex"}
+WITHOUT_EQUATIONS = {"book/index", "book/bibliography", "book/literature", "book/exercises", "book/rubrics", "genindex"}
 WITH_EQUATIONS = set(PAGES) - WITHOUT_EQUATIONS
 WITH_FIGURES = {p: (ROOT / f"{p}.md").read_text().count("\n    alt: ") for p in PAGES}
 

@@ -27,7 +27,6 @@ class Plain:
         self.keep_solutions = keep_solutions
         self.equations: dict[str, str] = {}
         self.theorems: dict[str, str] = {}
-        self.exercises = 0
         self.in_solution = False
 
     def render(self, text: str) -> str:
@@ -62,8 +61,8 @@ class Plain:
 
     def _directive(self, name: str, argument: str, options: dict, body: list[str]) -> list[str]:
         if name == "exercise-start":
-            self.exercises += 1
-            return [f"## Exercise {self.exercises}: {argument}", ""]
+            number, _, title = argument.partition(" ")
+            return [f"## Exercise {number}: {title}", ""]
         if name == "solution-start":
             self.in_solution = True
             return ["**Discussion**", ""] if self.keep_solutions else []

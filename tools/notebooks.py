@@ -81,8 +81,13 @@ def set_up(url: str) -> str:
 
 
 def clear(code: str) -> str:
-    """Cut the solution out between its markers, which nbgrader knows too."""
-    return SOLUTION.sub(r"\1### BEGIN SOLUTION\n\1...  # your code here\n\1### END SOLUTION", code)
+    """Cut the solution out between its markers, which nbgrader knows too; what stays in a function returns ``...``."""
+
+    def stub(found: re.Match) -> str:
+        indent = found[1]
+        return f"{indent}### BEGIN SOLUTION\n{indent}{'return ' if indent else ''}...  # your code here\n{indent}### END SOLUTION"
+
+    return SOLUTION.sub(stub, code)
 
 
 def run(notebook: nbformat.NotebookNode, folder: Path) -> nbformat.NotebookNode:
