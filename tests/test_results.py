@@ -529,6 +529,7 @@ SETTINGS += [
     "20 points",
 ]
 SETTINGS += ["roughly 20 % of the total", "more than 85 per cent are kept", "section 3.1", "1.2 million weights"]
+SETTINGS += ["by steps of rate 0.02", "at the rate 0.02", "last lines below take 0.3"]
 SETTINGS += ["threshold below 0.6", "few at 0.7", "right for 60 per cent", "at the rate 0.003"]
 # Numbers that a live cell of the page prints and bounds.
 SETTINGS += [
@@ -654,3 +655,39 @@ def test_no_other_measured_number_in_a_sentence(path):
     known = set(PAPERS) | {"95", "99", "0.1", "80", "1.0", "0.85"}
     found = re.findall(r"(?<![\w.,])(\d[\d,]*\.\d+|\d[\d.,]*(?= per cent| points| %))(?!\w)", text)
     assert [number for number in found if number not in known] == []
+
+
+def test_the_table_of_kernels_says_what_chapter_14_says():
+    rows = stored("kernel_table", "class").frame()
+    large, few = rows[rows.points > 20], rows[rows.points <= 20]
+    mean = large.groupby(["kernel", "data"])[["accuracy", "agreement", "alignment", "elasticity_test"]].mean()
+
+    def of(kernel, column):
+        return mean.loc[kernel][column].reindex(["digits", "mnist", "cifar10"])
+
+    twin, log = of("another network", "agreement"), of("eNTK, end, log-probabilities", "agreement")
+    logits = ["NNGP", "NTK", "CNTK", "LANTK-HR", "eNTK, start", "eNTK, end", "pNTK, end", "lpNTK, end"]
+    assert all((of(kernel, "agreement") < twin)[:2].all() for kernel in logits)
+    assert twin[:2].between(0.985, 0.995).all() and 0.78 < twin.iloc[2] < 0.84
+    assert all(of(kernel, "agreement").iloc[2] > twin.iloc[2] for kernel in ("NTK", "LANTK-HR", "eNTK, end", "pNTK, end"))
+    assert (log.iloc[1:] > twin.iloc[1:]).all() and (log > of("NTK", "agreement")).all()
+    assert (of("EPK", "agreement") == 1).all()
+    assert 0.7 < of("DPK", "agreement").iloc[2] < 0.75 and of("DPK, rate / 5", "agreement").min() > 0.997
+    # the output, not the path, makes the path kernels aligned and elastic
+    for column in ("alignment", "elasticity_test"):
+        assert (of("eNTK, end, log-probabilities", column) > of("EPK", column)).all()
+        assert (of("EPK", column) > of("eNTK, end", column)).all()
+    assert (of("lpNTK, end", "accuracy") < of("pNTK, end", "accuracy"))[:2].all()
+    assert (of("LANTK-HR", "elasticity_test") > of("NTK", "elasticity_test"))[:2].all()
+    parts = few.groupby("kernel")[["label_part", "as_ntk", "seconds"]].mean()
+    assert parts.label_part["LANTK-NTH"] < 0.03 and parts.as_ntk["LANTK-NTH"] > 0.99
+    assert 3e3 < parts.seconds["LANTK-NTH"] / parts.seconds["NTK"] < 1e4
+
+
+def test_figure_2_on_cifar_10_is_decided_in_three_classes_only():
+    rows = stored("control_difficulty", "narrow").frame()
+    ends = rows.assign(end=rows.curve.map(lambda c: c[-1]))
+    last = ends.groupby(["class", "kind"])["end"].mean().unstack()
+    companies = last[["most", "medium", "least"]]
+    trained = companies[companies.min(axis=1) < 2.2]
+    assert len(trained) == 3 and (trained.idxmin(axis=1) == "most").all()
