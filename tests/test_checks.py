@@ -31,9 +31,10 @@ def exercises():
     """Yield (check name, what it is called with, set-up code, solved cell) for each exercise of solutions/."""
     for source in sorted((ROOT / "solutions").glob("*.md")):
         cells = [c for c in jupytext.reads(source.read_text(), fmt="md:myst").cells if c.cell_type == "code"]
-        for cell in cells:
+        for place, cell in enumerate(cells):
             if call := CALL.search(cell.source):
-                yield (*call.groups(), cells[0].source, cell.source)
+                scaffold = cells[place - 1].source if "," in call[2] else ""  # a laboratory brings its own
+                yield (*call.groups(), f"{cells[0].source}\n{scaffold}", cell.source)
 
 
 EVERY = list(exercises())

@@ -202,16 +202,17 @@ forget_on_purpose = Laboratory(
 two_kinds_one_label = Laboratory(
     number="7.7",
     quantity="the purity of eight clusters",
-    low=0.7,
-    high=1.0,
+    low=0.75,
+    high=0.97,
     ours="0.89, with a spread of 0.04 over five seeds; always guessing the larger kind gives 0.52",
     widest=0.15,
     readings=(
         (0.45, 0.62, "That is guessing: are the clusters those of the kernel, of the two digits alone, by cosines?"),
-        (0.62, 0.7, "Eight clusters, by cosines: lengths, or fewer clusters, give less."),
+        (0.97, 1.01, "Nobody finds them all: was the kernel told the hidden labels, hidden[both] for y[both]?"),
+        (0.62, 0.75, "Eight clusters, by cosines: lengths, or fewer clusters, give less."),
     ),
     x=(2, 4, 8, 16),
-    y=(0.6504, 0.752, 0.8577, 0.939),
+    y=(0.641, 0.771, 0.888, 0.914),
     axes=("clusters", "purity"),
     logs=False,
     rubric=(

@@ -69,9 +69,9 @@ def _rounds(draw: Draw):
     yield torch.tensor([[4.0, 2, -3, 0.5], [2, 3, 0, 0], [-3, 0, 3, 0], [0.5, 0, 0, 1]], dtype=torch.float64), [0], [0, 0, 0, 0]
     # vectors that have more in common with others than with themselves: a centroid has the smallest value of all
     yield torch.tensor([[5.0, 3, 4], [3, 1, 2], [4, 2, 6]], dtype=torch.float64), [2, 1], [0, 1, 0]
-    for _ in range(8):
-        gram = _gram(draw, draw.integer(8, 14))
-        found = farthest_point_clustering(gram, draw.integer(2, 5))
+    for n in (4, 4, 5, 8, 9, 11, 13, 14):
+        gram = _gram(draw, n)
+        found = farthest_point_clustering(gram, draw.integer(2, min(5, n - 1)))
         yield gram, found.centroids.tolist(), found.assignment.tolist()
 
 
@@ -112,7 +112,8 @@ next_centroid = Check(
 
 
 def _moves(draw: Draw):
-    yield torch.tensor([9.0, 2.9, 1.0]), torch.tensor([9.0, 3.0, 2.7]), torch.tensor([True, False, False]), 2
+    yield torch.tensor([2.7, 0.9, 0.81]), torch.tensor([9.0, 3.0, 2.7]), torch.tensor([True, False, False]), 2
+    yield torch.tensor([1.5, 1.45, 1.0]), torch.tensor([2.0, 1.4, 0.9]), torch.tensor([True, False, False]), 2
     yield (
         torch.tensor([3.0, 2, 1, 5, 9, 4]),
         torch.tensor([2.0, 2, 4, 1, 3, 4]),
@@ -157,6 +158,9 @@ who_moves = Check(
         "One bug is left: equally similar is not more similar; with >= samples move on every tie.": (
             lambda f, s, c, n: torch.where(torch.arange(len(f)) == n, True, (f >= s) & ~c)
         ),
+        "Two bugs are left: samples move on ties, and centroids move.": lambda f, s, c, n: torch.where(
+            torch.arange(len(f)) == n, True, f >= s
+        ),
         "Two bugs are left: samples move on ties, and the founder may stay away.": lambda f, s, c, n: (f >= s) & ~c,
         "The comparison is turned round: similarities are large when samples are close.": (
             lambda f, s, c, n: torch.where(torch.arange(len(f)) == n, True, (f < s) & ~c)
@@ -171,6 +175,8 @@ def _clusterings(draw: Draw):
     yield torch.tensor([[5.0, 1.0, 2.0], [1.0, 4.0, 2.0], [2.0, 2.0, 3.0]], dtype=torch.float64), 2
     short = torch.tensor([[10.0, 0.0], [-0.1, 0.1], [-0.05, 8.0]], dtype=torch.float64)
     yield short @ short.T, 3  # the last centroid has more in common with the second one than that with itself
+    for m in (2, 3):
+        yield _gram(draw, 5), m
     for m in (1, 2, 3, 6):
         for _ in range(2):
             yield _gram(draw, draw.integer(8, 14)), m
@@ -233,6 +239,8 @@ def _without_founders(gram: Tensor, m: int) -> Tensor:
 def _heads(draw: Draw):
     yield torch.tensor([5.0, 3.0, -1.0, 2.0, 4.0]), torch.tensor([0, 0, 1, 0, 0]), 0, 0, 2
     yield torch.tensor([-4.0, 3.0, 6.0, -2.0, 1.0]), torch.tensor([1, 1, 1, 1, 0]), 1, 2, 2
+    yield torch.tensor([0.5, 3.0, 2.0, 1.0]), torch.tensor([0, 0, 0, 0]), 0, 0, 3  # a short centroid has the smallest value
+    yield torch.tensor([0.5, 3.0, 2.0, 1.0]), torch.tensor([0, 0, 0, 0]), 0, 0, 1
     for _ in range(4):
         gram = _gram(draw, draw.integer(9, 14))
         found = farthest_point_clustering(gram, 3)
