@@ -552,7 +552,7 @@ def _confident(case) -> bool:
         warnings.simplefilter("ignore")
         found = stats.ttest_ind(a, b, equal_var=False)
     difference, se = np.mean(a) - np.mean(b), abs(np.mean(a) - np.mean(b)) / max(abs(found.statistic), 1e-12)
-    one_sided = max(stats.t.sf((margin - abs(difference)) / se, found.df), 0.0)
+    one_sided = max(stats.t.sf((margin - abs(difference)) / max(float(se), 1e-12), found.df), 0.0)
     return all(abs(p - 0.05) > 0.01 for p in (found.pvalue, one_sided))
 
 
