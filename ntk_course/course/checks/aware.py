@@ -73,7 +73,7 @@ def _estimate(gram: Tensor, y: Tensor, h: float, left_out=(), sign: float = -1.0
 
 
 def _values(draw: Draw):
-    yield torch.tensor([[2.0, 0.0], [0.0, 2.0]], dtype=torch.float64), torch.tensor([1.0, -1.0], dtype=torch.float64), 1.0
+    yield torch.tensor([[2.0, 1.0], [1.0, 4.0]], dtype=torch.float64), torch.tensor([1.0, -1.0], dtype=torch.float64), 3.0
     for _ in range(4):
         gram, y = _pairs(draw.integer(4, 8), draw)
         yield gram, y, draw.uniform(float(gram.min()), float(gram.max()), 3)
@@ -89,6 +89,9 @@ label_product_at = Check(
             g, y, h, sign=1.0
         ),
         "sigma is squared, as the distance is.": lambda g, y, h: _estimate(g, y, h, power=1),
+        "Not divided: Z is a weighted mean of label products.": lambda g, y, h: float(
+            (((g.max() - g.min()) ** 2 - (h - g) ** 2) * torch.outer(y, y)).sum()
+        ),
         "Divide by the sum of the weights, not by the number of pairs.": lambda g, y, h: _estimate(g, y, h, divide=False),
         "A sample with itself is in the sums too: they run over all i and j.": (
             lambda g, y, h: _estimate(g, y, h, {(i, i) for i in range(len(y))})
@@ -106,10 +109,22 @@ label_product_at = Check(
 def _places(draw: Draw):
     small = torch.tensor([[2.0, 1.0, 0.0], [1.0, 3.0, 0.5], [0.0, 0.5, 1.0]], dtype=torch.float64)
     yield small, torch.tensor([1.0, -1.0, 1.0], dtype=torch.float64), 0, 1
+    larger = torch.tensor(
+        [[2.0, 1.0, 0.0, 1.0], [1.0, 3.0, 0.5, 0.2], [0.0, 0.5, 1.0, 0.3], [1.0, 0.2, 0.3, 4.0]], dtype=torch.float64
+    )
+    yield larger, torch.tensor([1.0, -1.0, 1.0, -1.0], dtype=torch.float64), 0, 2  # the pair with the smallest value
     for _ in range(4):
         gram, y = _pairs(draw.integer(4, 8), draw)
         i, j = draw.order(len(y))[:2].tolist()
         yield gram, y, i, j
+
+
+def _narrower(gram: Tensor, y: Tensor, i: int, j: int) -> float:
+    kept = torch.ones_like(gram, dtype=torch.bool)
+    kept[i, j] = kept[j, i] = False
+    weights = (gram[kept].max() - gram[kept].min()) ** 2 - (gram[i, j] - gram) ** 2
+    weights[~kept] = 0
+    return float((weights * torch.outer(y, y)).sum() / weights.sum())
 
 
 label_product_without_itself = Check(
@@ -118,6 +133,7 @@ label_product_without_itself = Check(
     reference=lambda g, y, i, j: _estimate(g, y, g[i, j], {(i, j), (j, i)}),
     cases=_places,
     mistakes={
+        "sigma stays the range of all of H; only the two sums leave the pair out.": lambda g, y, i, j: _narrower(g, y, i, j),
         "The pair sees itself: its own product is in the sums.": lambda g, y, i, j: _estimate(g, y, g[i, j]),
         "The same pair is there twice, as (i, j) and as (j, i): leave both out.": lambda g, y, i, j: _estimate(
             g, y, g[i, j], {(i, j)}
@@ -149,6 +165,18 @@ def _kernels(draw: Draw):
         yield gram, y
 
 
+def _any_labels(draw: Draw):
+    """Yield kernels whose means are away from zero, so that their share is a number, with labels of two classes or three."""
+    yield next(iter(_kernels(draw)))
+    for k in (2, 3, 2, 3):
+        n = draw.integer(6, 9)
+        y = draw.labels(n, k)
+        y[: 2 * k] = torch.arange(k).repeat(2)[: 2 * k]
+        features = torch.cat([draw.normal(n, 4), 2 + torch.zeros(n, 1, dtype=torch.float64)], 1) * (0.5 + draw.normal(n, 1).abs())
+        yield features @ features.T, y
+    yield next(iter(_kernels(draw)))[0] * torch.tensor([[1.0, 1, -1], [1, 1, -1], [-1, -1, 1]]).double(), torch.tensor([0, 0, 1])
+
+
 def _elasticity(g: Tensor, y: Tensor, unit: bool = True, own: bool = False, ratio: bool = False) -> float:
     d = g.diagonal().sqrt()
     k, alike = g / (d[:, None] * d) if unit else g, y[:, None] == y
@@ -161,7 +189,7 @@ elasticity_of = Check(
     number="13.4",
     wants="answer(gram, y) -> float",
     reference=_elasticity,
-    cases=_kernels,
+    cases=_any_labels,
     mistakes={
         "Scale the kernel to a unit diagonal first, or long samples decide.": lambda g, y: _elasticity(g, y, unit=False),
         "A sample is no pair with itself: leave the diagonal out.": lambda g, y: _elasticity(g, y, own=True),

@@ -13,7 +13,7 @@ import numpy as np
 from torch import Tensor
 
 from .draws import Draw
-from .values import Unreadable, difference, read, same, shown
+from .values import NEAR, Unreadable, difference, read, same, shown
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ def judged_same(got, wanted, *arguments) -> bool:
     return same(got, wanted)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Check:
     """An exercise's check, called with the answer.
 
@@ -78,6 +78,9 @@ class Check:
     use: Callable | None = None
     judge: Callable = judged_same
     names: str = ""
+
+    def __repr__(self) -> str:
+        return f"<check of exercise {self.number}: {self.wants}>"
 
     @property
     def __doc__(self) -> str:  # type: ignore[override]
@@ -110,7 +113,9 @@ class Check:
             if _holds(value, ...):
                 return outcome("unanswered", UNANSWERED)
             if _holds(value, None):
-                return outcome("wrong", "Your function returned None: is there a `return`?", self._arguments(case))
+                return outcome(
+                    "wrong", "Your function returned None: is there a `return` on every way through it?", self._arguments(case)
+                )
             try:
                 got.append(read(value))
             except Unreadable as problem:
@@ -125,12 +130,12 @@ class Check:
             i for i in wrong if getattr(got[i], "shape", None) != getattr(wanted[i], "shape", None)
         ]  # what the sentence will be about
         failed = min(odd or wrong, key=lambda i: (not _has_nan(got[i]), _room(cases[i])))
-        where = self._shown(got[failed], wanted[failed], cases[failed])
+        order = [failed, *(i for i in range(len(cases)) if i != failed)]  # the case that is shown comes first
+        said = verdicts[failed] or _difference(*([each[i] for i in order] for each in (got, wanted, cases)))
+        where = self._shown(got[failed], wanted[failed], cases[failed], digits=8 if said.startswith(NEAR) else 4)
         for hint, mistake in self.mistakes.items():
             if self._agrees(mistake, got, cases):
                 return outcome("wrong", hint, where)
-        order = [failed, *(i for i in range(len(cases)) if i != failed)]  # the case that is shown comes first
-        said = verdicts[failed] or _difference(*([each[i] for i in order] for each in (got, wanted, cases)))
         return outcome("wrong", said, where)
 
     def _used(self, answer: Callable, case: tuple):
@@ -153,9 +158,9 @@ class Check:
         names = [name.strip() for name in inside.split(",")]
         return [f"{name} = {shown(value)}" for name, value in zip(names, case, strict=False)]
 
-    def _shown(self, got, wanted, case: tuple) -> list[str]:
-        lines = [*self._arguments(case), f"yours:  {shown(got)}"]
-        return lines if self.judge is not judged_same else [*lines, f"wanted: {shown(wanted)}"]
+    def _shown(self, got, wanted, case: tuple, digits: int = 4) -> list[str]:
+        lines = [*self._arguments(case), f"yours:  {shown(got, digits)}"]
+        return lines if self.judge is not judged_same else [*lines, f"wanted: {shown(wanted, digits)}"]
 
 
 UNANSWERED = "Not answered yet: replace the `...` with your code and run this cell again."
@@ -195,7 +200,8 @@ def _difference(got: Sequence, wanted: Sequence, cases: Sequence[tuple]) -> str:
 
 
 def _why(error: BaseException) -> str:
-    return " (rounding can bring a cosine above 1)" if "math domain error" in str(error) else ""
+    arc = "math domain error" in str(error) and "acos" in "".join(_line(error))
+    return " (rounding can bring a cosine above 1)" if arc else ""
 
 
 def _line(error: BaseException) -> list[str]:

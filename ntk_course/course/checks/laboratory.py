@@ -33,7 +33,7 @@ class Report(Outcome):
         return f'{text}<img alt="{escape(self.words)}" src="data:image/png;base64,{base64.b64encode(self.picture).decode()}">'
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Laboratory:
     """A laboratory's check, called with what was predicted, measured and concluded.
 
@@ -51,6 +51,8 @@ class Laboratory:
         logs: draw both axes logarithmically.
         rubric: what an instructor looks for in the sentences, with points.
         answers: typical conclusions, with the points that they get.
+        least: the smallest uncertainty that can be: below it the unit is another, or nothing was repeated.
+        averaged: the curve has the repetitions, so their mean is what was measured.
     """
 
     number: str
@@ -66,6 +68,11 @@ class Laboratory:
     logs: bool
     rubric: tuple[str, ...]
     answers: tuple[str, ...]
+    least: float = 0.0
+    averaged: bool = False
+
+    def __repr__(self) -> str:
+        return f"<check of laboratory {self.number}: {self.quantity}>"
 
     @property
     def __doc__(self) -> str:  # type: ignore[override]
@@ -112,6 +119,12 @@ class Laboratory:
             hints = [hint for low, high, hint in self.readings if low <= value <= high]
             said = " Or: ".join(hints) or f"Wanted a value between {self.low:g} and {self.high:g}."
             return self._report("wrong", f"You measured {value:.4g}; ours: {self.ours}. {said}", **picture)
+        if self.averaged and abs(points[1].mean() - value) > 0.05 * max(1e-12, abs(points[1]).max()):
+            said = f"`measured` is {value:.3g}, and the mean of the curve's ordinates, {self.axes[1]}, is {points[1].mean():.3g}"
+            return self._report("wrong", f"{said}: wanted the repetitions in the curve, and their mean.", **picture)
+        if spread < self.least:
+            said = f"An uncertainty of {spread:.2g} is smaller than any that we saw: is it in the same unit, and of independent draws?"
+            return self._report("wrong", said, **picture)
         if spread > self.widest:
             said = (
                 f"A spread of {spread:.3g} is wider than any that we saw ({self.widest:g}): does one seed stand apart, and why?"

@@ -302,10 +302,21 @@ def _steps(draw: Draw):
     yield torch.tensor([[2.0, 1.0]]), torch.tensor([[-1.5, -3.0]]), torch.tensor([0])
     # three classes near one another: the right one can win with less than one half
     yield torch.tensor([[1.0, 0.8, 0.7]]), torch.tensor([[0.1, 0.1, 0.1]]), torch.tensor([0])
+    # wrong before and after in different ways; wrong before, right after; right and forgotten; right though its logit falls
+    z = torch.tensor([[0.0, 2.0, 1.0], [0.0, 1.0, 3.0], [3.0, 2.0, 0.0], [2.0, 1.0, 0.0]])
+    change = torch.tensor([[0.0, -1.0, 2.0], [4.0, 0.0, 0.0], [-1.0, 1.0, 0.0], [-1.0, -1.0, -1.0]])
+    yield z, change, torch.tensor([0, 0, 0, 0])
+    # sure, so that the softmax's tangent does not move
+    yield torch.tensor([[4.0, 0.0, 0.0]]), torch.tensor([[-3.0, 3.0, 0.0]]), torch.tensor([0])
     for _ in range(3):
         n, k = draw.integer(20, 30), draw.integer(3, 6)
         z, change = 1.5 * draw.normal(n, k), 1.5 * draw.normal(n, k)
         yield z, change, torch.where(draw.bits(n, share=0.7), z.argmax(1), draw.integers(0, k - 1, n))
+
+
+def _tangent(z: Tensor, change: Tensor) -> Tensor:
+    q = z.softmax(1)
+    return q + q * (change - (q * change).sum(1, keepdim=True))
 
 
 forgotten_by_hand = Check(
@@ -323,6 +334,9 @@ forgotten_by_hand = Check(
         ),
         "With more than two classes a sample can be right with less than one half.": (
             lambda z, d, y: (z.argmax(1) == y) & ((z + d).softmax(1)[torch.arange(len(y)), y] < 0.5)
+        ),
+        "This is the tangent of the softmax, which hardly moves where the network is sure; add the change to the logits.": (
+            lambda z, d, y: (z.argmax(1) == y) & (_tangent(z, d).argmax(1) != y)
         ),
         "This asks whether the prediction changed, also where it was wrong before and is wrong after.": (
             lambda z, d, y: z.argmax(1) != (z + d).argmax(1)
@@ -478,7 +492,8 @@ heavy_ball_step = Check(
         "The order is turned round: the last row is the newest gradient and counts fully.": lambda g, lr, mu: (
             -lr * _velocity(g.flip(0), mu)
         ),
-        "This is the velocity; the step is -lr times it.": lambda g, lr, mu: -_velocity(g, mu),
+        "The learning rate is missing: the step is -lr times the velocity.": lambda g, lr, mu: -_velocity(g, mu),
+        "This is the velocity; the step is -lr times it.": lambda g, lr, mu: _velocity(g, mu),
         "This is the sum of all steps; wanted the last one.": (
             lambda g, lr, mu: -lr * sum(_velocity(g[: t + 1], mu) for t in range(len(g)))
         ),

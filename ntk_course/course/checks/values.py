@@ -23,7 +23,7 @@ def read(value) -> Tensor | list | str:
     if isinstance(value, str):
         return value
     if isinstance(value, Mapping):
-        return read([value[key] for key in sorted(value, key=str)])
+        return read(list(value.values()))
     try:
         if isinstance(value, (Tensor, np.ndarray, np.generic, bool, int, float)):
             if isinstance(value, np.ndarray):
@@ -65,15 +65,16 @@ def same(a, b) -> bool:
     return torch.allclose(a, b, rtol=1e-4, atol=1e-6 * max(scale, 1e-12), equal_nan=True)
 
 
+NEAR = "Near, and not the number"
 SMALL = 48  # numbers that still fit into a line
 
 
-def shown(value) -> str:
+def shown(value, digits: int = 4) -> str:
     """Write a value in one line, with four digits; large ones by their shape."""
     if isinstance(value, np.ndarray):
         value = torch.as_tensor(np.ascontiguousarray(value))
     if isinstance(value, Tensor) and value.numel() <= SMALL:
-        return str(_rounded(value.detach().cpu().tolist()))
+        return str(_rounded(value.detach().cpu().tolist(), digits))
     if isinstance(value, Tensor):
         return f"tensor of shape {tuple(value.shape)}"
     if isinstance(value, (list, tuple)):
@@ -85,12 +86,12 @@ def shown(value) -> str:
     return text if len(text) < 120 else f"{type(value).__name__}"
 
 
-def _rounded(value):
+def _rounded(value, digits: int = 4):
     if isinstance(value, list):
-        return [_rounded(part) for part in value]
+        return [_rounded(part, digits) for part in value]
     if not isinstance(value, float):
         return value
-    return int(value) if value.is_integer() and abs(value) < 1e15 else float(f"{value:.4g}")
+    return int(value) if value.is_integer() and abs(value) < 1e15 else float(f"{value:.{digits}g}")
 
 
 def difference(got: Sequence, wanted: Sequence, cases: Sequence[tuple]) -> str:
@@ -132,7 +133,7 @@ def difference(got: Sequence, wanted: Sequence, cases: Sequence[tuple]) -> str:
     if any(g.isnan().any() for g, _ in pairs):
         return "There is a NaN where a number is wanted. A case:"
     if all(g.shape == w.shape and bool(((g - w).abs() <= 0.01 * w.abs()).all()) for g, w in pairs):
-        return "Near, and not the number: off by less than a hundredth. A constant that was rounded, or one term too few?"
+        return f"{NEAR}: off by less than a hundredth. A rounded constant, one term too few, or a method that only comes near?"
     factor = _factor(pairs, cases)
     if factor:
         return factor
