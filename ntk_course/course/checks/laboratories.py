@@ -367,6 +367,7 @@ power_of_the_units = Laboratory(
     widest=0.1,
     readings=(
         (-1.2, -0.8, "That is the power of the squared error."),
+        (0.42, 0.6, "The sign is lost: the error falls."),
         (-0.1, 0.1, "No fall: the moves depend on the width; take them anew for each network."),
     ),
     x=(64, 256, 1024, 4096, 16384),

@@ -72,11 +72,21 @@ def _angle(a: Tensor, b: Tensor, one: float = 1.0) -> float:
     return math.acos(max(-1.0, min(1.0, float(a @ b / a.norm() / b.norm()))))
 
 
+def _share_judged(got, wanted, x: Tensor, other: Tensor) -> bool | str:
+    """Allow what the arc cosine near 1 loses in float32."""
+    if not isinstance(got, Tensor) or got.shape != wanted.shape:
+        return False
+    if bool(got.isnan()):
+        return "There is a NaN: rounding can bring a cosine above 1, and then there is no angle. Clamp it."
+    return float(got) >= 0 - 1e-12 and abs(float(got - wanted)) < 3e-4
+
+
 leaving_share = Check(
     number="12.2",
     wants="answer(x, other) -> float",
     reference=lambda a, b: _angle(a, b) / math.pi,
     cases=_two_points,
+    judge=_share_judged,
     mistakes={
         "The bias is missing: append a one to both points.": lambda a, b: _angle(a, b, one=0.0) / math.pi,
         "That is the share on at both of them; wanted those on at exactly one.": lambda a, b: (
@@ -93,6 +103,7 @@ leaving_share = Check(
 
 def _planned(draw: Draw):
     yield 0.1, 1000, 0.05
+    yield 0.1, 1000, 0.04
     for _ in range(5):
         ratio = draw.integer(2, 9)
         wanted = draw.uniform(0.01, 0.2, 3)
@@ -104,6 +115,7 @@ units_needed = Check(
     wants="answer(error, units, wanted) -> int",
     reference=lambda e, m, w: round(m * (e / w) ** 2),
     cases=_planned,
+    judge=lambda got, wanted, *case: got.shape == wanted.shape and abs(float(got - wanted)) <= 1,  # rounded either way, or even
     mistakes={
         "The error falls like the root of the number of units: half the error takes four times as many.": lambda e, m, w: round(
             m * e / w
@@ -127,6 +139,12 @@ def _flips(draw: Draw):
         torch.tensor([[1.0, 0.0]], dtype=torch.float64),
         torch.tensor([[0.0, 1.0]], dtype=torch.float64),
         torch.tensor([[0.0], [2.0], [-3.0]], dtype=torch.float64),
+    )
+    # at zero before, so off, and off after it
+    yield (
+        torch.tensor([[1.0, 0.0]], dtype=torch.float64),
+        torch.tensor([[0.0, -1.0]], dtype=torch.float64),
+        torch.tensor([[0.0], [3.0]], dtype=torch.float64),
     )
     # on before, exactly at zero after it
     yield (
@@ -198,9 +216,7 @@ smallest_move = Check(
     cases=_changes,
     judge=_shortest,
     mistakes={
-        "That is one gradient step: it points the right way for no sample. Solve with the Gram matrix first.": lambda phi, r: (
-            phi.T @ r
-        ),
+        "This is one gradient step, Phi^T r: solve with the Gram matrix Phi Phi^T first.": lambda phi, r: phi.T @ r,
         "These are the coefficients (N,) of the kernel machine; the move is their combination of features.": lambda phi, r: (
             torch.linalg.solve(phi @ phi.T, r)
         ),

@@ -62,7 +62,7 @@ def same(a, b) -> bool:
         return bool((a == b).all())
     a, b = a.double(), b.double()
     scale = float(b[b.isfinite()].abs().max()) if b.isfinite().any() else 1.0
-    return torch.allclose(a, b, rtol=1e-4, atol=1e-6 * max(scale, 1e-12), equal_nan=True)
+    return torch.allclose(a, b, rtol=1e-4, atol=1e-6 * scale if scale else 1e-9, equal_nan=True)
 
 
 NEAR = "Near, and not the number"
@@ -193,7 +193,7 @@ def _sizes(cases: Sequence[tuple]):
     for place, first in enumerate(cases[0]):
         if isinstance(first, Tensor):
             for axis in range(first.dim()):
-                why = "a mean where a sum is wanted, or the other way round."
+                why = "is it there once too often, or missing (a mean where a sum is wanted)?"
                 yield f"the length of axis {axis} of argument {place + 1}: {why}", [case[place].shape[axis] for case in cases]
         elif isinstance(first, (int, float)) and not isinstance(first, bool):
             why = "is it missing, or there once too often?"
