@@ -126,12 +126,13 @@ class Check:
         if all(verdict is True for verdict in verdicts):
             return outcome("right", "Right.")
         wrong = [i for i, verdict in enumerate(verdicts) if verdict is not True]
-        odd = [
-            i for i in wrong if getattr(got[i], "shape", None) != getattr(wanted[i], "shape", None)
-        ]  # what the sentence will be about
+        # what the sentence will be about: another shape, where there is one
+        odd = [i for i in wrong if getattr(got[i], "shape", None) != getattr(wanted[i], "shape", None)]
         failed = min(odd or wrong, key=lambda i: (not _has_nan(got[i]), _room(cases[i])))
         order = [failed, *(i for i in range(len(cases)) if i != failed)]  # the case that is shown comes first
-        said = verdicts[failed] or _difference(*([each[i] for i in order] for each in (got, wanted, cases)))
+        reordered = [got[i] for i in order], [wanted[i] for i in order], [cases[i] for i in order]
+        verdict = verdicts[failed]
+        said = verdict if isinstance(verdict, str) else _difference(*reordered)
         where = self._shown(got[failed], wanted[failed], cases[failed], digits=8 if said.startswith(NEAR) else 4)
         for hint, mistake in self.mistakes.items():
             if self._agrees(mistake, got, cases):

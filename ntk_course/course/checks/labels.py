@@ -198,8 +198,8 @@ def _by(low: float, high: float, t: float) -> int:
     return 1 if low >= t else -1 if high <= -t else 0
 
 
-def _projections(uo, uu, oo) -> list[float]:
-    return sorted((uo / uu, uo / oo))
+def _projections(uo, uu, oo) -> tuple[float, float]:
+    return min(uo / uu, uo / oo), max(uo / uu, uo / oo)
 
 
 relation_of_a_pair = Check(
@@ -224,7 +224,7 @@ relation_of_a_pair = Check(
             lambda uo, uu, oo, t: _by(_projections(uo, uu, oo)[1], _projections(uo, uu, oo)[0], t)
         ),
         "At the threshold counts: at least t, at most -t.": (
-            lambda uo, uu, oo, t: (lambda a, b: 1 if a > t else -1 if b < -t else 0)(*_projections(uo, uu, oo))
+            lambda uo, uu, oo, t: 1 if min(uo / uu, uo / oo) > t else -1 if max(uo / uu, uo / oo) < -t else 0
         ),
         "A pair can be contradictory too: both projections at most -t.": lambda uo, uu, oo, t: int(
             _projections(uo, uu, oo)[0] >= t

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from html import escape
 
 import numpy as np
+from torch import Tensor
 
 from .core import Outcome
 from .values import Unreadable, read
@@ -175,12 +176,12 @@ def _points(curve) -> tuple[np.ndarray, np.ndarray] | None:
     if not isinstance(curve, (tuple, list, np.ndarray)) or len(curve) != 2:
         return None
     try:
-        parts = [read(part) for part in curve]
+        first, second = (read(part) for part in curve)
     except Unreadable:
         return None
-    if any(isinstance(part, (str, list)) for part in parts):
+    if not isinstance(first, Tensor) or not isinstance(second, Tensor):
         return None
-    x, y = (part.double().flatten().numpy() for part in parts)
+    x, y = first.double().flatten().numpy(), second.double().flatten().numpy()
     return (x, y) if len(x) == len(y) >= 3 and np.isfinite(x).all() and np.isfinite(y).all() else None
 
 

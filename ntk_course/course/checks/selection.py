@@ -503,15 +503,15 @@ def _near(a, b, margin: float) -> str:
 
 # What else one might do; a check has a case at which each of them fails.
 _RIVALS = {
-    "The variances differ: Welch's test, equal_var=False.": lambda *case: _verdict(*case, equal_var=True),
-    "For the claim of equality the interval is the 90 % one: two one-sided tests at 0.05 each.": lambda *case: _verdict(
-        *case, inside=0.95
+    "The variances differ: Welch's test, equal_var=False.": lambda a, b, margin: _verdict(a, b, margin, equal_var=True),
+    "For the claim of equality the interval is the 90 % one: two one-sided tests at 0.05 each.": lambda a, b, margin: _verdict(
+        a, b, margin, inside=0.95
     ),
-    "Both ends of the interval have to lie inside the margin: this looks at the lower one.": lambda *case: _verdict(
-        *case, ends="low"
+    "Both ends of the interval have to lie inside the margin: this looks at the lower one.": lambda a, b, margin: _verdict(
+        a, b, margin, ends="low"
     ),
-    "Both ends of the interval have to lie inside the margin: this looks at the upper one.": lambda *case: _verdict(
-        *case, ends="high"
+    "Both ends of the interval have to lie inside the margin: this looks at the upper one.": lambda a, b, margin: _verdict(
+        a, b, margin, ends="high"
     ),
     "The margin is an argument; this takes 0.1 for it.": lambda a, b, margin: _verdict(a, b, 0.1),
     "Few runs: Student's t, not the normal distribution's 1.96.": _by_normal,

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import torch
@@ -132,7 +133,7 @@ _WHY = {
 }
 
 
-def _by_name(answer) -> list | str:
+def _by_name(answer) -> Any:
     """Return the powers in the order of the statement, or what is wrong with the names."""
     given = answer()
     if not isinstance(given, Mapping):
@@ -420,7 +421,7 @@ linear_layer_share = Check(
     cases=_layers,
     mistakes={
         "The bias is missing: its gradient is the sum of b over positions, so the first factor is a a' + 1.": (
-            lambda *x: _share(*x, bias=0.0)
+            lambda a1, b1, a2, b2: _share(a1, b1, a2, b2, bias=0.0)
         ),
         "Every position meets its own only; the gradient is a sum over positions, so every t meets every u.": (
             lambda a1, b1, a2, b2: ((torch.einsum("ntp,mtp->nmt", a1, a2) + 1) * torch.einsum("ntq,mtq->nmt", b1, b2)).sum(2)

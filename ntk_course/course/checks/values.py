@@ -36,10 +36,10 @@ def read(value) -> Tensor | list | str:
             return tensor.clone() if tensor.dtype == torch.bool else tensor.to(torch.float64, copy=True)
         if isinstance(value, (list, tuple, set, frozenset, range)):
             parts = [read(part) for part in (sorted(value) if isinstance(value, (set, frozenset)) else value)]
-            shapes = {part.shape for part in parts if isinstance(part, Tensor)}
-            if parts and len(shapes) == 1 and all(isinstance(part, Tensor) for part in parts):
-                same_kind = all(part.dtype == torch.bool for part in parts)
-                return torch.stack([part if same_kind else part.double() for part in parts])
+            tensors = [part for part in parts if isinstance(part, Tensor)]
+            if parts and len(tensors) == len(parts) and len({part.shape for part in tensors}) == 1:
+                same_kind = all(part.dtype == torch.bool for part in tensors)
+                return torch.stack([part if same_kind else part.double() for part in tensors])
             return parts if parts else torch.zeros(0, dtype=torch.float64)
     except Unreadable:
         raise

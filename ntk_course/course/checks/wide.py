@@ -174,8 +174,8 @@ answer_after_steps = Check(
     reference=_after,
     cases=_flows,
     mistakes={
-        "This is the gradient flow's answer; steps multiply the residual by 1 - rate * lambda each.": lambda *a: _after(
-            *a, kind="flow"
+        "This is the gradient flow's answer; steps multiply the residual by 1 - rate * lambda each.": lambda h, k, y, r, s: (
+            _after(h, k, y, r, s, kind="flow")
         ),
         "This is the end of training; after a few steps not everything is learnt.": lambda h, k, y, r, s: (
             k @ torch.linalg.solve(h, y)
