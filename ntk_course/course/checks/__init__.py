@@ -5,27 +5,53 @@ any floating dtype, on any device, vectorised or looped. A check draws its cases
 so that an answer may work in place. A laboratory's check is given what was predicted, measured and concluded.
 """
 
-from . import aware, labels, laboratories, learning, machines, moving, paths, selection, tangents, wide
-from .aware import *  # noqa: F403
+from . import (
+    clusters,
+    comparing,
+    computing,
+    difficulty,
+    exactness,
+    forgetting,
+    label_aware,
+    labels,
+    laboratories,
+    machines,
+    moving,
+    one_step,
+    pruning,
+    steps,
+    wide,
+)
+from .clusters import *  # noqa: F403
+from .comparing import *  # noqa: F403
+from .computing import *  # noqa: F403
+from .difficulty import *  # noqa: F403
+from .exactness import *  # noqa: F403
+from .forgetting import *  # noqa: F403
+from .label_aware import *  # noqa: F403
 from .labels import *  # noqa: F403
 from .laboratories import *  # noqa: F403
-from .learning import *  # noqa: F403
 from .machines import *  # noqa: F403
 from .moving import *  # noqa: F403
-from .paths import *  # noqa: F403
-from .selection import *  # noqa: F403
-from .tangents import *  # noqa: F403
+from .one_step import *  # noqa: F403
+from .pruning import *  # noqa: F403
+from .steps import *  # noqa: F403
 from .wide import *  # noqa: F403
 
 __all__ = [
-    *aware.__all__,
-    *laboratories.__all__,
+    *clusters.__all__,
+    *comparing.__all__,
+    *computing.__all__,
+    *difficulty.__all__,
+    *exactness.__all__,
+    *forgetting.__all__,
+    *label_aware.__all__,
     *labels.__all__,
-    *learning.__all__,
+    *laboratories.__all__,
     *machines.__all__,
     *moving.__all__,
-    *paths.__all__,
-    *selection.__all__,
-    *tangents.__all__,
+    *one_step.__all__,
+    *pruning.__all__,
+    *steps.__all__,
     *wide.__all__,
 ]
