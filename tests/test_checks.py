@@ -16,6 +16,7 @@ import torch
 import ntk_course as ntk
 from ntk_course.course import checks
 from ntk_course.course.checks.core import SEED, Check
+from ntk_course.course.checks.draws import Draw
 from ntk_course.course.checks.laboratory import Laboratory
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -131,6 +132,28 @@ def test_a_laboratory_judges_the_number_and_its_spread(name):
         assert lab(*given).status == "wrong", given
     points = sum(int(line[0]) for line in lab.rubric)
     assert points == 4 and [int(line[0]) for line in lab.answers] == [4, 2]
+
+
+@pytest.mark.parametrize("name", [e.id for e in LABORATORIES if getattr(checks, e.id).logs])
+def test_a_curve_far_from_ours_is_remarked_upon(name):
+    """The power of another quantity may be the right one; the height of its curve tells."""
+    lab = getattr(checks, name)
+    at, measured = np.asarray(lab.x[1:][::-1]) * 0.9, ((lab.low + lab.high) / 2, lab.widest / 2)
+    between = np.exp(np.interp(np.log(at), *np.log([lab.x, lab.y])[:, np.argsort(lab.x)]))
+    for times, remarked in ((1, False), (3, False), (1 / 3, False), (5, True), (0.2, True)):
+        report = lab("so", *measured, (at, times * between), WORDS)
+        assert report.status == "right"
+        assert ("times the height of ours" in report.message) == remarked, (times, report.message)
+
+
+@pytest.mark.parametrize("name", [e.id for e in ANSWERS])
+def test_a_case_can_be_read(name, seed):
+    """No address of an object, no argument without its name."""
+    check = getattr(checks, name)
+    for case in check.cases(Draw(SEED())):
+        lines = check._arguments(case)
+        assert len(lines) == len(case), (check.wants, check.names)
+        assert not re.search(r"0x[0-9a-f]{6}|<function|<lambda", "".join(lines)), lines
 
 
 @pytest.mark.parametrize("name", [e.id for e in ANSWERS])

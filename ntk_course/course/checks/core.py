@@ -132,7 +132,7 @@ class Check:
         order = [failed, *(i for i in range(len(cases)) if i != failed)]  # the case that is shown comes first
         reordered = [got[i] for i in order], [wanted[i] for i in order], [cases[i] for i in order]
         verdict = verdicts[failed]
-        said = verdict if isinstance(verdict, str) else _difference(*reordered)
+        said = verdict if isinstance(verdict, str) else _difference(*reordered, self._names())
         where = self._shown(got[failed], wanted[failed], cases[failed], digits=8 if said.startswith(NEAR) else 4)
         for hint, mistake in self.mistakes.items():
             if self._agrees(mistake, got, cases):
@@ -154,10 +154,12 @@ class Check:
             return all(same(g, read(self._used(mistake, case))) for g, case in zip(got, cases, strict=True))
         return False
 
-    def _arguments(self, case: tuple) -> list[str]:
+    def _names(self) -> list[str]:
         inside = self.names or self.wants.partition("(")[2].partition(")")[0] or ", ".join(signature(self.reference).parameters)
-        names = [name.strip() for name in inside.split(",")]
-        return [f"{name} = {shown(value)}" for name, value in zip(names, case, strict=False)]
+        return [name.strip() for name in inside.split(",")]
+
+    def _arguments(self, case: tuple) -> list[str]:
+        return [f"{name} = {shown(value)}" for name, value in zip(self._names(), case, strict=False)]
 
     def _shown(self, got, wanted, case: tuple, digits: int = 4) -> list[str]:
         lines = [*self._arguments(case), f"yours:  {shown(got, digits)}"]
@@ -194,9 +196,9 @@ def _article(noun: str) -> str:
     return f"{'an' if noun[:1].lower() in 'aeiou' else 'a'} {noun}"
 
 
-def _difference(got: Sequence, wanted: Sequence, cases: Sequence[tuple]) -> str:
+def _difference(got: Sequence, wanted: Sequence, cases: Sequence[tuple], names: Sequence[str]) -> str:
     with suppress(Exception):  # an answer can be stranger than anything foreseen there
-        return difference(got, wanted, cases)
+        return difference(got, wanted, cases, names)
     return "Wrong. A case:"
 
 

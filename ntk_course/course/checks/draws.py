@@ -1,6 +1,7 @@
 """Test cases drawn anew: sizes that differ from one another, numbers, labels, kernels that can exist."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -66,3 +67,17 @@ class Draw:
     def jacobians(self, n: int, k: int, d: int) -> Tensor:
         """Draw Jacobians (n, k, d) of n samples."""
         return self.normal(n, k, d)
+
+
+@dataclass(frozen=True, repr=False)
+class Formula:
+    """A function that an answer is given, shown as its formula where a case is shown."""
+
+    function: Callable
+    formula: str
+
+    def __call__(self, *arguments):
+        return self.function(*arguments)
+
+    def __repr__(self) -> str:
+        return self.formula

@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from .core import Check
-from .draws import Draw
+from .draws import Draw, Formula
 
 __all__ = [
     "coefficients_of_a_loss",
@@ -123,26 +123,20 @@ turning_times = Check(
 )
 
 
-class _Kinked:
-    """A function exp(c t) + sum_i b_i |t - a_i|, which few nodes do not integrate exactly, and which can be read."""
-
-    def __init__(self, c: float, at: list[float], by: list[float]):
-        self.c, self.at, self.by = c, at, by
-
-    def __call__(self, t):
-        return np.exp(self.c * np.asarray(t)) + sum(b * abs(t - a) for a, b in zip(self.at, self.by, strict=True))
-
-    def __repr__(self) -> str:
-        kinks = "".join(f" {'+' if b > 0 else '-'} {abs(b):g} |t - {a:g}|" for a, b in zip(self.at, self.by, strict=True))
-        return f"exp({self.c:g} t){kinks}"
+def _kinks(c: float, at: list[float], by: list[float]) -> Formula:
+    """Return exp(c t) + sum_i b_i |t - a_i|, which few nodes do not integrate exactly."""
+    words = "".join(f" {'+' if b > 0 else '-'} {abs(b):g} |t - {a:g}|" for a, b in zip(at, by, strict=True))
+    return Formula(
+        lambda t: np.exp(c * np.asarray(t)) + sum(b * abs(t - a) for a, b in zip(at, by, strict=True)), f"exp({c:g} t){words}"
+    )
 
 
 def _kinked(draw: Draw):
-    yield _Kinked(0.0, [0.5], [1.0]), [0.5], 1
-    yield _Kinked(2.0, [], []), [], 2
+    yield _kinks(0.0, [0.5], [1.0]), [0.5], 1
+    yield _kinks(2.0, [], []), [], 2
     for nodes in (1, 2, 3):
         at = sorted(draw.uniform(0.05, 0.95, 3) for _ in range(draw.integer(1, 3)))
-        yield _Kinked(draw.uniform(2, 4, 1), at, [draw.choice((-3.0, -1.5, 1.5, 3.0)) for _ in at]), at, nodes
+        yield _kinks(draw.uniform(2, 4, 1), at, [draw.choice((-3.0, -1.5, 1.5, 3.0)) for _ in at]), at, nodes
 
 
 def _gauss(f, ends: list, nodes: int, shift: bool = True, scale: bool = True) -> float:

@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 
 from .core import Check
-from .draws import Draw
+from .draws import Draw, Formula
+from .values import shown
 
 __all__ = [
     "step_of_the_output",
@@ -198,10 +199,10 @@ finer_steps = Check(
 
 
 def _gradients(draw: Draw):
-    def square(w):
-        return 2 * torch.as_tensor(w, dtype=torch.float64)
-
-    yield square, torch.tensor([[0.0], [1.0], [3.0]], dtype=torch.float64)
+    yield (
+        Formula(lambda w: 2 * torch.as_tensor(w, dtype=torch.float64), "w -> 2 w"),
+        torch.tensor([[0.0], [1.0], [3.0]], dtype=torch.float64),
+    )
     for _ in range(3):
         s, d = draw.sizes(2, 2, 7)
         centre = draw.normal(d)
@@ -210,7 +211,7 @@ def _gradients(draw: Draw):
             w = torch.as_tensor(w, dtype=torch.float64)
             return torch.cos(w - centre) * (w @ w)
 
-        yield gradient, draw.normal(s, d).cumsum(0)
+        yield Formula(gradient, f"w -> |w|^2 cos(w - {shown(centre)})"), draw.normal(s, d).cumsum(0)
 
 
 def _along(g, w: Tensor, where) -> float:

@@ -94,8 +94,11 @@ def _rounded(value, digits: int = 4):
     return int(value) if value.is_integer() and abs(value) < 1e15 else float(f"{value:.{digits}g}")
 
 
-def difference(got: Sequence, wanted: Sequence, cases: Sequence[tuple]) -> str:
-    """Say how an answer differs from what was wanted, over all cases: by a shape, a sign, a factor, an order, or only where."""
+def difference(got: Sequence, wanted: Sequence, cases: Sequence[tuple], names: Sequence[str]) -> str:
+    """Say how an answer differs from what was wanted, over all cases: by a shape, a sign, a factor, an order, or only where.
+
+    A case is a tuple of values, and the names are theirs.
+    """
     if any(isinstance(value, str) for value in (*got, *wanted)):
         right = sum(map(same, got, wanted))
         return f"Right for {right} of {len(got)} cases; this one is wrong:" if right else "Wrong. A case:"
@@ -134,7 +137,7 @@ def difference(got: Sequence, wanted: Sequence, cases: Sequence[tuple]) -> str:
         return "There is a NaN where a number is wanted. A case:"
     if all(g.shape == w.shape and bool(((g - w).abs() <= 0.01 * w.abs()).all()) for g, w in pairs):
         return f"{NEAR}: off by less than a hundredth. A rounded constant, one term too few, or a method that only comes near?"
-    factor = _factor(pairs, cases)
+    factor = _factor(pairs, cases, names)
     if factor:
         return factor
     if all(g.dim() == 1 and same(g.sort().values, w.sort().values) for g, w in pairs):
@@ -157,7 +160,7 @@ _CHANGES = {
 }
 
 
-def _factor(pairs: Sequence[tuple[Tensor, Tensor]], cases: Sequence[tuple]) -> str | None:
+def _factor(pairs: Sequence[tuple[Tensor, Tensor]], cases: Sequence[tuple], names: Sequence[str]) -> str | None:
     ratios = []
     for g, w in pairs:
         if not g.numel():
@@ -174,7 +177,7 @@ def _factor(pairs: Sequence[tuple[Tensor, Tensor]], cases: Sequence[tuple]) -> s
         return None
     if max(ratios) - min(ratios) < 1e-3 * abs(ratios[0]):
         return f"Off by the factor {ratios[0]:.4g} in every case."
-    for sentence, size in _sizes(cases):
+    for sentence, size in _sizes(cases, names):
         if len(size) != len(ratios) or not all(size):
             continue
         for power, words in ((1, "too large"), (-1, "too small")):
@@ -189,15 +192,15 @@ def _factor(pairs: Sequence[tuple[Tensor, Tensor]], cases: Sequence[tuple]) -> s
     return None
 
 
-def _sizes(cases: Sequence[tuple]):
-    for place, first in enumerate(cases[0]):
+def _sizes(cases: Sequence[tuple], names: Sequence[str]):
+    for place, (name, first) in enumerate(zip(names, cases[0], strict=False)):
         if isinstance(first, Tensor):
             for axis in range(first.dim()):
                 why = "is it there once too often, or missing (a mean where a sum is wanted)?"
-                yield f"the length of axis {axis} of argument {place + 1}: {why}", [case[place].shape[axis] for case in cases]
+                yield f"the length of axis {axis} of `{name}`: {why}", [case[place].shape[axis] for case in cases]
         elif isinstance(first, (int, float)) and not isinstance(first, bool):
             why = "is it missing, or there once too often?"
-            yield f"a factor that is argument {place + 1} (or one over it): {why}", [case[place] for case in cases]
+            yield f"a factor that is `{name}` (or one over it): {why}", [case[place] for case in cases]
 
 
 def _described(value) -> str:
