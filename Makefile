@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 CACHE := _build/.jupyter_cache/global.db
 TWO := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
-PAGES_AS := NTK_COURSE_STATIC=1 PYTHONPATH=tools
+PAGES_AS := NTK_COURSE_STATIC=1 NTK_COURSE_STRICT=1 PYTHONPATH=tools
 JCACHE := JUPYTERCACHE=$(dir $(CACHE)) OMP_NUM_THREADS=1 $(BIN)/jcache
 unexport NTK_COURSE_DATA MPLBACKEND
 
@@ -50,7 +50,7 @@ quick: lint
 	$(TWO) --dist worksteal -m "not browser and not slow"
 
 nbval: $(READY)
-	$(TWO) --dist loadfile --nbval-lax -p no:cacheprovider book exercises solutions
+	NTK_COURSE_STRICT=1 $(TWO) --dist loadfile --nbval-lax -p no:cacheprovider book exercises solutions
 
 # Every notebook from an empty folder, in an environment that has the wheel and what Colab has. About ten minutes.
 everywhere: $(READY)

@@ -20,7 +20,7 @@ The rooms, each of which imports only from those before it:
 from . import analysis, basics, course, data, gram, kernels, models, replication, tangents, training
 from .analysis import farthest_point_clustering, redundant
 from .basics import processes
-from .course import checks, plots, widgets
+from .course import Spread, checks, claim, plots, sketches, table, widgets
 from .data import Dataset, load
 from .gram import Gram, Histogram, TopPartners, open_gram
 from .kernels import entk, infinite, lantk_hr, lantk_nth, lpntk, pntk, tangent_kernel
@@ -76,6 +76,10 @@ __all__ = [
     # around them
     "checks",
     "plots",
+    "sketches",
+    "claim",
+    "table",
+    "Spread",
     "widgets",
     "results",
     "processes",

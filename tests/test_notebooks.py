@@ -87,7 +87,29 @@ def test_sources_read_well(source):
         assert "What you will learn" in text
         assert "What to remember" in text
         assert "ntk.widgets.explore(" in text
-        assert text.count("fig = ntk.plots") == text.count("    alt: ") > 3
+        drawn = len(re.findall(r"^fig = ntk\.(?:plots|sketches)", text, re.MULTILINE))
+        assert drawn == text.count("    alt: ") > 3
+
+
+@pytest.mark.parametrize("source", sorted((ROOT / "book").glob("[0-9]*.md")), ids=lambda p: p.name)
+def test_every_figure_has_a_caption_and_is_spoken_of(source):
+    text = source.read_text()
+    cells = jupytext.reads(text, fmt="md:myst").cells
+    figures = [notebooks.figure(cell) for cell in cells if "image" in cell.metadata.get("mystnb", {})]
+    assert all(len(each.get("caption", "").split()) >= 8 for each in figures), [each.get("name") for each in figures]
+    names = [each["name"] for each in figures]
+    assert len(set(names)) == len(names) and all(re.fullmatch(r"fig-[a-z0-9-]+", name) for name in names)
+    spoken = set(re.findall(r"\{numref\}`(fig-[\w-]+)`", text))
+    assert spoken == set(names), f"not spoken of: {set(names) - spoken}; not there: {spoken - set(names)}"
+
+
+@pytest.mark.parametrize("source", sorted((ROOT / "book").glob("[0-9]*.md")), ids=lambda p: p.name)
+def test_no_output_says_true_or_false_for_a_number(source):
+    for cell in jupytext.reads(source.read_text(), fmt="md:myst").cells:
+        if cell.cell_type == "code":
+            assert not re.search(r"print\([^)]*[\"']:?\s*[\"'],?\s*(?:bool|all|any)\(|: *\{(?:bool|all|any)\(", cell.source), cell.source
+            printed = re.findall(r"^print\((.*)\)$", cell.source, re.MULTILINE)
+            assert not any(re.search(r":\",\s*.*(?:[<>]|==|\bin\b)", line) for line in printed), printed
 
 
 def test_plain_markdown():

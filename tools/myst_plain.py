@@ -5,6 +5,7 @@ reaches a reader.
 """
 
 import re
+from collections.abc import Iterable
 from pathlib import Path
 
 from pybtex.database import parse_file
@@ -28,6 +29,16 @@ class Plain:
         self.equations: dict[str, str] = {}
         self.theorems: dict[str, str] = {}
         self.in_solution = False
+        self.figures: dict[str, str] = {}
+
+    def number_figures(self, names: Iterable[str | None]) -> None:
+        """Number the figures of the chapter in their order; text before a figure may name it."""
+        for name in filter(None, names):
+            self.figures[name] = f"Figure {self.chapter}.{len(self.figures) + 1}"
+
+    def caption(self, name: str, text: str) -> str:
+        """Return what stands under a figure in a notebook."""
+        return f"*{self.figures[name]}.* {self.render(text)}"
 
     def render(self, text: str) -> str:
         """Return one Markdown cell in plain Markdown."""
@@ -101,6 +112,8 @@ class Plain:
             return f"({self.equations[content]})"
         if name == "prf:ref":
             return self.theorems[content]
+        if name == "numref":
+            return self.figures[content]
         if name in ("cite", "cite:p", "cite:t"):
             cited = "; ".join(self._citation(key.strip(), name == "cite:t") for key in content.split(","))
             return cited if name == "cite:t" else f"({cited})"

@@ -20,7 +20,7 @@ from myst_plain import Plain
 from nbclient import NotebookClient
 
 ROOT = Path(__file__).resolve().parent.parent
-CHECKED = "nbval-check-output"
+CHECKED, FOLDED = "nbval-check-output", "hide-input"
 SOLUTION = re.compile(r"^([ \t]*)### BEGIN SOLUTION\n.*?^[ \t]*### END SOLUTION$", re.DOTALL | re.MULTILINE)
 
 
@@ -41,6 +41,7 @@ def generate(source: Path, target: Path, cleared: bool) -> nbformat.NotebookNode
     """Build a notebook, without outputs, from its source."""
     read = jupytext.reads(source.read_text(), fmt="md:myst")
     plain = Plain(chapter=int(source.name[:2]), bibliography=ROOT / "book" / "references.bib", keep_solutions=not cleared)
+    plain.number_figures(figure(cell).get("name") for cell in read.cells)
     cells = []
     for cell in read.cells:
         if cell.cell_type == "markdown":
@@ -52,7 +53,11 @@ def generate(source: Path, target: Path, cleared: bool) -> nbformat.NotebookNode
         if cleared and "solution-only" in tags:
             continue
         text = clear(cell.source) if cleared else cell.source
-        cells.append(nbformat.v4.new_code_cell(text, metadata={"tags": tags} if tags else {}))
+        # what the site folds, JupyterLab and Colab fold too
+        folded = {"cellView": "form", "jupyter": {"source_hidden": True}} if FOLDED in tags and source.parent.name == "book" else {}
+        cells.append(nbformat.v4.new_code_cell(text, metadata={"tags": tags} | folded if tags else {}))
+        if caption := figure(cell).get("caption"):
+            cells.append(nbformat.v4.new_markdown_cell(plain.caption(figure(cell)["name"], caption)))
     url, where = repository(), target.relative_to(ROOT).as_posix()
     badge = f"[![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)]({colab(url, where)})"
     title, _, rest = cells[0].source.partition("\n")
@@ -63,6 +68,11 @@ def generate(source: Path, target: Path, cleared: bool) -> nbformat.NotebookNode
     spec = {"display_name": "Python 3", "language": "python", "name": "python3"}
     info = {"accelerator": "GPU", "kernelspec": spec, "language_info": {"name": "python"}}
     return nbformat.v4.new_notebook(cells=cells, metadata=info)
+
+
+def figure(cell: nbformat.NotebookNode) -> dict:
+    """Return the name and the caption of the figure that a cell draws, where it draws one."""
+    return cell.metadata.get("mystnb", {}).get("figure", {})
 
 
 def colab(url: str, where: str) -> str:
@@ -93,6 +103,7 @@ def clear(code: str) -> str:
 def run(notebook: nbformat.NotebookNode, folder: Path) -> nbformat.NotebookNode:
     """Run a notebook and keep only the text that the checked cells print."""
     done = copy.deepcopy(notebook)
+    os.environ["NTK_COURSE_STRICT"] = "1"  # a number outside its claim's bounds is an error
     os.environ["NTK_COURSE_STATIC"] = "1"  # live widgets talk back to the client, which can leave both waiting
     NotebookClient(done, timeout=600, resources={"metadata": {"path": str(folder)}}).execute()
     done.metadata = copy.deepcopy(notebook.metadata)  # running adds the state of widgets, pictures and all

@@ -73,12 +73,17 @@ def inputs(x: Tensor, like: Tensor, name: str = "x", least: int = 2) -> Tensor:
     return x.detach()
 
 
-def array(values, name: str, wanted: str) -> Tensor:
-    """Return what holds numbers as a tensor, its unsigned integers as int64, for which torch has every operation."""
+def array(values, name: str, wanted: str, *, rows: bool = False) -> Tensor:
+    """Return what holds numbers as a tensor, its unsigned integers as int64, for which torch has every operation.
+
+    With ``rows`` a single number is an error: wanted is one for each sample.
+    """
     try:
         t = torch.as_tensor(values)
     except (TypeError, ValueError, RuntimeError) as error:
         raise TypeError(f"{name}: got {type(values).__name__} ({error}); wanted {wanted}") from None
+    if rows and not t.dim():
+        raise ValueError(f"{name}: got a single number ({t.item()}); wanted {wanted}, in brackets")
     return t.long() if t.dtype in (torch.uint16, torch.uint32, torch.uint64) else t
 
 

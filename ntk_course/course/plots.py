@@ -6,13 +6,16 @@ import matplotlib.pyplot as plt
 import numpy as np
 import seaborn as sns
 import torch
+from IPython import get_ipython
 from matplotlib.figure import Figure
+from matplotlib_inline.backend_inline import set_matplotlib_formats
 from scipy.stats import t as student
 from torch import Tensor
 
 PALETTE = "colorblind"
 DIVERGING = "RdBu_r"
 SEQUENTIAL = "viridis"
+MANY = 300  # points in a panel from which on they are dots of a picture, and no longer shapes
 
 
 def style() -> None:
@@ -20,6 +23,9 @@ def style() -> None:
     sns.set_theme(context="notebook", style="ticks", palette=PALETTE)
     plt.rcParams.update({"figure.dpi": 110, "figure.constrained_layout.use": True, "axes.spines.top": False})
     plt.rcParams.update({"axes.spines.right": False, "image.cmap": SEQUENTIAL, "savefig.facecolor": "white"})
+    plt.rcParams.update({"svg.hashsalt": "ntk", "savefig.dpi": 200})  # the same figure twice is the same file; dots, where rastered
+    if get_ipython() is not None:
+        set_matplotlib_formats("svg")
 
 
 def matrices(named: Mapping[str, Tensor], row_label: str = "", col_label: str = "") -> Figure:
@@ -51,7 +57,7 @@ def predicted_against_true(predicted: Mapping[str, Tensor], true: Mapping[str, T
         top = np.abs(t).max() * 1.05
         outside = (np.abs(p) > top).mean()
         ax.plot([-top, top], [-top, top], color="0.6", lw=1, zorder=0)
-        ax.scatter(t, p, s=6, alpha=0.5, linewidths=0)
+        ax.scatter(t, p, s=6, alpha=0.5, linewidths=0, rasterized=len(t) > MANY)
         ax.set(title=name if outside < 5e-4 else f"{name} ({outside:.1%} outside)", xlim=(-top, top), ylim=(-top, top))
         ax.set(xlabel="true change of softmax", ylabel="predicted change")
         ax.ticklabel_format(style="sci", scilimits=(-3, 3))
@@ -168,7 +174,7 @@ def scatters(panels: Mapping[str, tuple[Sequence, Sequence]], xlabel: str, ylabe
     for ax, (title, (a, b)) in zip(axes[0], panels.items(), strict=True):
         a, b = _array(a), _array(b)
         few = len(a) < 200
-        ax.scatter(a, b, s=20 if few else 6, alpha=0.7 if few else 0.4, linewidths=0)
+        ax.scatter(a, b, s=20 if few else 6, alpha=0.7 if few else 0.4, linewidths=0, rasterized=len(a) > MANY)
         ax.set(title=f"{title}: $\\rho$ = {np.corrcoef(a, b)[0, 1]:.2f}", xlabel=xlabel)
     axes[0, 0].set(ylabel=ylabel)
     return fig

@@ -1,8 +1,6 @@
 """Explorers (a slider over figures) and self-checks: alive in Jupyter and Colab, and still alive on the static site."""
 
-import base64
 import html
-import io
 import os
 import tomllib
 import uuid
@@ -15,6 +13,8 @@ import matplotlib.pyplot as plt
 from IPython.display import HTML, display
 from matplotlib.figure import Figure
 
+from .vector import inline, svg_of
+
 _PAGE = """<figure class="ntk-explorer" id="{id}" style="margin:0">
 <label style="display:block;margin-bottom:.5em">{label}
 <input type="range" min="0" max="{last}" value="{start}" style="width:min(22em,60%);vertical-align:middle"
@@ -23,7 +23,7 @@ _PAGE = """<figure class="ntk-explorer" id="{id}" style="margin:0">
 <script>(function(){{
 const box=document.getElementById("{id}"),range=box.querySelector("input"),names=range.dataset.values.split("|");
 range.addEventListener("input",function(){{
-box.querySelectorAll("img").forEach(function(img,i){{img.hidden=i!=range.value;}});
+box.querySelectorAll(".ntk-frame").forEach(function(frame,i){{frame.hidden=i!=range.value;}});
 box.querySelector("output").textContent=names[range.value];
 range.setAttribute("aria-valuetext",names[range.value]);}});
 }})();</script></figure>"""
@@ -70,18 +70,13 @@ def explore(draw: Callable[..., Figure], values: Sequence, label: str, alt: str,
 
 
 def _static(draw: Callable[..., Figure], values: Sequence, label: str, alt: str, start: int) -> str:
-    frames = []
+    frames, name = [], f"explorer-{uuid.uuid4().hex[:8]}"
     for i, value in enumerate(values):
-        figure = draw(value)
-        png = io.BytesIO()
-        figure.savefig(png, format="png", dpi=90)
-        plt.close(figure)
-        data = base64.b64encode(png.getvalue()).decode()
-        words = html.escape(f"{alt} ({label} {_text(value)})")
-        frames.append(f'<img src="data:image/png;base64,{data}" alt="{words}"{"" if i == start else " hidden"}>')
+        drawn = inline(svg_of(draw(value)), f"{name}-{i}", f"{alt} ({label} {_text(value)})")
+        frames.append(f'<div class="ntk-frame"{"" if i == start else " hidden"}>{drawn}</div>')
     names = [_text(v) for v in values]
     return _PAGE.format(
-        id=f"explorer-{uuid.uuid4().hex[:8]}",
+        id=name,
         label=html.escape(label),
         last=len(values) - 1,
         start=start,

@@ -59,7 +59,7 @@ class PerSample:
         """Keep the rule and the values."""
         self.rule, self.values, self.name, self.labels = (
             rule,
-            validate.array(values, name, "a value for each sample"),
+            validate.array(values, name, "a value for each sample", rows=True),
             name,
             labels,
         )
@@ -139,7 +139,7 @@ def signs(y: Tensor, num_classes: int) -> Tensor:
         >>> signs(torch.tensor([1]), 3)
         tensor([[-1.,  1., -1.]])
     """
-    y, num_classes = validate.array(y, "y", "integer class labels"), validate.positive(num_classes, "num_classes")
+    y, num_classes = validate.array(y, "y", "integer class labels", rows=True), validate.positive(num_classes, "num_classes")
     return _signs(validate.labels(y, len(y), num_classes, y), num_classes, torch.float32)
 
 
@@ -279,7 +279,7 @@ def loss_gradient(y: Tensor, loss: str | Callable[[Tensor, Tensor], Tensor] = "c
     losses.known(loss)
     if callable(loss):
         return PerSample(_Slope(loss), y, name)
-    real = loss == "squared" and validate.array(y, name, "targets").is_floating_point()
+    real = loss == "squared" and validate.array(y, name, "targets", rows=True).is_floating_point()
     return PerSample(_squared_of_targets if real else _NAMED[loss], y, name, labels=not real)
 
 

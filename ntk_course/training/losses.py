@@ -38,10 +38,12 @@ def targets(y, z: Tensor, num_samples: int, loss: Loss, name: str = "y") -> Tens
         TypeError, ValueError: targets of another length, kind or device.
     """
     if callable(loss):
-        y = validate.array(y, name, "a target for each sample")
+        y = validate.array(y, name, "a target for each sample", rows=True)
         if y.dim() == 0 or len(y) != num_samples:
             raise ValueError(f"{name}: got shape {tuple(y.shape)}; wanted a target for each of {num_samples} samples")
-    elif loss == "squared" and _are_real(y := validate.array(y, name, "real targets (N, K), or integer labels (N,)"), z):
+    elif loss == "squared" and _are_real(
+        y := validate.array(y, name, "real targets (N, K), or integer labels (N,)", rows=True), z
+    ):
         wanted = (num_samples, *z.shape[1:])
         if y.shape == wanted[:1] and wanted[1:] == (1,):
             y = y[:, None]

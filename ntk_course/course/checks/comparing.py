@@ -20,14 +20,14 @@ __all__ = [
 ]
 
 
+def _centred(m: Tensor) -> Tensor:
+    return m - m.mean(0) - m.mean(1, keepdim=True) + m.mean()
+
+
 def _aligned(g: Tensor, y: Tensor, centred: bool = True, root: bool = True, target: bool = True) -> float:
     t = torch.outer(y, y)
-
-    def middle(m: Tensor) -> Tensor:
-        return m - m.mean(0) - m.mean(1, keepdim=True) + m.mean()
-
     if centred:
-        g, t = middle(g), middle(t) if target else t
+        g, t = _centred(g), _centred(t) if target else t
     scale = g.norm() * t.norm()
     return float((g * t).sum() / (scale if root else scale**2))
 
@@ -41,6 +41,13 @@ centred_alignment = Check(
         "Centre both matrices first: a constant kernel must have no alignment.": lambda g, y: _aligned(g, y, centred=False),
         "Divide by the norms, not by their squares.": lambda g, y: _aligned(g, y, root=False),
         "The label products are centred too, before their norm is taken.": lambda g, y: _aligned(g, y, target=False),
+        "The kernel is centred too, not the labels' products alone.": lambda g, y: (
+            lambda t: float((g * t).sum() / g.norm() / t.norm())
+        )(_centred(torch.outer(y, y))),
+        "One number, the mean of all entries, was taken away; every row and every column loses its own mean.": lambda g, y: (
+            lambda a, b: float((a * b).sum() / a.norm() / b.norm())
+        )(g - g.mean(), torch.outer(y, y) - torch.outer(y, y).mean()),
+        "Not divided by the norms.": lambda g, y: float((_centred(g) * _centred(torch.outer(y, y))).sum()),
         "Only the columns are centred; rows lose their means too.": (
             lambda g, y: (lambda a, b: float((a * b).sum() / a.norm() / b.norm()))(
                 g - g.mean(0), torch.outer(y, y) - torch.outer(y, y).mean(0)
@@ -57,6 +64,9 @@ centred_alignment = Check(
 
 def _supports(draw: Draw):
     yield (torch.tensor([[[1.0, 1.0, 1.0]], [[2.5, 0.0, 0.0]]], dtype=torch.float64),)
+    # mean 0, 1; votes 1, 0; with values below 0 cut off 1, 1; by its own norm 0, 1
+    yield (torch.tensor([[[5.0, 0.0, 0.0], [2.0, 2.0, -9.0]], [[1.0, 1.0, 1.0], [1.0, 1.0, 1.0]]], dtype=torch.float64),)
+    yield (torch.tensor([[[4.0, -4.0, 1.0]], [[0.5, 0.4, 0.3]]], dtype=torch.float64),)
     for _ in range(4):
         k, m, n = draw.sizes(3, 2, 9)
         yield (draw.normal(k, m, n),)
@@ -74,6 +84,20 @@ supported_labels = Check(
         "Support is similarity: take the largest, not the smallest.": lambda k: k.mean(2).argmin(0),
         "The first axis runs over the labels; this is the best training point.": lambda k: k.mean(0).argmax(1),
         "This is the support itself; wanted the label that has most of it.": lambda k: k.mean(2).amax(0),
+        "This counts votes, one a training point; wanted the mean of the values.": lambda k: (
+            torch.mode(k.argmax(0), dim=1).values
+        ),
+        "This counts positive values; wanted their mean, a large one counts for more.": lambda k: (
+            (k > 0).double().mean(2).argmax(0)
+        ),
+        "A negative value speaks against a label: do not cut it off.": lambda k: k.clamp(min=0).mean(2).argmax(0),
+        "The softmax over the labels is no part of it: the mean of the values themselves.": lambda k: (
+            k.softmax(0).mean(2).argmax(0)
+        ),
+        "Each label's values are divided by their own norm; wanted the values themselves.": lambda k: (
+            (k / k.norm(dim=2, keepdim=True)).mean(2).argmax(0)
+        ),
+        "The median is another label at times; wanted the mean.": lambda k: k.median(2).values.argmax(0),
         "A negative value speaks against a label: do not take absolute values.": lambda k: k.abs().mean(2).argmax(0),
     },
 )
@@ -139,6 +163,10 @@ cost_exponent = Check(
     mistakes={
         "Take logarithms of both: a power is a straight line then.": lambda n, s: float(np.polyfit(n, s, 1)[0]),
         "Take logarithms of the sizes too.": lambda n, s: float(np.polyfit(n, np.log(s), 1)[0]),
+        "The slopes between neighbours are averaged; wanted one line through all points, by least squares.": lambda n, s: float(
+            np.mean(np.diff(np.log(s)) / np.diff(np.log(n)))
+        ),
+        "The sizes are no logarithms: take those of the seconds too.": lambda n, s: float(np.polyfit(np.log(n), s, 1)[0]),
         "The axes are turned round: seconds against size.": lambda n, s: float(np.polyfit(np.log(s), np.log(n), 1)[0]),
         "Fit a line to all points; two of them carry the noise of two runs.": lambda n, s: (
             math.log(s[-1] / s[0]) / math.log(n[-1] / n[0])
@@ -152,9 +180,10 @@ cost_exponent = Check(
 
 
 def _classifiers(draw: Draw):
-    yield torch.tensor([0, 1, 2, 0]), torch.tensor([0, 1, 1, 2]), torch.tensor([0, 1, 2, 2]), 3
+    # right and right, wrong the same way, wrong in two ways, one of them right; class 3 of four does not occur
+    yield torch.tensor([0, 0, 1, 2, 0]), torch.tensor([0, 0, 2, 2, 1]), torch.tensor([0, 1, 0, 2, 1]), 4
     for k, n in zip(draw.sizes(3, 3, 9), (12, 20, 40), strict=True):
-        y = draw.labels(n, k)
+        y = draw.labels(n, k - 1)  # one class does not occur
 
         def guess(share: float, y=y, n=n, k=k) -> Tensor:
             return torch.where(draw.bits(n, share=share), y, draw.integers(0, k - 1, n))
@@ -181,7 +210,18 @@ agreement_beyond_chance = Check(
             f, s, y, k, wrong_too=False
         ),
         "There are K - 1 wrong classes, not K.": lambda f, s, y, k: _beyond(f, s, y, k, ways=k),
-        "Two wrong answers are not always the same: one of K - 1 wrong classes.": lambda f, s, y, k: _beyond(f, s, y, k, ways=1),
+        "Divide by K - 1, the number of wrong classes, for any number of classes.": lambda f, s, y, k: _beyond(
+            f, s, y, k, ways=1
+        ),
+        "K is `classes`, also where a class does not occur among the labels.": lambda f, s, y, k: _beyond(
+            f, s, y, len(y.unique())
+        ),
+        "They agree too where both are wrong in the same way.": lambda f, s, y, k: _beyond(
+            torch.where(f == y, f, -1), torch.where(s == y, s, -2), y, k
+        ),
+        "Two wrong answers agree only if they are the same.": lambda f, s, y, k: _beyond(
+            torch.where(f == y, f, -1), torch.where(s == y, s, -1), y, k
+        ),
         "This is the plain agreement: two good classifiers have it without knowing of each other.": (
             lambda f, s, y, k: _beyond(f, s, y, k, subtract=False, divide=False)
         ),

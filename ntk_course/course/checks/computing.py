@@ -22,8 +22,8 @@ __all__ = [
 
 def _memories(draw: Draw):
     yield 1024, 2, 1024, 4
-    for _ in range(4):
-        yield draw.integer(100, 70_000), draw.integer(2, 100), draw.integer(1_000, 10_000_000), draw.choice((2, 4, 8))
+    for size in draw.each((2, 4, 8)):
+        yield draw.integer(100, 70_000), draw.integer(3, 100), draw.integer(1_000, 10_000_000), size
 
 
 jacobian_memory = Check(
@@ -46,7 +46,14 @@ jacobian_memory = Check(
 
 
 def _networks(draw: Draw):
-    """Networks with two hidden layers: with one, every K x K block is symmetric."""
+    """Networks with two hidden layers: with one, every K x K block is symmetric. The first is worked out by hand."""
+    layers = [torch.nn.Linear(1, 2), torch.nn.ReLU(), torch.nn.Linear(2, 2), torch.nn.ReLU(), torch.nn.Linear(2, 2)]
+    by_hand = torch.nn.Sequential(*layers).double()
+    values = iter((1.0, -1.0, 0.0, 1.0, 2.0, 1.0, 1.0, -1.0, 0.0, 1.0, 1.0, 2.0, -1.0, 1.0, 0.0, 0.0))
+    with torch.no_grad():
+        for parameter in by_hand.parameters():
+            parameter.copy_(torch.tensor([next(values) for _ in range(parameter.numel())]).view_as(parameter))
+    yield by_hand, torch.tensor([[1.0]], dtype=torch.float64), torch.tensor([[-1.0], [2.0]], dtype=torch.float64)
     for activation in ("tanh", "relu", "tanh"):
         n, m, k, d = draw.sizes(4, 2, 7)
         with torch.random.fork_rng(devices=[]):
@@ -59,7 +66,8 @@ def _some(keep):
     """Return the kernel of some parameters only."""
 
     def kernel(model, x1, x2):
-        names = [name for name, _ in model.named_parameters() if keep(name)]
+        everyone = [name for name, _ in model.named_parameters()]
+        names = [name for name in everyone if keep(name, everyone)]
         params = [dict(model.named_parameters())[name] for name in names]
 
         def rows(x):
@@ -91,8 +99,8 @@ entk_from_gradients = Check(
             entk(model, a, b) / entk(model, a, b).shape[-1]
         ),
         "This is a single number for each pair: the outputs must not be summed over.": lambda *a: entk(*a).sum((2, 3)),
-        "These are the weights' gradients alone; biases are parameters too.": _some(lambda name: "bias" not in name),
-        "This is the last layer alone; every parameter belongs to the Jacobian.": _some(lambda name: name.startswith("5.")),
+        "These are the weights' gradients alone; biases are parameters too.": _some(lambda name, names: "bias" not in name),
+        "This is the last layer alone; every parameter belongs to the Jacobian.": _some(lambda name, names: name in names[-2:]),
         "This is the kernel of x1 with itself; the second argument is x2.": lambda model, a, b: entk(model, a),
         "These are gradients of the probabilities; wanted those of the logits.": lambda model, a, b: entk(
             torch.nn.Sequential(model, torch.nn.Softmax(1)), a, b
@@ -133,7 +141,9 @@ def _blind(got, wanted) -> bool | str:
         return "K(x, x) = J J^T is symmetric; this is not."
     if float(torch.linalg.eigvalsh(got)[0]) < -1e-6 * scale:
         return "K(x, x) = J J^T has no negative eigenvalue; this has one."
-    if abs(float(got.sum())) > 1e-6 * scale * len(got) or scale == 0:
+    if scale == 0:
+        return "Every entry is zero, and a block of zeros was excluded."
+    if abs(float(got.sum())) > 1e-6 * scale * len(got):
         return f"Its pseudo-NTK, the sum of the entries over K, is {float(got.sum()) / len(got):.3g}; wanted 0."
     return True
 
@@ -150,6 +160,9 @@ nothing_in_common = Check(
 def _layers(draw: Draw):
     one = torch.ones(1, 1, 1, dtype=torch.float64)
     yield 2 * one, 3 * one, one, one
+    # two positions, one channel: every t meets every u
+    two = torch.tensor([[[1.0], [2.0]]], dtype=torch.float64)
+    yield two, torch.tensor([[[1.0], [-3.0]]], dtype=torch.float64), 3 * two, torch.tensor([[[2.0], [5.0]]], dtype=torch.float64)
     for _ in range(3):
         n, m, t, p, q = draw.sizes(5, 2, 7)
         yield draw.normal(n, t, p), draw.normal(n, t, q), draw.normal(m, t, p), draw.normal(m, t, q)
@@ -180,6 +193,17 @@ linear_layer_share = Check(
         ),
         "The 1 sits at the wrong factor: the bias pairs b with b, so it is (a a' + 1) (b b').": (
             lambda a1, b1, a2, b2: (torch.einsum("ntp,mup->nmtu", a1, a2) * (torch.einsum("ntq,muq->nmtu", b1, b2) + 1)).sum(
+                (2, 3)
+            )
+        ),
+        "The bias is counted where t = u only; its gradient is a sum over positions too.": (
+            lambda a1, b1, a2, b2: _share(a1, b1, a2, b2, bias=0.0) + torch.einsum("ntq,mtq->nm", b1, b2)
+        ),
+        "Positions and channels are one axis here: sum over the channels of each pair of positions, then over the pairs.": (
+            lambda a1, b1, a2, b2: (a1.flatten(1) @ a2.flatten(1).T + 1) * (b1.flatten(1) @ b2.flatten(1).T)
+        ),
+        "Position t of the inputs must meet position t of the cotangents: the same t and u in both factors.": (
+            lambda a1, b1, a2, b2: ((torch.einsum("ntp,mup->nmtu", a1, a2) + 1) * torch.einsum("ntq,muq->nmut", b1, b2)).sum(
                 (2, 3)
             )
         ),
@@ -216,7 +240,7 @@ positions_to_form = Check(
         "The factors meet at every pair of positions: T^2 of them, not T.": lambda p, q: max(1, -(-p * q // (p + q + 1))),
         "Rounded down: at that T the factors are still cheaper.": lambda p, q: max(1, math.isqrt(p * q // (p + q + 1))),
         "Where both cost the same, forming costs no more: T counts.": lambda p, q: math.isqrt(p * q // (p + q + 1)) + 1,
-        "The +1 of the bias is missing: a pair of positions costs p + q + 1.": (
+        "A pair of positions costs p + q + 1: two inner products, and one multiply-add to combine them.": (
             lambda p, q: max(1, math.isqrt(-(-p * q // (p + q)) - 1) + 1)
         ),
         "Not rounded: a number of positions is whole.": lambda p, q: math.sqrt(p * q / (p + q + 1)),

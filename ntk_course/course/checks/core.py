@@ -11,9 +11,10 @@ from inspect import signature
 
 import numpy as np
 from torch import Tensor
+from torch.nn import Module
 
 from .draws import Draw
-from .values import NEAR, Unreadable, difference, read, same, shown
+from .values import NEAR, Unreadable, difference, first_difference, read, same, shown
 
 
 @dataclass(frozen=True)
@@ -137,7 +138,7 @@ class Check:
         for hint, mistake in self.mistakes.items():
             if self._agrees(mistake, got, cases):
                 return outcome("wrong", hint, where)
-        return outcome("wrong", said, where)
+        return outcome("wrong", self._other_arguments(got, cases) or said, where)
 
     def _used(self, answer: Callable, case: tuple):
         fresh = tuple(map(copy.deepcopy, case))  # an answer may work in place; that must change nothing for anybody else
@@ -154,6 +155,29 @@ class Check:
             return all(same(g, read(self._used(mistake, case))) for g, case in zip(got, cases, strict=True))
         return False
 
+    def _other_arguments(self, got: Sequence, cases: Sequence[tuple]) -> str:
+        """Find that the answer would be right for other arguments: one written down, one left out, two exchanged."""
+        if self.judge is not judged_same:
+            return ""
+        for i, name in enumerate(self._names()[: len(cases[0])]):
+            values = dict.fromkeys(case[i] for case in cases if isinstance(case[i], (int, float)))
+            for value in (1, *list(values)[:MANY]) if values else ():
+                if self._agrees_on(got, cases, [(*case[:i], type(case[i])(value), *case[i + 1 :]) for case in cases]):
+                    there = f"`{name}` does not enter" if value == 1 else f"{shown(value)} is written down where `{name}` belongs"
+                    return f"Right if `{name}` were {shown(value)} in every case: {there}."
+            for j in range(i + 1, len(cases[0])):
+                exchanged = [(*c[:i], c[j], *c[i + 1 : j], c[i], *c[j + 1 :]) for c in cases]
+                if self._agrees_on(got, cases, exchanged):
+                    return f"`{name}` and `{self._names()[j]}` are exchanged."
+        return ""
+
+    def _agrees_on(self, got: Sequence, cases: Sequence[tuple], others: Sequence[tuple]) -> bool:
+        """Say whether the answer is the reference on other cases, and these differ from the ones that were asked."""
+        with suppress(Exception):  # the reference need not run on them
+            read_there = (read(self._used(self.reference, other)) for other in others)
+            return all(same(g, r) for g, r in zip(got, read_there, strict=True))
+        return False
+
     def _names(self) -> list[str]:
         inside = self.names or self.wants.partition("(")[2].partition(")")[0] or ", ".join(signature(self.reference).parameters)
         return [name.strip() for name in inside.split(",")]
@@ -163,9 +187,12 @@ class Check:
 
     def _shown(self, got, wanted, case: tuple, digits: int = 4) -> list[str]:
         lines = [*self._arguments(case), f"yours:  {shown(got, digits)}"]
-        return lines if self.judge is not judged_same else [*lines, f"wanted: {shown(wanted, digits)}"]
+        if self.judge is not judged_same:
+            return lines
+        return [*lines, f"wanted: {shown(wanted, digits)}", *first_difference(got, wanted)]
 
 
+MANY = 6  # values of an argument that are tried for one written down
 UNANSWERED = "Not answered yet: replace the `...` with your code and run this cell again."
 
 
@@ -188,7 +215,14 @@ def _has_nan(value) -> bool:
 def _room(case: Sequence) -> int:
     """Count the numbers in a case: the smallest that fails is the one to follow by hand."""
     return sum(
-        part.numel() if isinstance(part, Tensor) else np.size(part) if isinstance(part, np.ndarray) else 1 for part in case
+        part.numel()
+        if isinstance(part, Tensor)
+        else np.size(part)
+        if isinstance(part, np.ndarray)
+        else sum(p.numel() for p in part.parameters())
+        if isinstance(part, Module)
+        else 1
+        for part in case
     )
 
 
@@ -227,6 +261,7 @@ def judged_by_products(got, wanted, *arguments) -> bool | str:
     """Take any vectors for right whose inner products are the reference's: a rotation or a sign changes nothing."""
     if not isinstance(got, Tensor) or got.dim() < 2 or len(got) != len(wanted):
         return False
-    if same(vectors_of(got), vectors_of(wanted)):
+    products, asked = vectors_of(got), vectors_of(wanted)
+    if same(products, asked):
         return True
-    return "The inner products of your vectors are not those that were asked for."
+    return f"The inner products of your vectors are {shown(products)}; wanted {shown(asked)}."

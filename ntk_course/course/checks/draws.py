@@ -1,6 +1,6 @@
 """Test cases drawn anew: sizes that differ from one another, numbers, labels, kernels that can exist."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -55,6 +55,10 @@ class Draw:
         """Draw a bool tensor with about a share of True."""
         return torch.rand(*shape, generator=self.generator) < share
 
+    def each(self, values: Sequence) -> list:
+        """Return all of some values in an order that is drawn, so that none written down passes for all."""
+        return [values[i] for i in self.order(len(values))]
+
     def softmax(self, *shape: int) -> Tensor:
         """Draw probabilities along the last axis."""
         return (1.5 * self.normal(*shape)).softmax(-1)
@@ -69,6 +73,23 @@ class Draw:
         return self.normal(n, k, d)
 
 
+def telling_apart(make: Callable[[], tuple | None], rules: Sequence[Callable]) -> Iterator[tuple]:
+    """Yield drawn cases until every two rules have answered one of them differently; ``make`` may return None for no case."""
+    alike = {(p, q) for p in range(len(rules)) for q in range(p)}
+    for _ in range(100_000):
+        if not alike:
+            return
+        case = make()
+        if case is None:
+            continue
+        said = [rule(*case) for rule in rules]
+        apart = {(p, q) for p, q in alike if said[p] != said[q]}
+        if apart:
+            alike -= apart
+            yield case
+    raise ValueError(f"rules: these pairs answer alike, case after case: {sorted(alike)}; wanted different rules")
+
+
 @dataclass(frozen=True, repr=False)
 class Formula:
     """A function that an answer is given, shown as its formula where a case is shown."""
@@ -77,6 +98,7 @@ class Formula:
     formula: str
 
     def __call__(self, *arguments):
+        """Return the function's value."""
         return self.function(*arguments)
 
     def __repr__(self) -> str:

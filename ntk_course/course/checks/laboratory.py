@@ -3,6 +3,7 @@
 import base64
 import io
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from html import escape
 
@@ -35,6 +36,56 @@ class Report(Outcome):
         return f'{text}<img alt="{escape(self.words)}" src="data:image/png;base64,{base64.b64encode(self.picture).decode()}">'
 
 
+@dataclass(frozen=True)
+class Held:
+    """A number that a curve holds, and that must be the one that was measured, or one of ours.
+
+    Attributes:
+        words: what it is, of the curve.
+        of: from the curve (x, y) to the number.
+        within: how far the two may be apart.
+        wanted: our number; None for the reader's own `measured`.
+    """
+
+    words: str
+    of: Callable[[np.ndarray, np.ndarray], float]
+    within: float
+    wanted: float | None = None
+
+    def fault(self, x: np.ndarray, y: np.ndarray, measured: float) -> str:
+        """Say that the curve holds another number, or nothing."""
+        found, wanted = self.of(x, y), measured if self.wanted is None else self.wanted
+        if math.isnan(found):
+            return f"Of your curve {self.words} is missing: x and y in this order?"
+        if abs(found - wanted) <= self.within:
+            return ""
+        beside = f"`measured` is {wanted:.3g}" if self.wanted is None else f"ours is {wanted:.3g}"
+        return (
+            f"Of your curve {self.words} is {found:.3g}, and {beside}: do both come from one experiment, x and y in this order?"
+        )
+
+
+def mean_of(words: str, within: float) -> Held:
+    """Hold the mean of the ordinates to the number, where the curve has the repetitions."""
+    return Held(f"the mean of the ordinates ({words})", lambda x, y: float(y.mean()), within)
+
+
+def power_of(within: float, times: float = 1.0, less: float = 0.0) -> Held:
+    """Hold the slope on logarithmic axes (or ``less + times`` it) to the number."""
+    words = "the slope on logarithmic axes" if times == 1 and not less else f"{less:g} less the slope on logarithmic axes"
+    return Held(words, lambda x, y: less + times * float(np.polyfit(np.log(x), np.log(y), 1)[0]), within)
+
+
+def value_at(place: float, within: float) -> Held:
+    """Hold the ordinate at one abscissa to the number."""
+
+    def value(x: np.ndarray, y: np.ndarray) -> float:
+        near = np.abs(x - place).argmin()
+        return float(y[near]) if abs(x[near] - place) <= 0.1 * abs(place) else math.nan
+
+    return Held(f"the value at {place:g}", value, within)
+
+
 @dataclass(frozen=True, repr=False)
 class Laboratory:
     """A laboratory's check, called with what was predicted, measured and concluded.
@@ -54,7 +105,7 @@ class Laboratory:
         rubric: what an instructor looks for in the sentences, with points.
         answers: typical conclusions, with the points that they get.
         least: the smallest uncertainty that can be: below it the unit is another, or nothing was repeated.
-        averaged: the curve has the repetitions, so their mean is what was measured.
+        held: numbers that the curve must hold.
     """
 
     number: str
@@ -71,7 +122,7 @@ class Laboratory:
     rubric: tuple[str, ...]
     answers: tuple[str, ...]
     least: float = 0.0
-    averaged: bool = False
+    held: tuple[Held, ...] = ()
 
     def __repr__(self) -> str:
         return f"<check of laboratory {self.number}: {self.quantity}>"
@@ -108,6 +159,10 @@ class Laboratory:
         if points is None:
             wanted = f"wanted a pair (x, y) of at least three finite numbers each: {self.axes[0]}, and {self.axes[1]}"
             return self._report("wrong", f"`curve`: {wanted}.")
+        if self.logs and not (points[0] > 0).all() & (points[1] > 0).all():
+            return self._report(
+                "wrong", "`curve`: a number is not positive; wanted the values themselves, the axes take the logarithms."
+            )
         if not isinstance(conclusion, str) or len(conclusion.split()) < WORDS:
             return self._report(
                 "wrong", f"`conclusion` is too short: say in a sentence or two what the number shows, {WORDS} words or more."
@@ -121,16 +176,18 @@ class Laboratory:
             hints = [hint for low, high, hint in self.readings if low <= value <= high]
             said = " Or: ".join(hints) or f"Wanted a value between {self.low:g} and {self.high:g}."
             return self._report("wrong", f"You measured {value:.4g}; ours: {self.ours}. {said}", **picture)
-        if self.averaged and abs(points[1].mean() - value) > 0.05 * max(1e-12, abs(points[1]).max()):
-            said = f"`measured` is {value:.3g}, and the mean of the curve's ordinates, {self.axes[1]}, is {points[1].mean():.3g}"
-            return self._report("wrong", f"{said}: wanted the repetitions in the curve, and their mean.", **picture)
+        if not self._meets(points[0]):
+            said = f"The abscissae of your curve run from {points[0].min():.3g} to {points[0].max():.3g}, ours"
+            said = f"{said} from {min(self.x):.3g} to {max(self.x):.3g}: is x the {self.axes[0]}?"
+            return self._report("wrong", said, **picture)
+        for each in self.held:
+            if fault := each.fault(*points, value):
+                return self._report("wrong", fault, **picture)
         if spread < self.least:
             said = f"An uncertainty of {spread:.2g} is smaller than any that we saw: is it in the same unit, and of independent draws?"
             return self._report("wrong", said, **picture)
         if spread > self.widest:
-            said = (
-                f"A spread of {spread:.3g} is wider than any that we saw ({self.widest:g}): does one seed stand apart, and why?"
-            )
+            said = f"A spread of {spread:.3g} is more than we take ({self.widest:g}): does one seed stand apart, and why?"
             return self._report("wrong", said, **picture)
         return self._report(
             "right",
@@ -141,6 +198,12 @@ class Laboratory:
 
     def _report(self, status: str, message: str, **picture) -> Report:
         return Report(status, message, self.number, **picture)
+
+    def _meets(self, x: np.ndarray) -> bool:
+        """Say whether half of the abscissae lie in our range, or within three times of it where axes are logarithmic."""
+        more = 3.0 if self.logs else 1.0
+        low, high = min(self.x) / more, max(self.x) * more
+        return bool(((x >= low) & (x <= high)).mean() >= 0.5)
 
     def _apart(self, points: tuple[np.ndarray, np.ndarray]) -> str:
         """Say so where the curve lies far above or below ours: another quantity can have the same power."""
@@ -162,14 +225,21 @@ class Laboratory:
 
     def _drawn(self, points: tuple[np.ndarray, np.ndarray]) -> bytes:
         from matplotlib.figure import Figure  # a check of numbers should not wait for matplotlib
+        from matplotlib.ticker import NullFormatter, ScalarFormatter
 
         figure = Figure(figsize=(7, 2.8), layout="constrained")
         panels = figure.subplots(1, 2, sharex=True, sharey=True)
         for panel, (x, y), title in zip(panels, (points, (self.x, self.y)), ("yours", "ours"), strict=True):
             panel.plot(x, y, "o-")
+            if title == "yours":
+                panel.plot(self.x, self.y, ":", color="0.5", lw=1, label="ours")
+                panel.legend(frameon=False)
             panel.set(title=title, xlabel=self.axes[0])
             if self.logs:
                 panel.set(xscale="log", yscale="log")
+                panel.xaxis.set_major_formatter(ScalarFormatter())
+                panel.xaxis.set_minor_formatter(NullFormatter())
+                panel.set_xticks(sorted(self.x)[:: 1 + len(self.x) // 4])
         panels[0].set_ylabel(self.axes[1])
         held = io.BytesIO()
         figure.savefig(held, format="png", dpi=120)
@@ -181,7 +251,12 @@ def _number(value) -> float | None:
         tensor = read(value)
     except Unreadable:
         return None
-    if isinstance(value, bool) or isinstance(tensor, (str, list)) or tensor.numel() != 1 or not math.isfinite(float(tensor)):
+    if (
+        isinstance(value, (bool, dict))
+        or isinstance(tensor, (str, list))
+        or tensor.numel() != 1
+        or not math.isfinite(float(tensor))
+    ):
         return None
     return float(tensor)
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from .core import Check
-from .draws import Draw
+from .draws import Draw, Formula
 
 __all__ = ["most_to_blame", "gap_without", "is_a_kernel", "growth_and_angle", "posterior_deviation"]
 
@@ -34,6 +34,7 @@ most_to_blame = Check(
         "These pushed towards the right class.": lambda p, s, r, n: _top(p[:, r] - p[:, s], n),
         "These pushed hardest, in either direction; keep the sign.": lambda p, s, r, n: _top((p[:, s] - p[:, r]).abs(), n),
         "The least to blame came first; wanted the most.": lambda p, s, r, n: _top(p[:, s] - p[:, r], n).flip(0),
+        "topk returns two things, values and indices: wanted the indices.": lambda p, s, r, n: (p[:, s] - p[:, r]).topk(n),
         "These are the contributions; wanted the points' indices.": lambda p, s, r, n: (
             (p[:, s] - p[:, r]).sort(descending=True).values[:n]
         ),
@@ -53,12 +54,17 @@ class _Fit:
         return (-torch.cdist(torch.as_tensor(x), self.means)).log_softmax(1)
 
 
+TRAINING = Formula(_Fit, "a training whose log_probs(x) are log_softmax(-|x - mean of class k|)")
+
+
 def _trainings(draw: Draw):
-    for _ in range(4):
+    x = torch.tensor([[0.0], [2.0], [4.0], [6.0], [9.0], [8.0]], dtype=torch.float64)
+    yield TRAINING, x, torch.tensor([0, 1, 0, 1, 2, 2]), torch.tensor([3, 4]), torch.tensor([[3.0]], dtype=torch.float64), 1, 0
+    for said in draw.each((0, 1, 2, 0, 1, 2)):
         n = draw.integer(9, 14)
         drop = draw.order(n)[: draw.integer(2, 4)]
-        said, right = draw.order(3)[:2].tolist()
-        yield _Fit, draw.normal(n, 2), draw.labels(n, 3), drop, draw.normal(1, 2), said, right
+        right = (said + draw.integer(1, 2)) % 3
+        yield TRAINING, draw.normal(n, 2), draw.labels(n, 3), drop, draw.normal(1, 2), said, right
 
 
 def _gap(train, x, y, keep, x_test, said, right) -> float:
@@ -82,6 +88,18 @@ gap_without = Check(
             train, x, y, drop, x_test, s, r
         ),
         "Nothing was dropped.": lambda train, x, y, drop, x_test, s, r: _gap(train, x, y, slice(None), x_test, s, r),
+        "An index of zeros and ones picks rows 0 and 1: the mask must be of truth values.": (
+            lambda train, x, y, drop, x_test, s, r: _gap(train, x, y, _others(x, drop).long(), x_test, s, r)
+        ),
+        "Samples are cut, labels are not: `y[keep]` as well.": lambda train, x, y, drop, x_test, s, r: float(
+            (lambda z: z[s] - z[r])(train(x[_others(x, drop)], y[: len(x) - len(drop)]).log_probs(x_test)[0])
+        ),
+        "Only the first of `drop` was left out; all of them are.": lambda train, x, y, drop, x_test, s, r: _gap(
+            train, x, y, _others(x, drop[:1]), x_test, s, r
+        ),
+        "The first samples were left out, as many as `drop` has; wanted those that `drop` names.": (
+            lambda train, x, y, drop, x_test, s, r: _gap(train, x, y, slice(len(drop), None), x_test, s, r)
+        ),
         "The sign is turned: log-probability of the class said minus that of the right one.": (
             lambda train, x, y, drop, x_test, s, r: -_gap(train, x, y, _others(x, drop), x_test, s, r)
         ),
@@ -102,18 +120,27 @@ gap_without = Check(
 def _grams(draw: Draw):
     yield (torch.tensor([[2.0, 1.0], [1.0, 2.0]], dtype=torch.float64)[:, :, None, None],)
     yield (torch.tensor([[1.0, 2.0], [2.0, 1.0]], dtype=torch.float64)[:, :, None, None],)
-    n, k = draw.sizes(2, 2, 5)
-    phi = draw.normal(n, k, n * k + 3)
-    good = torch.einsum("nid,mjd->nmij", phi, phi)
-    identity = torch.einsum("nm,ij->nmij", torch.eye(n).double(), torch.eye(k).double())
-    yield (good,)
-    yield (good - 4 * float(torch.linalg.eigvalsh(_matrix(good))[-1]) * identity / 4,)  # indefinite
-    yield (good * torch.linspace(1, 2, n).double()[None, :, None, None],)  # not symmetric
-    # symmetric points by points, but not with the outputs exchanged too
-    yield (60 * identity + draw.normal(k, k),)
+    yield (torch.tensor([[[[1.0, 2.0], [2.0, 1.0]]]], dtype=torch.float64),)  # one point; indefinite over its outputs
+    parts = torch.tensor([[[1.0, 2.0], [2.0, 1.0]], [[5.0, 0.0], [0.0, 5.0]]], dtype=torch.float64)
+    yield (torch.einsum("inm,ij->nmij", parts, torch.eye(2).double()),)  # one output is indefinite, their sum is not
+    for low in (2, 3):
+        n, k = (2, 2) if low == 2 else draw.sizes(2, 3, 5)
+        phi = draw.integers(-2, 2, n, k, n * k + 3).double() if low == 2 else draw.normal(n, k, n * k + 3)
+        good = torch.einsum("nid,mjd->nmij", phi, phi)
+        top = float(good.abs().max())
+        yield (good,)
+        odd = draw.normal(n, n, k, k)
+        yield (good + 1e-12 * top * (odd - odd.permute(1, 0, 3, 2)),)  # symmetric, to rounding
+        yield (good + 0.02 * top * (odd - odd.permute(1, 0, 3, 2)),)  # not symmetric
+        identity = torch.einsum("nm,ij->nmij", torch.eye(n).double(), torch.eye(k).double())
+        yield (good - 1.01 * float(torch.linalg.eigvalsh(_matrix(good))[0] + 0.01 * top) * identity,)  # just indefinite
+        # every point's own outputs, and every output over the points, have no negative eigenvalue; all together have one
+        yield (identity * top + 3 * top * (1 - torch.eye(n).double())[:, :, None, None] * (1 - torch.eye(k).double()),)
+        # symmetric points by points, but not with the outputs exchanged too
+        yield (60 * top * identity + draw.normal(k, k) * top,)
     yield (60 * torch.ones(2, 2, 1, 1).double(),)  # an eigenvalue that is 0
-    low = draw.normal(n, k, 2)
-    yield (torch.einsum("nid,mjd->nmij", low, low),)  # many eigenvalues that are 0, to rounding
+    few = draw.normal(*draw.sizes(2, 2, 5), 2)
+    yield (torch.einsum("nid,mjd->nmij", few, few),)  # many eigenvalues that are 0, to rounding
 
 
 def _matrix(g: Tensor) -> Tensor:
@@ -122,17 +149,21 @@ def _matrix(g: Tensor) -> Tensor:
 
 
 def _symmetric(g: Tensor) -> bool:
-    return torch.allclose(g, g.T)
+    return float((g - g.T).abs().max()) <= 1e-6 * float(g.abs().max())
 
 
 def _definite(g: Tensor) -> bool:
-    return float(torch.linalg.eigvalsh((g + g.T) / 2)[0]) > -1e-9 * float(g.abs().max())
+    return float(torch.linalg.eigvalsh((g + g.T) / 2)[0]) > -1e-6 * float(g.abs().max())
+
+
+def _kernel(g: Tensor) -> bool:
+    return _symmetric(g) and _definite(g)
 
 
 is_a_kernel = Check(
     number="11.3",
     wants="answer(gram) -> bool",
-    reference=lambda g: _symmetric(_matrix(g)) and _definite(_matrix(g)),
+    reference=lambda g: _kernel(_matrix(g)),
     cases=_grams,
     mistakes={
         "Symmetry is not enough: look at the eigenvalues too.": lambda g: _symmetric(_matrix(g)),
@@ -145,6 +176,24 @@ is_a_kernel = Check(
         "Zero is allowed, and rounding makes it a little negative: compare with the size of the largest entry.": (
             lambda g: _symmetric(_matrix(g)) and bool(torch.linalg.eigvalsh(_matrix(g))[0] > 0)
         ),
+        "Rows and columns are pairs (point, output): bring the axes into the order n, i, m, j before you reshape.": (
+            lambda g: _kernel(g.reshape(g.shape[0] * g.shape[2], -1))
+        ),
+        "The outputs are added up first; a matrix over pairs (point, output) has more ways to be negative.": (
+            lambda g: _symmetric(_matrix(g)) and _definite(g.sum((2, 3)))
+        ),
+        "This looks at the trace over the outputs; their products with one another count too.": (
+            lambda g: _symmetric(_matrix(g)) and _definite(torch.einsum("nmii->nm", g))
+        ),
+        "Each output is looked at by itself; pairs of different outputs can make an eigenvalue negative.": (
+            lambda g: _symmetric(_matrix(g)) and all(_definite(g[:, :, i, i]) for i in range(g.shape[2]))
+        ),
+        "Each pair of points is looked at by itself; wanted the one matrix of all.": (
+            lambda g: _symmetric(_matrix(g)) and all(_definite(g[n, n]) for n in range(len(g)))
+        ),
+        "No matrix is symmetric to the last digit: allow for rounding there too.": (
+            lambda g: torch.equal(_matrix(g), _matrix(g).T) and _definite(_matrix(g))
+        ),
         "Always true is no test.": lambda g: True,
         "Always false is no test.": lambda g: False,
     },
@@ -152,20 +201,26 @@ is_a_kernel = Check(
 
 
 def _weights(draw: Draw):
-    yield torch.tensor([1.0, 0.0], dtype=torch.float64), torch.tensor([0.0, 2.0], dtype=torch.float64)
-    yield (
-        torch.tensor([3.0, 4.0], dtype=torch.float64),
-        torch.tensor([3.0, 4.0], dtype=torch.float64),
-    )  # rounding brings the cosine above 1
-    yield torch.tensor([0.1, 0.3, 0.7], dtype=torch.float64), torch.tensor([0.3, 0.9, 2.1], dtype=torch.float64)
-    while True:  # the same
-        first = draw.normal(4)
-        if first @ first / first.norm() / first.norm() > 1:
-            yield first, first.clone()
-            break
+    for first, last in (((1, 0), (0, 2)), ((3, 4), (3, 4)), ((1, 0), (-3, 3)), ((1, 2), (-2, -4))):
+        yield torch.tensor(first, dtype=torch.float64), torch.tensor(last, dtype=torch.float64)
+    for sign in (1, -1):  # rounding brings the cosine out of [-1, 1], in whichever order it is computed
+        while True:
+            first = draw.normal(4)
+            if all(cosine > 1 for cosine in _cosines(first, 3 * first)):
+                yield first, 3 * sign * first
+                break
     for d in draw.sizes(3, 4, 12):
         first = draw.normal(d)
         yield first, first + draw.uniform(0.2, 1.5, 2) * draw.normal(d)
+
+
+def _cosines(a: Tensor, b: Tensor) -> list[float]:
+    return [
+        float(a @ b / a.norm() / b.norm()),
+        float(a @ b / (a.norm() * b.norm())),
+        float((a / a.norm()) @ (b / b.norm())),
+        float(torch.cosine_similarity(a, b, 0)),
+    ]
 
 
 def _both(a: Tensor, b: Tensor) -> tuple[float, float]:
@@ -174,13 +229,13 @@ def _both(a: Tensor, b: Tensor) -> tuple[float, float]:
 
 
 def _angle_judged(got, wanted, first: Tensor, last: Tensor) -> bool | str:
-    """Allow a hundredth of a degree: the arc cosine near 1 has no more digits in float32."""
+    """Allow a tenth of a degree: the arc cosine near 1 has no more digits in float32."""
     if not isinstance(got, Tensor) or got.shape != (2,):
         return "Return two numbers, growth and degrees."
     if got.isnan().any():
-        return "There is a NaN: rounding can bring a cosine above 1, and then there is no angle."
+        return "There is a NaN: a cosine that rounding brought out of [-1, 1], or 0 divided by 0."
     growth, angle = (got - wanted).abs().tolist()
-    return growth < 1e-4 * float(wanted[0]) and angle < 0.02
+    return growth < 1e-4 * float(wanted[0]) and angle < 0.1
 
 
 growth_and_angle = Check(
@@ -196,6 +251,11 @@ growth_and_angle = Check(
             _both(a, b)[1],
         ),
         "This is the cosine; wanted the angle.": lambda a, b: (_both(a, b)[0], math.cos(math.radians(_both(a, b)[1]))),
+        "Angles go to 180 degrees: a cosine may be negative.": lambda a, b: (
+            _both(a, b)[0],
+            min(_both(a, b)[1], 180 - _both(a, b)[1]),
+        ),
+        "A cosine below 0 is cut off; clamp to [-1, 1].": lambda a, b: (_both(a, b)[0], min(_both(a, b)[1], 90.0)),
         "The growth is the ratio of the norms, 1 for none.": lambda a, b: (_both(a, b)[0] - 1, _both(a, b)[1]),
         "The ratio is upside down: last over first.": lambda a, b: (1 / _both(a, b)[0], _both(a, b)[1]),
         "The pair is in the other order: growth first.": lambda a, b: _both(a, b)[::-1],

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ...analysis.interactions import redundant
 from .core import Check
-from .draws import Draw
+from .draws import Draw, telling_apart
 
 __all__ = [
     "length_needed",
@@ -232,9 +232,9 @@ def _runs(draw: Draw):
     yield [98.0, 99.9, 99.0], [99.2, 98.7, 99.5], 0.1
     yield same, [99.9, 99.8, 99.85, 99.95, 99.9], 0.3
     yield [99.36, 99.37, 99.38, 99.36, 99.37], same, 0.1  # better, though by less than the margin
-    rules = [_verdict, *_RIVALS.values()]
-    alike = {(p, q) for p in range(len(rules)) for q in range(p)}  # pairs of rules that no case has told apart yet
-    while alike:
+    rules = [_verdict, *_RIVALS.values(), *(lambda a, b, _, m=m: _verdict(a, b, m) for m in (0.05, 0.2, 0.3, 0.5, 1.0))]
+
+    def make() -> tuple | None:
         n, m = draw.sizes(2, 3, 9)
         shift, spread, other = draw.uniform(-0.4, 0.4), draw.choice((0.03, 0.1, 0.4)), draw.choice((0.03, 0.1, 0.4))
         case = (
@@ -242,13 +242,9 @@ def _runs(draw: Draw):
             (96 + other * draw.normal(m)).round(decimals=2).tolist(),
             draw.choice((0.05, 0.2, 0.3, 0.5)),
         )
-        if not _confident(case):
-            continue
-        said = [rule(*case) for rule in rules]
-        apart = {(p, q) for p, q in alike if said[p] != said[q]}
-        if apart:
-            alike -= apart
-            yield case
+        return case if _confident(case) else None
+
+    yield from telling_apart(make, rules)
 
 
 def _confident(case) -> bool:
@@ -303,6 +299,9 @@ def _copies(draw: Draw):
         crowded[5] = -crowded[0]
         if float((crowded @ crowded.T).fill_diagonal_(0).max()) < 0.95:
             break
+    # three copies of one direction, of different lengths, and one of another
+    few = torch.tensor([[1.0, 0.0], [2.0, 0.0], [4.0, 0.0], [0.0, 1.0]], dtype=torch.float64)
+    yield few @ few.T, 2
     order = draw.order(len(_GROUPS))
     lengths = 0.5 + draw.normal(len(_GROUPS), 1).abs()
     phi = directions[_GROUPS]

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import Module
 
 # a value is a tensor of numbers or of truth values, or a list of such
 Value = "Tensor | list"
@@ -82,8 +83,32 @@ def shown(value, digits: int = 4) -> str:
         return f"({inside})" if isinstance(value, tuple) else f"[{inside}]"
     if isinstance(value, float):
         return f"{value:.6g}"
+    if isinstance(value, Module) and sum(p.numel() for p in value.parameters()) <= SMALL:
+        return _module(value)
     text = repr(value)
     return text if len(text) < 120 else f"{type(value).__name__}"
+
+
+def first_difference(got, wanted) -> list[str]:
+    """Show the first entry that is wrong, where two tensors of one shape are too large to be shown."""
+    if not (isinstance(got, Tensor) and isinstance(wanted, Tensor) and got.shape == wanted.shape and got.numel() > SMALL):
+        return []
+    g, w = got.double(), wanted.double()
+    apart = (~torch.isclose(g, w, rtol=1e-4, atol=1e-6 * float(w.abs().max()), equal_nan=True)).nonzero()
+    if not len(apart):
+        return []
+    at = tuple(apart[0].tolist())
+    place = ", ".join(map(str, at))
+    return [f"{len(apart)} of {g.numel()} entries differ; [{place}]: yours {shown(g[at])}, wanted {shown(w[at])}"]
+
+
+def _module(model: Module) -> str:
+    """Write a small network in one line, layer by layer, with its weights."""
+    layers = [layer for layer in model.modules() if not list(layer.children())]
+    words = [
+        f"{type(layer).__name__}({', '.join(f'{name} = {shown(p)}' for name, p in layer.named_parameters())})" for layer in layers
+    ]
+    return " -> ".join(words)
 
 
 def _rounded(value, digits: int = 4):
@@ -178,29 +203,37 @@ def _factor(pairs: Sequence[tuple[Tensor, Tensor]], cases: Sequence[tuple], name
     if max(ratios) - min(ratios) < 1e-3 * abs(ratios[0]):
         return f"Off by the factor {ratios[0]:.4g} in every case."
     for sentence, size in _sizes(cases, names):
-        if len(size) != len(ratios) or not all(size):
+        if len(size) != len(ratios) or not all(size) or len(set(size)) < 2:
             continue
-        for power, words in ((1, "too large"), (-1, "too small")):
+        for power, words in _POWERS.items():
             if all(abs(r / s**power - 1) < 1e-3 for r, s in zip(ratios, size, strict=True)):
-                return (
-                    f"The numbers are {words} by {sentence}"
-                    if sentence.startswith("the length")
-                    else f"The numbers are off by {sentence}"
-                )
+                return f"The numbers are off by {words}{sentence}: is it there once too often, or missing (a mean for a sum)?"
+            fixed = [r / s**power for r, s in zip(ratios, size, strict=True)]
+            if abs(power) == 1 and max(fixed) - min(fixed) < 1e-3 * abs(fixed[0]):
+                number = fixed[0] ** -power
+                return f"It looks as if {number:.4g} stood where {sentence} belongs."
     if all(w.numel() > 2 for _, w in pairs):
         return "Off by a factor that differs from case to case (" + ", ".join(f"{r:.3g}" for r in ratios[:4]) + ")."
     return None
+
+
+_POWERS = {
+    1: "the factor ",
+    -1: "one over ",
+    0.5: "the square root of ",
+    -0.5: "one over the square root of ",
+    2: "the square of ",
+    -2: "one over the square of ",
+}
 
 
 def _sizes(cases: Sequence[tuple], names: Sequence[str]):
     for place, (name, first) in enumerate(zip(names, cases[0], strict=False)):
         if isinstance(first, Tensor):
             for axis in range(first.dim()):
-                why = "is it there once too often, or missing (a mean where a sum is wanted)?"
-                yield f"the length of axis {axis} of `{name}`: {why}", [case[place].shape[axis] for case in cases]
+                yield f"the length of axis {axis} of `{name}`", [case[place].shape[axis] for case in cases]
         elif isinstance(first, (int, float)) and not isinstance(first, bool):
-            why = "is it missing, or there once too often?"
-            yield f"a factor that is `{name}` (or one over it): {why}", [case[place] for case in cases]
+            yield f"`{name}`", [case[place] for case in cases]
 
 
 def _described(value) -> str:
