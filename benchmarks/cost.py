@@ -305,7 +305,7 @@ def main() -> int:
             print(rows[-1])
     if "approximations" in args.only:
         rows += [{"part": "approximations"} | row for row in alone("approximations")]
-        print(results.table([r for r in rows if r["part"] == "approximations"]))
+        print(ntk.table([r for r in rows if r["part"] == "approximations"]))
     if "peers" in args.only:
         rows += peers(args.routes)
     missed = missed_promises(rows)

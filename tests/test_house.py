@@ -176,7 +176,7 @@ def test_explorer_is_alive_and_static(monkeypatch):
     monkeypatch.setenv("NTK_COURSE_STATIC", "1")
     ntk.widgets.explore(draw, [1, 2, 3], "value", "an <empty> figure", start=1)
     page = shown[-1].data
-    assert page.count("<svg role=\"img\"") == 3
+    assert page.count('<svg role="img"') == 3
     assert page.count("hidden>") == 2
     assert "an &lt;empty&gt; figure (value 2)" in page
     with pytest.raises(ValueError, match="start: got 3 with 3 values; wanted"):

@@ -107,7 +107,9 @@ def test_every_figure_has_a_caption_and_is_spoken_of(source):
 def test_no_output_says_true_or_false_for_a_number(source):
     for cell in jupytext.reads(source.read_text(), fmt="md:myst").cells:
         if cell.cell_type == "code":
-            assert not re.search(r"print\([^)]*[\"']:?\s*[\"'],?\s*(?:bool|all|any)\(|: *\{(?:bool|all|any)\(", cell.source), cell.source
+            assert not re.search(r"print\([^)]*[\"']:?\s*[\"'],?\s*(?:bool|all|any)\(|: *\{(?:bool|all|any)\(", cell.source), (
+                cell.source
+            )
             printed = re.findall(r"^print\((.*)\)$", cell.source, re.MULTILINE)
             assert not any(re.search(r":\",\s*.*(?:[<>]|==|\bin\b)", line) for line in printed), printed
 

@@ -216,7 +216,11 @@ def minutes_to_read(text):
     """110 words a minute, half of one for a displayed equation, 45 seconds for a figure, two for a line of code that is in view."""
     cells = jupytext.reads(text, fmt="md:myst").cells
     prose = "\n".join(cell.source for cell in cells if cell.cell_type == "markdown")
-    shown = [cell for cell in cells if cell.cell_type == "code" and not {"hide-input", "remove-input"} & set(cell.metadata.get("tags", []))]
+    shown = [
+        cell
+        for cell in cells
+        if cell.cell_type == "code" and not {"hide-input", "remove-input"} & set(cell.metadata.get("tags", []))
+    ]
     lines = sum(len(cell.source.splitlines()) for cell in shown)
     words = len(re.findall(r"[A-Za-z]{2,}", re.sub(r"\$\$.*?\$\$", "", prose, flags=re.DOTALL)))
     return words / 110 + prose.count("$$") / 2 + 0.75 * text.count("\n    alt: ") + 2 / 60 * lines

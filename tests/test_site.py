@@ -111,7 +111,8 @@ def test_page(visit, name):
     assert equations == rendered
     assert (equations > 0) == (name in WITH_EQUATIONS)
     pictures = page.evaluate(
-        "[...document.querySelectorAll('article img')].filter(i => !i.hidden).map(i => [i.naturalWidth, i.alt.length])"
+        """[...document.querySelectorAll('article img, article svg.ntk-plot')].filter(i => !i.closest('[hidden]')).map(
+            i => [i.naturalWidth ?? i.clientWidth, (i.alt ?? i.getAttribute('aria-label')).length])"""
     )
     assert len(pictures) >= WITH_FIGURES[name]
     assert all(width > 0 and alt > 20 for width, alt in pictures)
@@ -157,13 +158,13 @@ def on_a_phone(page, name):
 def test_slider_of_the_static_page(visit):
     page = visit("book/01_one_sgd_step")
     explorer = page.locator(".ntk-explorer")
-    shown = "[...document.querySelectorAll('.ntk-explorer img')].findIndex(i => !i.hidden)"
+    shown = "[...document.querySelectorAll('.ntk-explorer .ntk-frame')].findIndex(i => !i.hidden)"
     assert page.evaluate(shown) == 3
     explorer.locator("input").focus()
     page.keyboard.press("ArrowRight")
     assert page.evaluate(shown) == 4
     assert explorer.locator("output").inner_text() == "0.3"
-    assert explorer.locator("img").nth(4).is_visible()
+    assert explorer.locator("svg.ntk-plot").nth(4).is_visible()
 
 
 def test_search_finds_tangent(visit):
@@ -186,6 +187,9 @@ def test_hints_and_solutions_are_folded(visit):
     assert not page.get_by_text("Start from", exact=False).first.is_visible()
     assert not page.get_by_text("pay for it", exact=False).first.is_visible()
     assert not page.get_by_text("torch.outer(q, q)", exact=False).first.is_visible()
+    assert page.evaluate("[...document.querySelectorAll('article pre')].filter(i => i.checkVisibility() && /[✓✗…]/.test(i.textContent)).length") == 0
+    titles = page.evaluate("[...document.querySelectorAll('article summary, article .solution .admonition-title')].map(i => i.textContent.trim())")
+    assert titles.count("Solution") == titles.count("Discussion") == len(re.findall("exercise-start", (ROOT / "solutions/01_one_sgd_step.md").read_text()))
 
 
 def test_internal_links_and_anchors():

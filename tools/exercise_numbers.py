@@ -1,14 +1,16 @@
-"""Sphinx extension: write an exercise's number, which stands in its title, as in the notebooks and in what its check says."""
+"""Sphinx extension: name an exercise and its discussion as the notebooks do, with the number that its check says."""
 
 import re
 
 TITLE = re.compile(r"Exercise \((\d+\.\d+) (.*?)\)(?=</p>)")
+# the cell above it is the solution; what sphinx-exercise calls one says what it teaches
+DISCUSSION = re.compile(r'(<div class="solution dropdown[^>]*>\s*<p class="admonition-title">).*?(?=</p>)', re.DOTALL)
 
 
 def number(app, pagename: str, templatename: str, context: dict, doctree) -> None:
-    """Turn sphinx-exercise's "Exercise (3.2 A title)" into "Exercise 3.2: A title"."""
+    """Turn "Exercise (3.2 A title)" into "Exercise 3.2: A title", and "Solution to ..." into "Discussion"."""
     if "body" in context:
-        context["body"] = TITLE.sub(r"Exercise \1: \2", context["body"])
+        context["body"] = DISCUSSION.sub(r"\1Discussion", TITLE.sub(r"Exercise \1: \2", context["body"]))
 
 
 def setup(app) -> dict:

@@ -32,7 +32,7 @@ class Plain:
         self.figures: dict[str, str] = {}
 
     def number_figures(self, names: Iterable[str | None]) -> None:
-        """Number the figures of the chapter in their order; text before a figure may name it."""
+        """Give the chapter's figures their numbers, in order; text before a figure may name it."""
         for name in filter(None, names):
             self.figures[name] = f"Figure {self.chapter}.{len(self.figures) + 1}"
 

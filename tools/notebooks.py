@@ -54,7 +54,9 @@ def generate(source: Path, target: Path, cleared: bool) -> nbformat.NotebookNode
             continue
         text = clear(cell.source) if cleared else cell.source
         # what the site folds, JupyterLab and Colab fold too
-        folded = {"cellView": "form", "jupyter": {"source_hidden": True}} if FOLDED in tags and source.parent.name == "book" else {}
+        folded = (
+            {"cellView": "form", "jupyter": {"source_hidden": True}} if FOLDED in tags and source.parent.name == "book" else {}
+        )
         cells.append(nbformat.v4.new_code_cell(text, metadata={"tags": tags} | folded if tags else {}))
         if caption := figure(cell).get("caption"):
             cells.append(nbformat.v4.new_markdown_cell(plain.caption(figure(cell)["name"], caption)))

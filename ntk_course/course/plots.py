@@ -23,7 +23,9 @@ def style() -> None:
     sns.set_theme(context="notebook", style="ticks", palette=PALETTE)
     plt.rcParams.update({"figure.dpi": 110, "figure.constrained_layout.use": True, "axes.spines.top": False})
     plt.rcParams.update({"axes.spines.right": False, "image.cmap": SEQUENTIAL, "savefig.facecolor": "white"})
-    plt.rcParams.update({"svg.hashsalt": "ntk", "savefig.dpi": 200})  # the same figure twice is the same file; dots, where rastered
+    plt.rcParams.update(
+        {"svg.hashsalt": "ntk", "savefig.dpi": 200}
+    )  # the same figure twice is the same file; dots, where rastered
     if get_ipython() is not None:
         set_matplotlib_formats("svg")
 

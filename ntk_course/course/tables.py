@@ -176,8 +176,8 @@ def _common(values: Sequence) -> int | None:
 def _text(value, fixed: int | None) -> str:
     if value is None or value is pd.NA or (isinstance(value, float) and math.isnan(value)):
         return NOTHING
-    if isinstance(value, bool) or isinstance(value, (str, Spread)):
-        return {True: "yes", False: "no"}.get(value, str(value)) if isinstance(value, bool) else str(value)
+    if isinstance(value, bool):
+        return "yes" if value else "no"
     if isinstance(value, int) or (isinstance(value, float) and float(value).is_integer() and fixed is None):
         return f"{int(value):,}".replace("-", "−")
     if isinstance(value, float):

@@ -36,7 +36,7 @@ def inline(svg: str, name: str, alt: str) -> str:
         ValueError: no SVG element in the text.
 
     Example:
-        >>> inline('<svg width="96pt" height="48pt" viewBox="0 0 96 48"><g id="unused"/></svg>', "a", "nothing")[:63]
+        >>> inline('<svg width="96pt" height="48pt" viewBox="0 0 96 48"><g id="unused"/></svg>', "a", "nothing")[:64]
         '<svg role="img" aria-label="nothing" class="ntk-plot" width="128'
     """
     found = re.search(r"<svg\b([^>]*)>(.*)</svg>", svg, re.DOTALL)

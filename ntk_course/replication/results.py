@@ -275,34 +275,6 @@ def mean_and_sd(values: Sequence[float]) -> tuple[float, float]:
     return v.mean().item(), v.std().item() if len(v) > 1 else math.nan
 
 
-def table(rows: Sequence[dict], columns: Sequence[str] | None = None) -> str:
-    """Lay rows out as text, one line each, numbers to four digits.
-
-    Args:
-        rows: dicts.
-        columns: keys to show, in order; by default those of the first row. A missing or empty value shows as a dash.
-
-    Example:
-        >>> print(table([{"method": "EL2N", "accuracy": 0.9931}]))
-        method  accuracy
-        EL2N      0.9931
-    """
-    columns = list(columns or rows[0])
-
-    def text(value) -> str:
-        if value is None or (isinstance(value, float) and math.isnan(value)):
-            return "-"
-        return f"{value:.4g}" if isinstance(value, float) else str(value)
-
-    cells = [columns, *([text(row.get(c)) for c in columns] for row in rows)]
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    left = [all(isinstance(row.get(c), (str, type(None))) for row in rows) for c in columns]
-    return "\n".join(
-        "  ".join(c.ljust(w) if at_left else c.rjust(w) for c, w, at_left in zip(line, widths, left, strict=True)).rstrip()
-        for line in cells
-    )
-
-
 def _version() -> str:
     try:
         return version("ntk_course")

@@ -436,7 +436,8 @@ without_the_contributors = Laboratory(
     ),
     answers=(
         "4: Without the six the log-probability falls by 1.16, without six others by 0.03. They had contributed 1.8: "
-        "part is taken over, though test points with larger contributions fall farther (correlation 0.83). So here a contribution tells what removal does, in its sign and order.",
+        "part is taken over, though test points with larger contributions fall "
+        "farther (correlation 0.83). So here a contribution tells what removal does, in its sign and order.",
         "2: The six largest matter most.",
     ),
     held=(
