@@ -187,9 +187,20 @@ def test_hints_and_solutions_are_folded(visit):
     assert not page.get_by_text("Start from", exact=False).first.is_visible()
     assert not page.get_by_text("pay for it", exact=False).first.is_visible()
     assert not page.get_by_text("torch.outer(q, q)", exact=False).first.is_visible()
-    assert page.evaluate("[...document.querySelectorAll('article pre')].filter(i => i.checkVisibility() && /[✓✗…]/.test(i.textContent)).length") == 0
-    titles = page.evaluate("[...document.querySelectorAll('article summary, article .solution .admonition-title')].map(i => i.textContent.trim())")
-    assert titles.count("Solution") == titles.count("Discussion") == len(re.findall("exercise-start", (ROOT / "solutions/01_one_sgd_step.md").read_text()))
+    assert (
+        page.evaluate(
+            "[...document.querySelectorAll('article pre')].filter(i => i.checkVisibility() && /[✓✗…]/.test(i.textContent)).length"
+        )
+        == 0
+    )
+    titles = page.evaluate(
+        "[...document.querySelectorAll('article summary, article .solution .admonition-title')].map(i => i.textContent.trim())"
+    )
+    assert (
+        titles.count("Solution")
+        == titles.count("Discussion")
+        == len(re.findall("exercise-start", (ROOT / "solutions/01_one_sgd_step.md").read_text()))
+    )
 
 
 def test_internal_links_and_anchors():

@@ -32,7 +32,7 @@ def claim(words: str, value: float | Tensor, at_least: float | None = None, at_m
     """
     if at_least is None and at_most is None:
         raise ValueError("at_least, at_most: got neither; wanted a bound")
-    value = float(value)
+    value = float(value.detach() if isinstance(value, Tensor) else value)
     low, high = (-math.inf if at_least is None else at_least), (math.inf if at_most is None else at_most)
     bounds = f"at least {_short(low)}" if at_most is None else f"at most {_short(high)}"
     if at_least is not None and at_most is not None:

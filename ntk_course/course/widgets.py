@@ -105,7 +105,7 @@ def questions(chapter: int) -> list[dict]:
     """Return a chapter's questions: dicts of question, right (the answer), because, and wrong, pairs (answer, reply)."""
     asked = tomllib.loads(resources.files(__package__).joinpath("self_checks.toml").read_text(encoding="utf-8"))
     if f"chapter{chapter:02d}" not in asked:
-        raise ValueError(f"chapter: got {chapter!r}; wanted one of 1 to {len(asked)}")
+        raise ValueError(f"chapter: got {chapter!r}; wanted one of 0, before the start, to {len(asked) - 1}")
     return asked[f"chapter{chapter:02d}"]
 
 
