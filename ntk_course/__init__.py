@@ -20,8 +20,8 @@ The rooms, each of which imports only from those before it:
 from . import analysis, basics, course, data, gram, kernels, models, replication, tangents, training
 from .analysis import farthest_point_clustering, redundant
 from .basics import processes
-from .course import Spread, checks, claim, plots, sketches, table, widgets
-from .data import Dataset, load
+from .course import checks, claim, plots, sketches, table, widgets
+from .data import load
 from .gram import Gram, Histogram, TopPartners, open_gram
 from .kernels import entk, infinite, lantk_hr, lantk_nth, lpntk, pntk, tangent_kernel
 from .kernels.infinite import cntk
@@ -29,7 +29,7 @@ from .kernels.paths import dpk, epk
 from .models import lenet5, mlp, resnet18, small_cnn
 from .replication import results
 from .tangents import basis, centred, labelled, logit, loss_gradient, ones, signs
-from .training import device, evaluate, train, train_path
+from .training import device, train, train_path
 
 __version__ = "0.1.0"
 
@@ -37,13 +37,11 @@ __version__ = "0.1.0"
 __all__ = [
     # data, networks, training
     "load",
-    "Dataset",
     "mlp",
     "lenet5",
     "small_cnn",
     "resnet18",
     "train",
-    "evaluate",
     "device",
     "train_path",
     # cotangents, which choose the kernel
@@ -79,7 +77,6 @@ __all__ = [
     "sketches",
     "claim",
     "table",
-    "Spread",
     "widgets",
     "results",
     "processes",

@@ -173,7 +173,7 @@ def test_training_takes_tokens_targets_losses_and_optimizers():
     y[:, 5:] = -100
     language = nn.Sequential(nn.Embedding(20, 8), Linear(8, 20))
     assert ntk.train(language, ids, y, epochs=40, lr=0.5, progress=False).accuracy[-1] > 0.15
-    losses, _ = ntk.evaluate(language, ids, y)
+    losses, _ = ntk.training.evaluate(language, ids, y)
     wanted = F.cross_entropy(language(ids).flatten(0, 1), y.flatten(), reduction="none").view(30, 7).sum(1)
     torch.testing.assert_close(losses, wanted.detach())
 

@@ -199,7 +199,7 @@ def test_validation_and_the_best_epoch():
         ntk.train(again, data.x, data.y, epochs=epochs, **settings)
         same = all(torch.equal(a, b) for a, b in zip(model.parameters(), again.parameters(), strict=True))
         assert same == wanted
-    accuracy = (ntk.evaluate(model, other.x, other.y)[1] == other.y).float().mean()
+    accuracy = (ntk.training.evaluate(model, other.x, other.y)[1] == other.y).float().mean()
     assert accuracy == history.validation[best]
     assert ntk.train(model, data.x, data.y, epochs=1, **settings).validation is None
     with pytest.raises(ValueError, match="validation: got None with keep_best"):
@@ -262,7 +262,7 @@ def test_augmentation_follows_the_seed_and_is_not_measured():
         weights.append(model[0].weight.detach().clone())
     assert torch.equal(*weights)
     assert all(any(torch.equal(image, x) for x in data.x) for image in seen[0])  # it is given the images as they are
-    losses = ntk.evaluate(model, data.x, data.y)[0]
+    losses = ntk.training.evaluate(model, data.x, data.y)[0]
     assert histories[1].loss[-1].item() == pytest.approx(losses.mean().item(), rel=1e-6)
     torch.manual_seed(0)
     plain = ntk.small_cnn()
@@ -287,7 +287,7 @@ def test_half_precision_passes_are_those_of_the_weights_of_the_step(around):
     assert half.dtype == torch.float32
     moved = (full - start).norm()
     assert 0 < (full - half).norm() < 0.3 * moved
-    assert history.loss[-1] == pytest.approx(ntk.evaluate(models[1], data.x, data.y)[0].mean().item(), rel=0.1)
+    assert history.loss[-1] == pytest.approx(ntk.training.evaluate(models[1], data.x, data.y)[0].mean().item(), rel=0.1)
 
 
 # ----- one recipe for all that trains

@@ -60,14 +60,14 @@ def test_an_optimizer_keeps_its_own_settings(optimizer, data):
 def test_an_autocast_around_the_call_changes_nothing(data):
     x, y, x_test = (t.float() if t.is_floating_point() else t for t in data)
     plain = ntk.train_path(net().float(), x, y, steps=4, lr=0.1, progress=False)
-    weights, loss = trained(net().float(), x, y), ntk.evaluate(net().float(), x, y)[0]
+    weights, loss = trained(net().float(), x, y), ntk.training.evaluate(net().float(), x, y)[0]
     with torch.autocast("cpu", torch.bfloat16):
         inside = ntk.train_path(net().float(), x, y, steps=4, lr=0.1, progress=False)
         assert torch.equal(inside.weights, plain.weights)
         assert torch.equal(inside.outputs(x_test), plain.outputs(x_test))
         assert ntk.epk(inside, x_test).error < 1e-5
         assert torch.equal(trained(net().float(), x, y), weights)
-        assert torch.equal(ntk.evaluate(net().float(), x, y)[0], loss)
+        assert torch.equal(ntk.training.evaluate(net().float(), x, y)[0], loss)
 
 
 @pytest.mark.parametrize("around", [torch.no_grad, torch.inference_mode])
@@ -319,8 +319,8 @@ def test_more_bad_input_is_named(data):
         (lambda: trained(net(), x, y, loss=lambda z, y: torch.zeros(len(z))), ValueError, "loss: got values without a gradient"),
         (lambda: trained(net(), x[:, :5], y), ValueError, r"x: got samples of shape \(5,\)"),
         (lambda: path_of(net(), x[:, :5], y), ValueError, r"x: got samples of shape \(5,\)"),
-        (lambda: ntk.evaluate(net(), x[:, :5], y), ValueError, r"x: got samples of shape \(5,\)"),
-        (lambda: ntk.evaluate(net(), x, y, batch_size=0), ValueError, "batch_size: got 0"),
+        (lambda: ntk.training.evaluate(net(), x[:, :5], y), ValueError, r"x: got samples of shape \(5,\)"),
+        (lambda: ntk.training.evaluate(net(), x, y, batch_size=0), ValueError, "batch_size: got 0"),
         (lambda: ntk.epk(net(), x_test), TypeError, "path: got Sequential; wanted a TrainingPath"),
         (lambda: path.outputs(x_test, 99), IndexError, "step: got 99; wanted one of the 5"),
     ):

@@ -22,7 +22,7 @@ def test_digits_are_those_that_the_uncertainty_leaves(seed):
     """By decimal arithmetic: the uncertainty keeps one digit, or two where the first is a one, and the mean ends there."""
     rng = np.random.default_rng(seed)
     sd, mean = float(10 ** rng.uniform(-5, 3)), float(rng.normal() * 10 ** rng.uniform(-2, 3))
-    text = repr(ntk.Spread(mean, sd, 5)).replace("−", "-").replace(",", "")
+    text = repr(ntk.course.Spread(mean, sd, 5)).replace("−", "-").replace(",", "")
     left, right = text.split(" ± ")
     first = Decimal(repr(sd)).adjusted()
     leading = sd / 10.0**first
@@ -35,11 +35,11 @@ def test_digits_are_those_that_the_uncertainty_leaves(seed):
 
 def test_spread_of_values():
     values = torch.tensor([0.2, 0.4, 0.9])
-    found = ntk.Spread.of(values, scale=100)
+    found = ntk.course.Spread.of(values, scale=100)
     assert (found.mean, found.sd, found.count) == pytest.approx((50.0, float(np.std([20, 40, 90], ddof=1)), 3))
-    assert repr(ntk.Spread.of([None, 0.5])) == "0.5000" and math.isnan(ntk.Spread.of([0.5]).sd)
+    assert repr(ntk.course.Spread.of([None, 0.5])) == "0.5000" and math.isnan(ntk.course.Spread.of([0.5]).sd)
     with pytest.raises(ValueError, match="values: got none"):
-        ntk.Spread.of([None, math.nan])
+        ntk.course.Spread.of([None, math.nan])
 
 
 def test_numbers_are_written_to_be_read():
@@ -75,8 +75,14 @@ class Cells(HTMLParser):
 
 def test_a_table_on_a_page_has_the_text_of_the_one_in_a_terminal():
     rows = [
-        {"kernel <x>": "lpNTK & co", "images": 60_000, "share, %": ntk.Spread.of([15.2, 15.9]), "error": 1.5e-13, "holds": True},
-        {"kernel <x>": "pNTK", "images": 10, "share, %": ntk.Spread.of([90.8]), "error": None, "holds": False},
+        {
+            "kernel <x>": "lpNTK & co",
+            "images": 60_000,
+            "share, %": ntk.course.Spread.of([15.2, 15.9]),
+            "error": 1.5e-13,
+            "holds": True,
+        },
+        {"kernel <x>": "pNTK", "images": 10, "share, %": ntk.course.Spread.of([90.8]), "error": None, "holds": False},
     ]
     table = ntk.table(rows, "A caption")
     page = Cells()

@@ -8,11 +8,12 @@ from torch import Tensor
 from torch.nn.functional import one_hot
 
 from ...analysis.regression import kernel_ridge, leave_one_out, local_elasticity
+from ...course.tables import Spread
 from ...kernels.infinite import dense as infinite
 from ...kernels.label_aware import label_products, regressed_products, with_label_part
 from ...training.sgd import device
 from ..experiment import Experiment
-from ..results import Quoted, Result, over_seeds
+from ..results import Quoted, Result, mean_and_sd, over_seeds
 from ._common import both_splits, some_classes
 
 CIFAR_PAIRS = ((3, 5), (2, 4), (2, 3), (1, 9), (2, 5))
@@ -208,3 +209,31 @@ COLUMNS = {
 }
 
 EXPERIMENT = Experiment(PRESETS, run, quoted, COLUMNS)
+
+
+def gains(run: Result, names: Iterable[str] | None = None) -> list[dict]:
+    """Set every kernel with something added beside the plain one: the gain in points, pair by pair and seed by seed.
+
+    Args:
+        run: of this experiment, or of one like it, whose rows name what was added "estimate" or "added".
+        names: which of them to show, in this order; by default all.
+
+    Returns:
+        A row for each name and weight, at the largest number of training images.
+    """
+    key = "estimate" if "estimate" in run.rows[0] else "added"
+    most = max(r.get("train", 0) for r in run.rows)
+    rows = [r for r in run.rows if r.get("train", 0) == most]
+    plain = {(r["seed"], *r["pair"]): r["accuracy"] for r in rows if r[key] == "none"}
+    out = []
+    for name in names or dict.fromkeys(r[key] for r in rows):
+        for weight in sorted({r["weight"] for r in rows if r[key] == name}):
+            mine = [r for r in rows if (r[key], r["weight"]) == (name, weight)]
+            gain = [100 * (r["accuracy"] - plain[r["seed"], *r["pair"]]) for r in mine]
+            row = {"Z" if key == "estimate" else key: name, "lambda": weight}
+            if key == "estimate":
+                row["accuracy, %"] = 100 * mean_and_sd([r["accuracy"] for r in mine])[0]
+                row["elasticity"] = mean_and_sd([r["elasticity_test"] for r in mine])[0]
+            row |= {"gain, points": Spread.of(gain), "ahead": f"{sum(g > 0 for g in gain)} of {len(gain)}"}
+            out.append(row | ({"indefinite": f"{sum(r['ridge'] > 0 for r in mine)} of {len(mine)}"} if key == "estimate" else {}))
+    return out
