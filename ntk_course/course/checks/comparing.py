@@ -38,17 +38,19 @@ centred_alignment = Check(
     reference=_aligned,
     cases=kernels_of_two_classes,
     mistakes={
-        "Centre both matrices first: a constant kernel must have no alignment.": lambda g, y: _aligned(g, y, centred=False),
+        "Not centred, or centred without `keepdim=True` and the total mean: take the means away first, of both matrices.": lambda g, y: (
+            _aligned(g, y, centred=False)
+        ),
         "Divide by the norms, not by their squares.": lambda g, y: _aligned(g, y, root=False),
         "The label products are centred too, before their norm is taken.": lambda g, y: _aligned(g, y, target=False),
         "The kernel is centred too, not the labels' products alone.": lambda g, y: (
             lambda t: float((g * t).sum() / g.norm() / t.norm())
         )(_centred(torch.outer(y, y))),
-        "One number, the mean of all entries, was taken away; every row and every column loses its own mean.": lambda g, y: (
-            lambda a, b: float((a * b).sum() / a.norm() / b.norm())
-        )(g - g.mean(), torch.outer(y, y) - torch.outer(y, y).mean()),
+        "Only the mean of all entries is gone (or `keepdim=True` is, to the same effect): rows and columns lose theirs.": lambda g, y: (
+            (lambda a, b: float((a * b).sum() / a.norm() / b.norm()))(g - g.mean(), torch.outer(y, y) - torch.outer(y, y).mean())
+        ),
         "Not divided by the norms.": lambda g, y: float((_centred(g) * _centred(torch.outer(y, y))).sum()),
-        "Only the columns are centred; rows lose their means too.": (
+        "Only one of the two is centred, rows or columns; both lose their means.": (
             lambda g, y: (lambda a, b: float((a * b).sum() / a.norm() / b.norm()))(
                 g - g.mean(0), torch.outer(y, y) - torch.outer(y, y).mean(0)
             )
@@ -136,6 +138,13 @@ paired_difference = Check(
         "This is the spread of one difference; that of their mean is smaller by the root of n.": (
             lambda a, b: (_paired(a, b)[0], _paired(a, b)[1] * math.sqrt(len(a)))
         ),
+        "Welch's or another unpaired test: the same images make the two go together; take differences first.": lambda a, b: (
+            float(np.mean(a) - np.mean(b)),
+            float(stats.t.ppf(0.975, len(a) - 1) * math.sqrt((np.var(a, ddof=1) + np.var(b, ddof=1)) / len(a))),
+        ),
+        "Divide by the root of n, not by n.": lambda a, b: (_paired(a, b)[0], _paired(a, b)[1] / math.sqrt(len(a))),
+        "Twice the standard error is for many draws: Student's t with n - 1 degrees of freedom.": lambda a, b: _paired(a, b, 2.0),
+        "Divide by n - 1, and take Student's t in the place of 1.96.": lambda a, b: _paired(a, b, 1.96, ddof=0),
         "The sign is turned: a minus b.": lambda a, b: (-_paired(a, b)[0], _paired(a, b)[1]),
         "These are n degrees of freedom; n - 1 are left once the mean is known.": lambda a, b: _paired(
             a, b, stats.t.ppf(0.975, len(a))
@@ -171,6 +180,9 @@ cost_exponent = Check(
         "Fit a line to all points; two of them carry the noise of two runs.": lambda n, s: (
             math.log(s[-1] / s[0]) / math.log(n[-1] / n[0])
         ),
+        "Fit a line to all points; the smallest and the largest size are two of them.": lambda n, s: (
+            math.log(s[n.argmax()] / s[n.argmin()]) / math.log(n.max() / n.min())
+        ),
         "This is the intercept; np.polyfit returns the slope first.": lambda n, s: float(np.polyfit(np.log(n), np.log(s), 1)[1]),
         "Rounded: a fit need not be a whole number, and its digits say how well it is one.": (
             lambda n, s: float(round(float(np.polyfit(np.log(n), np.log(s), 1)[0])))
@@ -182,6 +194,9 @@ cost_exponent = Check(
 def _classifiers(draw: Draw):
     # right and right, wrong the same way, wrong in two ways, one of them right; class 3 of four does not occur
     yield torch.tensor([0, 0, 1, 2, 0]), torch.tensor([0, 0, 2, 2, 1]), torch.tensor([0, 1, 0, 2, 1]), 4
+    # two classes: two wrong answers are always the same; and agreement below chance
+    yield torch.tensor([0, 1, 0, 1]), torch.tensor([1, 0, 0, 1]), torch.tensor([0, 0, 0, 1]), 2
+    yield torch.tensor([0, 1, 0, 0]), torch.tensor([1, 0, 1, 0]), torch.tensor([0, 0, 1, 0]), 2
     for k, n in zip(draw.sizes(3, 3, 9), (12, 20, 40), strict=True):
         y = draw.labels(n, k - 1)  # one class does not occur
 

@@ -159,6 +159,8 @@ class Check:
         """Find that the answer would be right for other arguments: one written down, one left out, two exchanged."""
         if self.judge is not judged_same:
             return ""
+        if len(cases) > 2 and all(same(got[0], each) for each in got[1:]):
+            return f"It is {shown(got[0])} in every case: does the answer use what it is given?"
         for i, name in enumerate(self._names()[: len(cases[0])]):
             values = dict.fromkeys(case[i] for case in cases if isinstance(case[i], (int, float)))
             for value in (1, *list(values)[:MANY]) if values else ():

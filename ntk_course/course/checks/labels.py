@@ -177,6 +177,7 @@ _OTHER_LABELS: list[Callable[[Tensor, int], int]] = [
     lambda b, y: int(_against(b.T, y).argmin()),
     lambda b, y: int(torch.where(torch.arange(len(b)) == y, torch.inf, _against(b, y)).argmin()),
     lambda b, y: y,
+    lambda b, y: int(b.sum(0).argmin()),
 ]
 
 
@@ -191,7 +192,11 @@ contradictory_label = Check(
         ),
         "This looks at row y of the block only. The signs of y mix all rows: use s(y)^T block.": lambda b, y: int(b[y].argmin()),
         "The block is used transposed: its rows belong to y, its columns to y'.": lambda b, y: int(_against(b.T, y).argmin()),
-        "This is the value; wanted the label.": lambda b, y: float((2 * _against(b, y) - _against(b, y).sum()).min()),
+        "This is the value of the sum; wanted the label.": lambda b, y: float((2 * _against(b, y) - _against(b, y).sum()).min()),
+        "This is the smallest entry of s(y) K; wanted its place, the label.": lambda b, y: float(_against(b, y).min()),
+        "The signs of y are missing: rows of the block that do not belong to y count with a minus.": (
+            lambda b, y: int(b.sum(0).argmin())
+        ),
         "y itself is left out; the statement lets y' be any label, and it can be that one.": (
             lambda b, y: int(torch.where(torch.arange(len(b)) == y, torch.inf, _against(b, y)).argmin())
         ),
@@ -208,6 +213,14 @@ def _triples(draw: Draw):
     yield 3.0, 3.5, 16.0, 0.51  # near for one of them only, and in the mean
     yield 3.0, 16.0, 3.5, 0.51
     yield 3.0, 3.5, 16.0, 0.6  # near for one of them only, not in the mean
+    yield -3.5, 4.0, 4.0, 0.6  # contradictory
+    yield -2.0, 4.0, 2.0, 0.6
+    yield -2.0, 2.0, 4.0, 0.6
+    yield -0.56 * 3.0, 3.0, 3.0, 0.6
+    yield 2.0, 2.0, 4.0, 0.6
+    yield 3.5, 4.0, 4.0, 0.6
+    yield -3.0, 3.5, 16.0, 0.6  # the same on the other side
+    yield -3.0, 16.0, 3.5, 0.6
     yield 0.0, 1.0, 2.0, 0.6
     for _ in range(12):
         uu, oo = draw.uniform(0.5, 4, 1), draw.uniform(0.5, 4, 1)
@@ -246,6 +259,15 @@ relation_of_a_pair = Check(
         ),
         "Either projection is taken for enough; both must reach the threshold.": (
             lambda uo, uu, oo, t: _by(_projections(uo, uu, oo)[1], _projections(uo, uu, oo)[0], t)
+        ),
+        "At -t a pair is contradictory: at most -t, not below it.": lambda uo, uu, oo, t: (
+            1 if min(uo / uu, uo / oo) >= t else -1 if max(uo / uu, uo / oo) < -t else 0
+        ),
+        "At t a pair is interchangeable: at least t, not above it.": lambda uo, uu, oo, t: (
+            1 if min(uo / uu, uo / oo) > t else -1 if max(uo / uu, uo / oo) <= -t else 0
+        ),
+        "Contradictory asks both projections to be at most -t, so the larger of them; this looks at the smaller.": (
+            lambda uo, uu, oo, t: 1 if min(uo / uu, uo / oo) >= t else -1 if min(uo / uu, uo / oo) <= -t else 0
         ),
         "At the threshold counts: at least t, at most -t.": (
             lambda uo, uu, oo, t: 1 if min(uo / uu, uo / oo) > t else -1 if max(uo / uu, uo / oo) < -t else 0

@@ -157,7 +157,11 @@ who_helps_whom = Laboratory(
         "true gradients right to 0.9999. A pair moves by the errors' sizes, which the signs drop.",
         "2: lpNTK does not work.",
     ),
-    held=(value_at(5, 0.06),),
+    held=(
+        value_at(5, 0.06),
+        Held("the value before training", lambda x, y: float(y[x.argmin()]), 0.1, wanted=0.2),
+        Held("the value after the most epochs", lambda x, y: float(y[x.argmax()]), 0.15, wanted=0.0),
+    ),
 )
 
 find_the_poison = Laboratory(
