@@ -2,6 +2,7 @@
 # make quick  lint, and unit tests without browser and notebooks: a few minutes
 # make notebooks   regenerate the .ipynb files    make exercises  only those of the exercises
 # make benchmark   what kernels cost, and peers   make stick      all that a class needs without a network
+# make pdf       the whole book as one PDF, _build/book.pdf; it needs a Chromium
 # make repo URL=https://github.com/OWNER/NAME     move to another address
 PYTHON ?= python3
 VENV := .venv
@@ -13,7 +14,7 @@ PAGES_AS := NTK_COURSE_STATIC=1 NTK_COURSE_STRICT=1 PYTHONPATH=tools
 JCACHE := JUPYTERCACHE=$(dir $(CACHE)) OMP_NUM_THREADS=1 $(BIN)/jcache
 unexport NTK_COURSE_DATA MPLBACKEND
 
-.PHONY: book test quick lint unit nbval notebooks everywhere exercises repo stick benchmark clean
+.PHONY: book pdf test quick lint unit nbval notebooks everywhere exercises repo stick benchmark clean
 
 $(READY): requirements.txt pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed, this is " + sys.version) if sys.version_info < (3, 11) else None'
@@ -31,6 +32,10 @@ book: $(READY)
 	$(JCACHE) notebook add --reader myst_nb_md $$(grep --files-with-matches '^kernelspec:' book/*.md solutions/*.md)
 	$(PAGES_AS) $(JCACHE) project execute --executor local-parallel --timeout 300
 	$(PAGES_AS) $(BIN)/jupyter-book build . -W --keep-going
+
+pdf: book
+	$(PAGES_AS) $(BIN)/jupyter-book build . --builder custom --custom-builder singlehtml
+	$(BIN)/python tools/pdf.py _build/singlehtml/book/index.html _build/book.pdf
 
 test: lint unit nbval
 
