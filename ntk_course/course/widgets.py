@@ -2,6 +2,7 @@
 
 import html
 import os
+import re
 import tomllib
 import uuid
 from collections.abc import Callable, Sequence
@@ -113,11 +114,17 @@ def _question(chapter: int, number: int, question: str, right: str, because: str
     choices = [(answer, f"✗ {reply}") for answer, reply in wrong]
     choices.insert((chapter + 2 * number) % (len(wrong) + 1), (right, f"✓ Right. {because}"))  # no pattern to guess by
     name = f"self-check-{chapter}-{number}"
-    lines = [f'<div class="ntk-self-check"><p><b>{number}.</b> {html.escape(question)}</p>']
+    lines = [f'<div class="ntk-self-check"><p><b>{number}.</b> {_set(question)}</p>']
     for answer, reply in choices:
-        words = f"<summary>{html.escape(answer)}</summary><p>{html.escape(reply)}</p>"
+        words = f"<summary>{_set(answer)}</summary><p>{_set(reply)}</p>"
         lines.append(f'<details name="{name}" style="margin:0 0 .3em 1.5em">{words}</details>')
     return "\n".join([*lines, "</div>"])
+
+
+def _set(text: str) -> str:
+    """Escape words for a page, and mark what stands between dollars as a formula."""
+    formula = r'<span class="math notranslate nohighlight">\\(\1\\)</span>'
+    return re.sub(r"\$([^$]+)\$", formula, html.escape(text))
 
 
 def _text(value) -> str:
