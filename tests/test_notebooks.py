@@ -98,10 +98,19 @@ def test_every_figure_has_a_caption_and_is_spoken_of(source):
     cells = jupytext.reads(text, fmt="md:myst").cells
     figures = [notebooks.figure(cell) for cell in cells if "image" in cell.metadata.get("mystnb", {})]
     assert all(len(each.get("caption", "").split()) >= 8 for each in figures), [each.get("name") for each in figures]
+    drawn = [cell.source for cell in cells if "image" in cell.metadata.get("mystnb", {})]
+    assert not any("ntk.table(" in code or "display(" in code for code in drawn), "a figure's cell shows nothing but it"
     names = [each["name"] for each in figures]
     assert len(set(names)) == len(names) and all(re.fullmatch(r"fig-[a-z0-9-]+", name) for name in names)
     spoken = set(re.findall(r"\{numref\}`(fig-[\w-]+)`", text))
     assert spoken == set(names), f"not spoken of: {set(names) - spoken}; not there: {spoken - set(names)}"
+
+
+def test_figures_have_names_of_their_own_in_the_whole_book():
+    named = Counter(
+        re.findall(r"^    name: (fig-\S+)$", "".join(p.read_text() for p in (ROOT / "book").glob("*.md")), re.MULTILINE)
+    )
+    assert max(named.values()) == 1, named.most_common(3)
 
 
 @pytest.mark.parametrize("source", sorted((ROOT / "book").glob("[0-9]*.md")), ids=lambda p: p.name)
