@@ -89,15 +89,16 @@ def two_half_circles() -> Figure:
     from matplotlib.patches import Wedge
 
     fig, ax = _board(7.2, 2.6)
-    centre, r = np.array([30.0, 17.0]), 14
+    middle, r = (30.0, 17.0), 14
+    centre = np.array(middle)
     first, second = 75, 20  # directions of the two inputs, in degrees
     for angle, colour in ((first, COLOURS[0]), (second, COLOURS[1])):
-        ax.add_patch(Wedge(centre, r, angle - 90, angle + 90, fc=(*colour, 0.25), ec="none"))
+        ax.add_patch(Wedge(middle, r, angle - 90, angle + 90, fc=(*colour, 0.25), ec="none"))
         end = centre + 17 * np.array([np.cos(np.radians(angle)), np.sin(np.radians(angle))])
         _arrow(ax, centre, end, colour, lw=2.2)
-        ax.text(*(end + (1.5, -0.5)), "$x$" if angle == first else "$x'$", color=colour, fontsize=12)
-    ax.add_patch(Wedge(centre, 5, second, first, fc="none", ec="0.3", lw=1))
-    ax.text(*(centre + (4.3, 4.2)), r"$\theta$", fontsize=12)
+        ax.text(end[0] + 1.5, end[1] - 0.5, "$x$" if angle == first else "$x'$", color=colour, fontsize=12)
+    ax.add_patch(Wedge(middle, 5, second, first, fc="none", ec="0.3", lw=1))
+    ax.text(34.3, 21.2, r"$\theta$", fontsize=12)
     ax.text(60, 24, "on at $x$", color=COLOURS[0], fontsize=11)
     ax.text(60, 19, "on at $x'$", color=COLOURS[1], fontsize=11)
     ax.text(60, 14, r"on at both: $\pi - \theta$ of $2\pi$", fontsize=11)

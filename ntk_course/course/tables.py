@@ -135,7 +135,9 @@ class Table:
             for row in self._cells()
         )
         caption = f"<caption>{html.escape(self.caption)}</caption>" if self.caption else ""
-        return f'<div class="ntk-table"><table>{caption}<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
+        name = html.escape(self.caption or f"table: {', '.join(map(str, self.frame.columns))}")
+        box = f'<div class="ntk-table" role="region" tabindex="0" aria-label="{name}">'  # a wide one is scrolled by keyboard too
+        return f"{box}<table>{caption}<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
 
 
 def table(rows: pd.DataFrame | Sequence[Mapping], caption: str = "", **digits: int) -> Table:
