@@ -74,7 +74,7 @@ def _static(draw: Callable[..., Figure], values: Sequence, label: str, alt: str,
     frames, name = [], f"explorer-{uuid.uuid4().hex[:8]}"
     for i, value in enumerate(values):
         drawn = inline(svg_of(draw(value)), f"{name}-{i}", f"{alt} ({label} {_text(value)})")
-        frames.append(f'<div class="ntk-frame"{"" if i == start else " hidden"}>{drawn}</div>')
+        frames.append(f'<div class="ntk-frame" tabindex="0"{"" if i == start else " hidden"}>{drawn}</div>')
     names = [_text(v) for v in values]
     return _PAGE.format(
         id=name,
