@@ -17,7 +17,7 @@ _PAGE = """<figure class="ntk-opening" id="ntk-opening">
 <div class="ntk-taught"><img src="{taught}" alt=""><span>one step on this seven</span></div>
 <div class="ntk-others">{others}</div></div>
 <figcaption>Bars: how much the network takes each digit for a seven, before the step (outline) and after it (filled).
-No other digit was trained on. <button type="button">Play again</button></figcaption>
+The step is on that one image alone. <button type="button">Play again</button></figcaption>
 <script>(function(){{const box=document.getElementById("ntk-opening");
 box.querySelector("button").addEventListener("click",function(){{
 const row=box.querySelector(".ntk-row");row.classList.add("ntk-still");void row.offsetWidth;row.classList.remove("ntk-still");}});
