@@ -8,6 +8,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -22,6 +23,7 @@ from ntk_course.replication.experiments import (
     forgetting_prediction,
     forgetting_relations,
     label_free,
+    label_products,
     label_systems,
     names,
     pruned_training,
@@ -378,6 +380,26 @@ def test_protocols_choose_the_network_the_partners_and_the_accuracy():
 def test_rows_hold_no_nan():
     rows = results._plain({"a": math.nan, "b": [math.inf, 1.23456789], "c": "x", "d": 3})
     assert rows == {"a": None, "b": [None, 1.2346], "c": "x", "d": 3}
+
+
+def test_gains_are_taken_pair_by_pair_and_seed_by_seed():
+    def row(name, seed, pair, accuracy, weight=0.1, train=10):
+        about = {"seed": seed, "pair": pair, "train": train, "estimate": name, "weight": weight}
+        return about | {"accuracy": accuracy, "elasticity_test": 0.5, "ridge": float(accuracy < 0.6)}
+
+    plain = [row("none", s, p, a, weight=0.0) for s, p, a in ((0, [1, 2], 0.7), (0, [3, 4], 0.9), (1, [1, 2], 0.5))]
+    with_z = [row("HR 1", s, p, a) for s, p, a in ((1, [1, 2], 0.55), (0, [1, 2], 0.72), (0, [3, 4], 0.88))]
+    smaller = [row("none", 0, [1, 2], 0.1, 0.0, train=5), row("HR 1", 0, [1, 2], 0.9, train=5)]
+    run = results.Result("label_products", "smoke", smaller + plain + with_z, {})
+    none, hr = label_products.gains(run)
+    assert (none["Z"], none["ahead"], hr["Z"], hr["lambda"], hr["ahead"], hr["indefinite"]) == (
+        ("none", "0 of 3", "HR 1", 0.1, "2 of 3", "1 of 3")
+    )
+    gained = [5.0, 2.0, -2.0]
+    assert (hr["gain, points"].mean, hr["gain, points"].sd) == pytest.approx((np.mean(gained), np.std(gained, ddof=1)))
+    renamed = [{"added" if k == "estimate" else k: v for k, v in r.items()} for r in run.rows]
+    (again,) = label_products.gains(results.Result("label_free", "smoke", renamed, {}), ["HR 1"])
+    assert again == {"added": "HR 1", "lambda": 0.1, "gain, points": hr["gain, points"], "ahead": "2 of 3"}
 
 
 def test_means():

@@ -1,15 +1,7 @@
 """The laboratories, one a chapter: what is measured, the range that is right, our curve, and what to look for in the sentences."""
 
-import numpy as np
-
-from .laboratory import Held, Laboratory, mean_of, power_of, value_at
-
-
-def _crossing(x: np.ndarray, y: np.ndarray, level: float) -> float:
-    """Read off, on logarithmic axes, where a falling curve crosses a level."""
-    order = np.argsort(y)
-    return float(np.exp(np.interp(np.log(level), np.log(y)[order], np.log(x)[order])))
-
+from .curves import crossing_of, first_value, last_value, lowest_value, mean_abscissa, mean_of, power_of, rise_of, value_at
+from .laboratory import Laboratory
 
 __all__ = [
     "break_a_factor",
@@ -128,7 +120,7 @@ wide_enough_to_be_linear = Laboratory(
         "-1.4; with fewer units more slowly, so I would not draw the line on to other widths.",
         "2: Wide networks are linear.",
     ),
-    held=(Held("the width at which it crosses 0.01", lambda x, y: _crossing(x, y, 0.01), 40),),
+    held=(crossing_of(0.01, 40),),
 )
 
 who_helps_whom = Laboratory(
@@ -159,8 +151,8 @@ who_helps_whom = Laboratory(
     ),
     held=(
         value_at(5, 0.06),
-        Held("the value before training", lambda x, y: float(y[x.argmin()]), 0.1, wanted=0.2),
-        Held("the value after the most epochs", lambda x, y: float(y[x.argmax()]), 0.15, wanted=0.0),
+        first_value(0.1, wanted=0.2),
+        last_value(0.15, wanted=0.0),
     ),
 )
 
@@ -195,7 +187,7 @@ find_the_poison = Laboratory(
         "Difficulty finds labels that a network does not learn, and these it learns. What was wrongly suspected is badly written.",
         "2: Difficulty finds ninety per cent of bad labels.",
     ),
-    held=(Held("the last ordinate", lambda x, y: float(y[x.argmax()]), 0.2, wanted=0.9),),
+    held=(last_value(0.2, wanted=0.9),),
 )
 
 forget_on_purpose = Laboratory(
@@ -352,7 +344,7 @@ path_kernel_from_scratch = Laboratory(
         "is all that is approximated.",
         "2: The path kernel is exact.",
     ),
-    held=(Held("the lowest ordinate", lambda x, y: float(y.min()), 2),),
+    held=(lowest_value(2),),
 )
 
 without_the_contributors = Laboratory(
@@ -446,7 +438,7 @@ without_the_contributors = Laboratory(
     ),
     held=(
         mean_of("falls farther by", 0.06),
-        Held("the mean of the abscissae (contributed)", lambda x, y: float(x.mean()), 0.5, wanted=1.8),
+        mean_abscissa("contributed", 0.5, wanted=1.8),
     ),
 )
 
@@ -543,7 +535,7 @@ what_training_made = Laboratory(
         "2: The trained kernel is better.",
     ),
     held=(
-        Held("the last ordinate less the first", lambda x, y: float(y[x.argmax()] - y[x.argmin()]), 1.2),
-        Held("the first ordinate", lambda x, y: float(y[x.argmin()]), 2, wanted=92),
+        rise_of(1.2),
+        first_value(2, wanted=92),
     ),
 )

@@ -3,7 +3,6 @@
 import base64
 import io
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from html import escape
 
@@ -11,9 +10,10 @@ import numpy as np
 from torch import Tensor
 
 from .core import Outcome
+from .curves import Held
 from .values import Unreadable, read
 
-FAR = 4.0  # a curve so many times as high as ours is remarked upon; other seeds and rates of ours move it by less than two
+FAR = 4.0  # a curve so many times as high or as low as ours is remarked upon, and not refused: a reader's task may differ
 WORDS = 8  # a conclusion shorter than this says nothing that could be marked
 
 
@@ -34,56 +34,6 @@ class Report(Outcome):
         if not self.picture:
             return text
         return f'{text}<img alt="{escape(self.words)}" src="data:image/png;base64,{base64.b64encode(self.picture).decode()}">'
-
-
-@dataclass(frozen=True)
-class Held:
-    """A number that a curve holds, and that must be the one that was measured, or one of ours.
-
-    Attributes:
-        words: what it is, of the curve.
-        of: from the curve (x, y) to the number.
-        within: how far the two may be apart.
-        wanted: our number; None for the reader's own `measured`.
-    """
-
-    words: str
-    of: Callable[[np.ndarray, np.ndarray], float]
-    within: float
-    wanted: float | None = None
-
-    def fault(self, x: np.ndarray, y: np.ndarray, measured: float) -> str:
-        """Say that the curve holds another number, or nothing."""
-        found, wanted = self.of(x, y), measured if self.wanted is None else self.wanted
-        if math.isnan(found):
-            return f"Of your curve {self.words} is missing: x and y in this order?"
-        if abs(found - wanted) <= self.within:
-            return ""
-        beside = f"`measured` is {wanted:.3g}" if self.wanted is None else f"ours is {wanted:.3g}"
-        return (
-            f"Of your curve {self.words} is {found:.3g}, and {beside}: do both come from one experiment, x and y in this order?"
-        )
-
-
-def mean_of(words: str, within: float) -> Held:
-    """Hold the mean of the ordinates to the number, where the curve has the repetitions."""
-    return Held(f"the mean of the ordinates ({words})", lambda x, y: float(y.mean()), within)
-
-
-def power_of(within: float, times: float = 1.0, less: float = 0.0) -> Held:
-    """Hold the slope on logarithmic axes (or ``less + times`` it) to the number."""
-    words = "the slope on logarithmic axes" if times == 1 and not less else f"{less:g} less the slope on logarithmic axes"
-    return Held(words, lambda x, y: less + times * float(np.polyfit(np.log(x), np.log(y), 1)[0]), within)
-
-
-def value_at(place: float, within: float) -> Held:
-    """Hold the ordinate at one abscissa to the number."""
-
-    def value(x: np.ndarray, y: np.ndarray) -> float:
-        near = np.abs(x - place).argmin()
-        return float(y[near]) if abs(x[near] - place) <= 0.1 * abs(place) else math.nan
-
-    return Held(f"the value at {place:g}", value, within)
 
 
 @dataclass(frozen=True, repr=False)
@@ -176,6 +126,8 @@ class Laboratory:
             hints = [hint for low, high, hint in self.readings if low <= value <= high]
             said = " Or: ".join(hints) or f"Wanted a value between {self.low:g} and {self.high:g}."
             return self._report("wrong", f"You measured {value:.4g}; ours: {self.ours}. {said}", **picture)
+        if self._exchanged(points):
+            return self._report("wrong", f"The axes of your curve are exchanged: x is the {self.axes[0]}.", **picture)
         if not self._meets(points[0]):
             said = f"The abscissae of your curve run from {points[0].min():.3g} to {points[0].max():.3g}, ours"
             said = f"{said} from {min(self.x):.3g} to {max(self.x):.3g}: is x the {self.axes[0]}?"
@@ -204,6 +156,12 @@ class Laboratory:
         more = 3.0 if self.logs else 1.0
         low, high = min(self.x) / more, max(self.x) * more
         return bool(((x >= low) & (x <= high)).mean() >= 0.5)
+
+    def _exchanged(self, points: tuple[np.ndarray, np.ndarray]) -> bool:
+        """Say whether our abscissae, which the statement gives, stand among the ordinates: a power of one would not tell."""
+        ours = np.array(self.x, dtype=float)
+        x, y = ((np.abs(given[:, None] - ours) <= 0.01 * np.abs(ours)).any(1).mean() for given in points)
+        return bool(self.logs and y > 0.5 > x)
 
     def _apart(self, points: tuple[np.ndarray, np.ndarray]) -> str:
         """Say so where the curve lies far above or below ours: another quantity can have the same power."""

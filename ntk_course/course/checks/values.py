@@ -61,9 +61,14 @@ def same(a, b) -> bool:
         return False
     if a.dtype == b.dtype == torch.bool:
         return bool((a == b).all())
+    return bool(_close(a, b).all())
+
+
+def _close(a: Tensor, b: Tensor) -> Tensor:
+    """Say of every entry whether two tensors of one shape agree in it."""
     a, b = a.double(), b.double()
     scale = float(b[b.isfinite()].abs().max()) if b.isfinite().any() else 1.0
-    return torch.allclose(a, b, rtol=1e-4, atol=1e-6 * scale if scale else 1e-9, equal_nan=True)
+    return torch.isclose(a, b, rtol=1e-4, atol=1e-6 * scale if scale else 1e-9, equal_nan=True)
 
 
 NEAR = "Near, and not the number"
@@ -93,13 +98,12 @@ def first_difference(got, wanted) -> list[str]:
     """Show the first entry that is wrong, where two tensors of one shape are too large to be shown."""
     if not (isinstance(got, Tensor) and isinstance(wanted, Tensor) and got.shape == wanted.shape and got.numel() > SMALL):
         return []
-    g, w = got.double(), wanted.double()
-    apart = (~torch.isclose(g, w, rtol=1e-4, atol=1e-6 * float(w.abs().max()), equal_nan=True)).nonzero()
+    apart = (~_close(got, wanted)).nonzero()
     if not len(apart):
         return []
     at = tuple(apart[0].tolist())
     place = ", ".join(map(str, at))
-    return [f"{len(apart)} of {g.numel()} entries differ; [{place}]: yours {shown(g[at])}, wanted {shown(w[at])}"]
+    return [f"{len(apart)} of {got.numel()} entries differ; [{place}]: yours {shown(got[at])}, wanted {shown(wanted[at])}"]
 
 
 def _module(model: Module) -> str:
