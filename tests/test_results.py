@@ -10,8 +10,9 @@ import pytest
 from pybtex.database import parse_file
 
 import ntk_course as ntk
+from ntk_course.course.tables import number
 from ntk_course.replication import report as replication
-from ntk_course.replication import results
+from ntk_course.replication import results, verdicts
 from ntk_course.replication.experiments import (
     PRESETS,
     control_difficulty,
@@ -142,6 +143,34 @@ def test_what_is_not_run_is_said_not_to_be():
             assert claim.not_run or replication.evidence(claim)
 
 
+def test_every_claim_has_a_box_in_its_chapter():
+    """The chapter that shows a claim says what became of it, once, and no other does."""
+    placed = {}
+    for page in sorted(BOOK.glob("*.md")):
+        for items in re.findall(r"^```\{verdict\} (.+)$", page.read_text(), re.MULTILINE):
+            for item in items.split("; "):
+                assert item not in placed, f"{item}: in two places"
+                placed[item] = page.stem
+    assert placed == {c.item: c.chapter for c in CLAIMS if c.verdict != "not a claim to test"}
+
+
+@pytest.mark.parametrize("claim", CLAIMS, ids=lambda c: f"{c.source}, {c.item}")
+def test_the_box_of_a_claim(claim):
+    found = verdicts.box(claim.item)
+    assert found.title == f"{claim.item}: {claim.verdict}"
+    said = dict(found.lines)
+    assert claim.claim in said.values() and said.get("Why.", "") == claim.why
+    assert claim.verdict in said["Here."].lower()
+    both = [f for f, *_ in replication.evidence(claim) if f.paper is not None][:2]
+    for figure in both:
+        assert f"{replication.ours(figure)}; the source has {number(figure.paper)}" in said["Here."]
+    assert said["Here."].count("the source has") == len(both)
+    assert bool(claim.not_run) == ("Not run" in said["Here."])
+    assert f'id="{found.anchor}"' in replication.report_html(claim.source)
+    with pytest.raises(ValueError, match="item: got 'Table 99'; wanted one of"):
+        verdicts.box("Table 99")
+
+
 def test_report_shows_every_figure():
     for source in SOURCES:
         shown = replication.report_html(source)
@@ -151,8 +180,8 @@ def test_report_shows_every_figure():
             assert f">{claim.verdict}</span>" in section
             assert section.count("<tr><td>") == len(replication.evidence(claim))
             for figure, name, preset in replication.evidence(claim):
-                assert f"<td>{figure.ours:.4g}" in section
-                assert figure.paper is None or f"<td>{figure.paper:.4g}</td>" in section
+                assert f"<td>{replication.ours(figure)}</td>" in section
+                assert figure.paper is None or f"<td>{number(figure.paper)}</td>" in section
                 assert f"../_static/{name}/{preset}.json" in section
                 assert (BOOK / "results" / name / f"{preset}.json").is_file()
     assert "&quot;first sign&quot;" in replication.report_html("chen2020label")  # escaped
@@ -649,7 +678,7 @@ def prose(path):
 def test_no_other_measured_number_in_a_sentence(path):
     """Decimals, and counts of per cent and points, are a source's, a setting, or in the list above."""
     text = prose(path)
-    for phrase in (said(words, number()) for page, words, number in SHOWN if page == path.stem):
+    for phrase in (said(words, shown()) for page, words, shown in SHOWN if page == path.stem):
         text = text.replace(phrase, "")
     for phrase in sorted(SETTINGS, key=len, reverse=True):
         text = text.replace(phrase, "")

@@ -10,6 +10,8 @@ from pathlib import Path
 
 from pybtex.database import parse_file
 
+from ntk_course.replication.verdicts import boxes, heading
+
 _OPEN = re.compile(r"^(`{3,}|:{3,})\{([\w:-]+)\}[ \t]*(.*)$")
 _ROLE = re.compile(r"\{([\w:]+)\}`([^`]+)`")
 _EQUATION = re.compile(r"^((?:> )*)\$\$[ \t]*\((eq-[\w-]+)\)[ \t]*$", re.MULTILINE)  # also inside a quoted theorem
@@ -82,6 +84,12 @@ class Plain:
             return []
         if name == "exercise-end":
             return []
+        if name == "verdict":
+            found, lines = boxes(argument), []
+            for each in found:
+                lines += [f"**{each.title}**", ""] * (len(found) > 1)
+                lines += [line for lead, words in each.lines for line in (f"*{lead}* {words}", "")]
+            return self._quote(f"**{heading(found)}**", lines[:-1])
         if name == "math":
             label = options["label"]
             self.equations[label] = f"{self.chapter}.{len(self.equations) + 1}"

@@ -55,17 +55,27 @@ def decimals(sd: float) -> int:
     return max(0, -place + (first < 1.95))
 
 
-def number(value: float, significant: int = 4) -> str:
-    """Write a number alone, to four significant digits, without an exponent where it can be read without one."""
+def number(value: float, significant: int = 4, sign: bool = False) -> str:
+    """Write a number alone, to four significant digits, without an exponent where it can be read without one.
+
+    Args:
+        value: what is written; a dash where it is not finite.
+        significant: how many digits.
+        sign: write a plus before what is positive, as for a difference.
+
+    Example:
+        >>> number(1234.56), number(0.0331, 2, sign=True), number(-2e-7)
+        ('1,235', '+0.033', '−2·10⁻⁷')
+    """
     if not math.isfinite(value):
         return NOTHING
     if value == 0:
         return "0"
+    plus = "+" if sign else ""
     place = math.floor(math.log10(abs(value)))
     if place < -4 or place >= 9:
-        mantissa = value / 10**place
-        return f"{mantissa:.2g}·10{str(place).translate(_RAISED)}".replace("-", "−")
-    return f"{value:,.{max(0, significant - 1 - place)}f}".replace("-", "−")
+        return f"{value / 10**place:{plus}.2g}·10{str(place).translate(_RAISED)}".replace("-", "−")
+    return f"{value:{plus},.{max(0, significant - 1 - place)}f}".replace("-", "−")
 
 
 _RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")

@@ -1,6 +1,7 @@
 """The replication report: every claim of the sources with our figures for it, read from the stored results."""
 
 import html
+import re
 import tomllib
 from dataclasses import dataclass
 from functools import cache
@@ -9,6 +10,7 @@ from importlib import resources
 from scipy import stats
 
 from ..analysis.comparisons import compare_means
+from ..course.tables import Spread, number
 from . import experiments
 from .experiments.pruned_training import METHODS
 from .results import Quoted, Result, stored
@@ -150,12 +152,12 @@ def report_html(source: str) -> str:
     parts = []
     for claim in (c for c in claims() if c.source == source):
         found = evidence(claim)
-        links = [f'<a href="{claim.chapter}.html">{_page(claim.chapter)}</a>']
+        links = [f'<a href="{claim.chapter}.html">{page(claim)}</a>']
         for name, preset in dict.fromkeys((name, preset) for _, name, preset in found):
             links.append(f'<a href="../_static/{name}/{preset}.json">{name}, {preset}</a>')
         missing = f" <i>Not run:</i> {html.escape(claim.not_run)}." * bool(claim.not_run)
         parts.append(
-            f'<section class="claim"><p><b>{html.escape(claim.item)}</b> <span class="verdict">{claim.verdict}</span> '
+            f'<section class="claim" id="{anchor(claim)}"><p><b>{html.escape(claim.item)}</b> <span class="verdict">{claim.verdict}</span> '
             f"{html.escape(claim.claim)}</p><p>{html.escape(claim.why)}{missing} ({', '.join(links)})</p>"
             f"{_figures(found)}</section>"
         )
@@ -171,9 +173,8 @@ def _figures(found: list[tuple[Quoted, str, str]]) -> str:
             words = f"{group[0].replace('_', ' ')}: {WORDS.get(group[1], group[1])}"
             lines.append(f'<tr><th colspan="4" scope="rowgroup">{html.escape(words)}</th></tr>')
         for f in (f for f, *of in found if tuple(of) == group):
-            ours = f"{f.ours:.4g}" + ("" if f.sd is None else f" ± {f.sd:.2g} ({f.count})")
-            paper, difference = ("", "") if f.paper is None else (f"{f.paper:.4g}", f"{f.ours - f.paper:+.3g}")
-            cells = "".join(f"<td>{cell}</td>" for cell in (html.escape(f.quantity), paper, ours, difference))
+            paper, difference = ("", "") if f.paper is None else (number(f.paper), number(f.ours - f.paper, 2, sign=True))
+            cells = "".join(f"<td>{cell}</td>" for cell in (html.escape(f.quantity), paper, ours(f), difference))
             lines.append(f"<tr>{cells}</tr>")
     both = sum(f.paper is not None for f, _, _ in found)
     words = f"{len(found)} number{'s' * (len(found) > 1)}, " + (f"{both} beside the paper's" if both else "none in the paper")
@@ -184,5 +185,33 @@ def _figures(found: list[tuple[Quoted, str, str]]) -> str:
     )
 
 
-def _page(chapter: str) -> str:
-    return f"chapter {int(chapter[:2])}" if chapter[:2].isdigit() else chapter
+def page(claim: Claim) -> str:
+    """Name the page that shows a claim.
+
+    Example:
+        >>> page(claims()[0])
+        'chapter 1'
+    """
+    return f"chapter {int(claim.chapter[:2])}" if claim.chapter[:2].isdigit() else claim.chapter.replace("_", " ")
+
+
+def anchor(claim: Claim) -> str:
+    """Return the name of a claim's place on the page of all claims.
+
+    Example:
+        >>> anchor(claims()[0])
+        'claim-guo2024lpntk-eq-1'
+    """
+    return "claim-" + "-".join(re.findall(r"[a-z0-9]+", f"{claim.source} {claim.item}".lower()))
+
+
+def ours(figure: Quoted) -> str:
+    """Write our value of a figure with its deviation, to the digits that this leaves, and over how many it was taken.
+
+    Example:
+        >>> ours(Quoted.of("Table 1", "a share", None, [0.2, 0.21, 0.25]))
+        '0.220 ± 0.026 (3)'
+    """
+    if figure.sd is None:
+        return number(figure.ours)
+    return f"{Spread(figure.ours, figure.sd, figure.count)} ({figure.count})"

@@ -1,0 +1,81 @@
+"""The box of a claim in its chapter: what the source says, what came out here, and why."""
+
+from typing import NamedTuple
+
+from ..course.tables import number
+from .report import WORDS, Claim, anchor, claims, evidence, ours
+
+SOURCES = {
+    "guo2024lpntk": "The lpNTK paper",
+    "bell2023exact": "The EPK paper",
+    "chen2020label": "The LANTK paper or its reply",
+    "ji2020neural": "The transport paper",
+}
+
+
+class Box(NamedTuple):
+    """A claim as a chapter shows it.
+
+    Attributes:
+        title: where the claim stands in its source, and the verdict.
+        lines: pairs of a lead ("Here.") and what follows it, in plain text.
+        anchor: of the claim on the page of all claims.
+    """
+
+    title: str
+    lines: list[tuple[str, str]]
+    anchor: str
+
+
+def box(item: str) -> Box:
+    """Lay one claim out for its chapter, with at most two of the figures that its source has too.
+
+    Raises:
+        ValueError: no claim has this item.
+
+    Example:
+        >>> box("Eq. (1)").title
+        'Eq. (1): holds'
+    """
+    claim = claim_of(item)
+    lines = [(f"{SOURCES[claim.source]} says.", claim.claim), ("Here.", _here(claim))]
+    return Box(f"{item}: {claim.verdict}", [*lines, ("Why.", claim.why)] if claim.why else lines, anchor(claim))
+
+
+def boxes(items: str) -> list[Box]:
+    """Lay several claims out, whose items are parted by semicolons.
+
+    Example:
+        >>> [found.title for found in boxes("Eq. (1); Eq. (3)")]
+        ['Eq. (1): holds', 'Eq. (3): holds']
+    """
+    return [box(item.strip()) for item in items.split(";")]
+
+
+def heading(found: list[Box]) -> str:
+    """Return what stands over boxes: the title of a single one, how many there are of several."""
+    return f"Verdict on {found[0].title}" if len(found) == 1 else f"{len(found)} verdicts"
+
+
+def claim_of(item: str) -> Claim:
+    """Find a claim by where it stands in its source.
+
+    Raises:
+        ValueError: no claim has this item.
+    """
+    found = [claim for claim in claims() if claim.item == item]
+    if not found:
+        raise ValueError(f"item: got {item!r}; wanted one of {[claim.item for claim in claims()]}")
+    return found[0]
+
+
+def _here(claim: Claim) -> str:
+    words = f"It {claim.verdict}." if claim.verdict.startswith(("holds", "does")) else f"{claim.verdict.capitalize()}."
+    found = evidence(claim)
+    both = [(f, preset) for f, _, preset in found if f.paper is not None][:2]
+    for f, preset in both:
+        quantity = f.quantity[0].upper() + f.quantity[1:]
+        words += f" {quantity}: {ours(f)}; the source has {number(f.paper)} ({WORDS[preset]})."
+    if claim.not_run:
+        words += f" Not run: {claim.not_run}."
+    return words
