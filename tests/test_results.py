@@ -163,8 +163,8 @@ def test_the_box_of_a_claim(claim):
     assert claim.verdict in said["Here."].lower()
     both = [f for f, *_ in replication.evidence(claim) if f.paper is not None][:2]
     for figure in both:
-        assert f"{replication.ours(figure)}; the source has {number(figure.paper)}" in said["Here."]
-    assert said["Here."].count("the source has") == len(both)
+        assert f"{figure.quantity}: {replication.ours(figure)}, in the source {number(figure.paper)}" in said["Here."]
+    assert said["Here."].count("in the source") == len(both)
     assert bool(claim.not_run) == ("Not run" in said["Here."])
     assert f'id="{found.anchor}"' in replication.report_html(claim.source)
     with pytest.raises(ValueError, match="item: got 'Table 99'; wanted one of"):
@@ -559,7 +559,8 @@ SETTINGS += [
     "20 points",
 ]
 SETTINGS += ["roughly 20 % of the total", "more than 85 per cent are kept", "section 3.1", "1.2 million weights"]
-SETTINGS += ["by steps of rate 0.02", "at the rate 0.02", "last lines below take 0.3"]
+SETTINGS += ["by steps of rate 0.02", "at the rate 0.02", "line printed below takes 0.3", "where the limit is 0.6"]
+SETTINGS += ["over 200 points", "there are 600 points"]
 SETTINGS += ["threshold below 0.6", "few at 0.7", "right for 60 per cent", "at the rate 0.003"]
 # Numbers that a live cell of the page prints and bounds.
 SETTINGS += [

@@ -25,8 +25,7 @@ def insert(app, pagename: str, templatename: str, context: dict, doctree) -> Non
         count += 1
         alt = _ALT.search(found[0])
         markup = inline(svg, f"plot-{count}", unescape(alt[1]) if alt else "")
-        # a wide one scrolls on a narrow screen, by keyboard too
-        return f'<span class="ntk-plot-box" tabindex="0">{markup}</span>'
+        return markup
 
     context["body"] = _IMAGE.sub(drawn, context["body"])
 

@@ -15,12 +15,13 @@ from torch import Tensor
 PALETTE = "colorblind"
 DIVERGING = "RdBu_r"
 SEQUENTIAL = "viridis"
+WIDE = 5.2  # inches: at most so wide, a figure shrinks to a telephone's page with letters that can still be read
 MANY = 300  # points in a panel from which on they are dots of a picture, and no longer shapes
 
 
 def style() -> None:
     """Set the look of every figure; chapters call it once."""
-    sns.set_theme(context="notebook", style="ticks", palette=PALETTE)
+    sns.set_theme(context="notebook", style="ticks", palette=PALETTE, font_scale=0.87)
     plt.rcParams.update({"figure.dpi": 110, "figure.constrained_layout.use": True, "axes.spines.top": False})
     plt.rcParams.update({"axes.spines.right": False, "image.cmap": SEQUENTIAL, "savefig.facecolor": "white"})
     plt.rcParams.update(
@@ -30,19 +31,38 @@ def style() -> None:
         set_matplotlib_formats("svg")
 
 
+def _grid(count: int, height: float, columns: int = 2, extra: float = 0.0, **shared: bool) -> tuple[Figure, np.ndarray]:
+    """Return a figure with a panel for each of ``count`` things, row by row, and the panels; those left over are off."""
+    columns = min(columns, count)
+    rows = -(-count // columns)
+    fig, axes = plt.subplots(rows, columns, figsize=(WIDE, height * rows + extra), squeeze=False, **shared)
+    for ax in axes.flat[count:]:
+        ax.axis("off")
+    return fig, axes
+
+
 def matrices(named: Mapping[str, Tensor], row_label: str = "", col_label: str = "") -> Figure:
-    """Draw signed matrices (and vectors, as columns) side by side, white at zero, one colour scale each."""
-    widths = [3.0 if m.dim() == 2 else 1.0 for m in named.values()]
-    fig, axes = plt.subplots(1, len(named), figsize=(sum(widths) + 1.5, 3.2), width_ratios=widths, squeeze=False)
-    for ax, (title, m) in zip(axes[0], named.items(), strict=True):
-        square = m.dim() == 2
-        m = _array(m if square else m[:, None])
-        top = max(np.abs(m).max(), 1e-30)
-        drawn = ax.imshow(m, cmap=DIVERGING, vmin=-top, vmax=top, aspect="auto")
-        fig.colorbar(drawn, ax=ax, fraction=0.06 if square else 0.25, format="%.2g")
-        ax.set(title=title, xlabel=col_label if square else "", ylabel=row_label)
-        ax.set_yticks(range(len(m)))
-        ax.set_xticks(range(m.shape[1]) if square else [])
+    """Draw signed matrices (and vectors, as columns), two matrices a row, white at zero, one colour scale each."""
+    rows: list[list[str]] = [[]]
+    for title, m in named.items():
+        units = sum(2 if named[t].dim() == 2 else 1 for t in rows[-1])
+        if units + (2 if m.dim() == 2 else 1) > 4:
+            rows.append([])
+        rows[-1].append(title)
+    fig = plt.figure(figsize=(WIDE, 2.3 * len(rows)))
+    for part, titles in zip(np.atleast_1d(fig.subfigures(len(rows), 1)), rows, strict=True):
+        axes = part.subplots(1, len(titles), width_ratios=[2 if named[t].dim() == 2 else 1 for t in titles], squeeze=False)
+        for ax, title in zip(axes[0], titles, strict=True):
+            m = named[title]
+            square = m.dim() == 2
+            m = _array(m if square else m[:, None])
+            top = max(np.abs(m).max(), 1e-30)
+            drawn = ax.imshow(m, cmap=DIVERGING, vmin=-top, vmax=top, aspect="auto")
+            part.colorbar(drawn, ax=ax, fraction=0.06 if square else 0.25, format="%.2g")
+            ax.set(title=title, xlabel=col_label if square else "", ylabel=row_label)
+            ax.set_yticks(range(len(m)))
+            ax.set_xticks(range(m.shape[1]) if square else [])
+            ax.tick_params(labelsize=8)
     return fig
 
 
@@ -51,9 +71,7 @@ def predicted_against_true(predicted: Mapping[str, Tensor], true: Mapping[str, T
 
     The frame holds all true changes; the title says which share of the predictions falls outside.
     """
-    columns = min(2, len(true))
-    rows = -(-len(true) // columns)
-    fig, axes = plt.subplots(rows, columns, figsize=(3.6 * columns, 3.3 * rows), squeeze=False)
+    fig, axes = _grid(len(true), 2.6 if len(true) > 1 else 4.0)
     for ax, name in zip(axes.flat, true, strict=False):
         t, p = _array(true[name]).ravel(), _array(predicted[name]).ravel()
         top = np.abs(t).max() * 1.05
@@ -61,8 +79,9 @@ def predicted_against_true(predicted: Mapping[str, Tensor], true: Mapping[str, T
         ax.plot([-top, top], [-top, top], color="0.6", lw=1, zorder=0)
         ax.scatter(t, p, s=6, alpha=0.5, linewidths=0, rasterized=len(t) > MANY)
         ax.set(title=name if outside < 5e-4 else f"{name} ({outside:.1%} outside)", xlim=(-top, top), ylim=(-top, top))
-        ax.set(xlabel="true change of softmax", ylabel="predicted change")
         ax.ticklabel_format(style="sci", scilimits=(-3, 3))
+    fig.supxlabel("true change of softmax", fontsize="medium")
+    fig.supylabel("predicted change", fontsize="medium")
     return fig
 
 
@@ -72,16 +91,18 @@ def orders(
     guides: Sequence[int] = (1, 2),
     ylabel: str = "median norm over pairs",
 ) -> Figure:
-    """Draw curves against the step size on log axes, with guide lines of whole-number slopes."""
-    fig, ax = plt.subplots(figsize=(5.6, 3.8))
+    """Draw curves against the step size on log axes, with guide lines of whole-number slopes beside them."""
+    fig, ax = plt.subplots(figsize=(WIDE, 3.6))
     for (name, values), marker in zip(curves.items(), "osD^v", strict=False):
         ax.loglog(steps, values, marker=marker, ms=4, label=name)
     first = np.asarray(next(iter(curves.values())), dtype=float)
     middle = len(steps) // 2
     for power in guides:
-        guide = first[middle] * (np.asarray(steps) / steps[middle]) ** power
-        ax.loglog(steps, guide, ls=":", color="0.5", lw=1)
-        ax.annotate(f"slope {power}", (steps[1], guide[1]), (8, -8), textcoords="offset points", color="0.3", fontsize=10)
+        # a third of the first curve, so that it is seen beside a curve of its own slope
+        guide = first[middle] / 3 * (np.asarray(steps) / steps[middle]) ** power
+        ax.loglog(steps, guide, ls=":", color="0.3", lw=1.2)
+        where = (steps[-2], guide[-2]) if steps[-1] > steps[0] else (steps[1], guide[1])
+        ax.annotate(f"slope {power}", where, (4, -10), textcoords="offset points", color="0.3", fontsize=10)
     ax.set(xlabel=r"learning rate $\eta$", ylabel=ylabel)
     _name_values(ax, steps)
     ax.legend()
@@ -94,7 +115,7 @@ def gram_heatmap(gram: Tensor, y: Tensor, classes: Sequence[str], title: str = "
     g = _array(gram.cpu()[order][:, order])
     top = np.percentile(np.abs(g), 99)
     signed = g.min() < 0
-    fig, ax = plt.subplots(figsize=(5.4, 4.6))
+    fig, ax = plt.subplots(figsize=(WIDE, 4.4))
     drawn = ax.imshow(g, cmap=DIVERGING if signed else SEQUENTIAL, vmin=-top if signed else 0, vmax=top)
     counts = torch.bincount(y.cpu(), minlength=len(classes)).numpy()
     ends = np.cumsum(counts)
@@ -110,7 +131,7 @@ def gram_heatmap(gram: Tensor, y: Tensor, classes: Sequence[str], title: str = "
 
 def bars(values: Mapping[str, float], xlabel: str, log: bool = True) -> Figure:
     """Draw one labelled horizontal bar for each value."""
-    fig, ax = plt.subplots(figsize=(6, 0.5 * len(values) + 1.1))
+    fig, ax = plt.subplots(figsize=(WIDE, 0.45 * len(values) + 1.0))
     drawn = ax.barh(list(values), list(values.values()), color=sns.color_palette(PALETTE)[0])
     ax.bar_label(drawn, fmt=lambda v: f" {v:.3g}")
     ax.set_xscale("log" if log else "linear")
@@ -122,7 +143,7 @@ def bars(values: Mapping[str, float], xlabel: str, log: bool = True) -> Figure:
 
 def lines(x: Sequence[float], curves: Mapping[str, Sequence[float]], xlabel: str, ylabel: str) -> Figure:
     """Draw curves on log axes, with markers so that they read in grey."""
-    fig, ax = plt.subplots(figsize=(5.6, 3.6))
+    fig, ax = plt.subplots(figsize=(WIDE, 3.4))
     for (name, values), marker in zip(curves.items(), "osD^v", strict=False):
         ax.loglog(x, values, marker=marker, ms=4, label=name)
     ax.set(xlabel=xlabel, ylabel=ylabel)
@@ -136,17 +157,13 @@ def curves(
     ylabel: str,
     x: Sequence[float] | None = None,
     log: str = "",
-    columns: int = 5,
 ) -> Figure:
     """Draw named curves in one panel for each key, with one legend; a curve of shape (R, T) shows its mean and its spread.
 
     ``log`` names the axes that are logarithmic: "", "x", "y" or "xy".
     """
-    columns = min(columns, len(panels))
-    rows = -(-len(panels) // columns)
-    width, height = (5.6, 3.6) if columns == 1 else (3.3, 2.8) if columns < 4 else (2.1, 2.0)
-    size = (width * columns + 0.3, height * rows + 0.5 * (len(panels) > 1))
-    fig, axes = plt.subplots(rows, columns, figsize=size, squeeze=False, sharex=True, sharey=True)
+    height, columns = (3.4, 1) if len(panels) == 1 else (2.4, 2) if len(panels) < 5 else (1.7, 3)
+    fig, axes = _grid(len(panels), height, columns, extra=0.5 * (len(panels) > 1), sharex=True, sharey=True)
     for ax, (title, named) in zip(axes.flat, panels.items(), strict=False):
         styles = zip("osD^vPX*", ("-", "--", "-.", ":") * 2, strict=True)
         for (name, values), (marker, dash) in zip(named.items(), styles, strict=False):
@@ -159,47 +176,67 @@ def curves(
         ax.set(title=title, xscale="log" if "x" in log else "linear", yscale="log" if "y" in log else "linear")
         if "x" in log and x is not None:
             _name_values(ax, x)
-    for ax in axes.flat[len(panels) :]:
-        ax.axis("off")
     fig.supxlabel(xlabel, fontsize="medium")
     fig.supylabel(ylabel, fontsize="medium")
     if len(panels) == 1:
         axes[0, 0].legend()
     else:
-        fig.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=4)
+        fig.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=2)
     return fig
 
 
-def scatters(panels: Mapping[str, tuple[Sequence, Sequence]], xlabel: str, ylabel: str) -> Figure:
-    """Scatter pairs of numbers, a panel for each key, with Pearson's correlation in the title."""
-    fig, axes = plt.subplots(1, len(panels), figsize=(2.9 * len(panels), 3.0), squeeze=False)
-    for ax, (title, (a, b)) in zip(axes[0], panels.items(), strict=True):
+def scatters(
+    panels: Mapping[str, tuple[Sequence, Sequence]], xlabel: str, ylabel: str, diagonal: bool = False, correlation: bool = True
+) -> Figure:
+    """Scatter pairs of numbers, a panel for each key.
+
+    Args:
+        panels: (values across, values upwards) by title.
+        xlabel: what is across.
+        ylabel: what is upwards.
+        diagonal: the two are to be compared: both axes, the same in all panels, and the line on which they are equal.
+        correlation: put Pearson's correlation behind the title.
+    """
+    fig, axes = _grid(len(panels), 2.5 if len(panels) > 1 else 3.6, sharex=diagonal, sharey=diagonal)
+    if diagonal:
+        every = np.concatenate([_array(side).ravel() for pair in panels.values() for side in pair])
+        margin = 0.04 * np.ptp(every)
+        ends = (every.min() - margin, every.max() + margin)
+    for ax, (title, (a, b)) in zip(axes.flat, panels.items(), strict=False):
         a, b = _array(a), _array(b)
         few = len(a) < 200
         ax.scatter(a, b, s=20 if few else 6, alpha=0.7 if few else 0.4, linewidths=0, rasterized=len(a) > MANY)
-        ax.set(title=f"{title}: $\\rho$ = {np.corrcoef(a, b)[0, 1]:.2f}", xlabel=xlabel)
-    axes[0, 0].set(ylabel=ylabel)
+        if diagonal:
+            ax.plot(ends, ends, color="0.6", lw=1, zorder=0)
+            ax.set(xlim=ends, ylim=ends)
+        ax.set(title=f"{title}: correlation {np.corrcoef(a, b)[0, 1]:.2f}".replace("-", "−") if correlation else title)
+    fig.supxlabel(xlabel, fontsize="medium")
+    fig.supylabel(ylabel, fontsize="medium")
     return fig
 
 
-def histograms(panels: Mapping[str, Mapping[str, Sequence]], xlabel: str, log: bool = False) -> Figure:
-    """Draw the densities of several groups of numbers, a panel for each key; with ``log`` of their decimal logarithms."""
-    fig, axes = plt.subplots(1, len(panels), figsize=(4.0 * len(panels), 3.2), squeeze=False)
-    for ax, (title, groups) in zip(axes[0], panels.items(), strict=True):
+def histograms(panels: Mapping[str, Mapping[str, Sequence]], xlabel: str, log: bool = False, shared: bool = False) -> Figure:
+    """Draw the densities of several groups of numbers, a panel for each key; with ``log`` of their decimal logarithms.
+
+    With ``shared`` all panels have one axis, so that they can be compared.
+    """
+    fig, axes = _grid(len(panels), 2.2 if len(panels) > 1 else 3.2, extra=0.4, sharex=shared)
+    for ax, (title, groups) in zip(axes.flat, panels.items(), strict=False):
         data = {name: _array(v).ravel() for name, v in groups.items()}
         data = {name: np.log10(v[v > 0]) if log else v for name, v in data.items()}
         edges = np.histogram_bin_edges(np.concatenate(list(data.values())), 50)
         for (name, v), style in zip(data.items(), ("-", "--", ":", "-."), strict=False):
             ax.hist(v, edges, density=True, histtype="step", ls=style, lw=1.6, label=name)
-        ax.set(title=title, xlabel=f"log10 of {xlabel}" if log else xlabel, yticks=[])
-    axes[0, 0].set(ylabel="density")
-    axes[0, 0].legend(fontsize=9)
+        ax.set(title=title, yticks=[])
+    fig.supxlabel(f"log10 of {xlabel}" if log else xlabel, fontsize="medium")
+    fig.supylabel("density", fontsize="medium")
+    fig.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=2)
     return fig
 
 
 def shares(rows: Mapping[str, Mapping[str, float]], xlabel: str = "share of pairs") -> Figure:
     """Draw shares that add up to one as stacked bars, one bar for each key."""
-    fig, ax = plt.subplots(figsize=(6.6, 0.45 * len(rows) + 1.5))
+    fig, ax = plt.subplots(figsize=(WIDE, 0.45 * len(rows) + 1.5))
     left = np.zeros(len(rows))
     parts = list(next(iter(rows.values())))
     colours = sns.color_palette(PALETTE, len(parts))
@@ -209,14 +246,14 @@ def shares(rows: Mapping[str, Mapping[str, float]], xlabel: str = "share of pair
         left += width
     ax.set(xlabel=xlabel, xlim=(0, 1))
     ax.invert_yaxis()
-    fig.legend(loc="outside upper center", ncols=len(parts), fontsize=9)
+    fig.legend(loc="outside upper center", ncols=2)
     return fig
 
 
 def arrows(panels: Mapping[str, Mapping[str, tuple[float, float]]], dashed: Sequence[str] = ()) -> Figure:
     """Draw named vectors from one origin, a panel for each key; those named in ``dashed`` are parts of another vector."""
-    fig, axes = plt.subplots(1, len(panels), figsize=(2.9 * len(panels), 2.8), squeeze=False)
-    for ax, (title, vectors) in zip(axes[0], panels.items(), strict=True):
+    fig, axes = _grid(len(panels), 2.6)
+    for ax, (title, vectors) in zip(axes.flat, panels.items(), strict=False):
         for (name, end), colour in zip(vectors.items(), sns.color_palette(PALETTE), strict=False):
             style = {"arrowstyle": "-|>", "color": colour, "lw": 2, "ls": "--" if name in dashed else "-", "shrinkA": 0}
             ax.annotate("", end, (0, 0), arrowprops=style)
@@ -233,9 +270,9 @@ def arrows(panels: Mapping[str, Mapping[str, tuple[float, float]]], dashed: Sequ
 def gallery(images: Tensor, rows: Sequence[str] = (), columns: Sequence[str] = ()) -> Figure:
     """Show a table of images (R, C, channels, H, W), pixel values stretched over each image's own range."""
     pixels = _array(images)
-    fig, axes = plt.subplots(
-        *pixels.shape[:2], figsize=(0.85 * pixels.shape[1] + 0.6, 0.85 * pixels.shape[0] + 0.4), squeeze=False
-    )
+    side = min(0.85, (WIDE - 0.6) / pixels.shape[1])
+    size = (side * pixels.shape[1] + 0.6, side * pixels.shape[0] + 0.4)
+    fig, axes = plt.subplots(*pixels.shape[:2], figsize=size, squeeze=False)
     for (r, c), ax in np.ndenumerate(axes):
         image = pixels[r, c].transpose(1, 2, 0)
         image = (image - image.min()) / max(np.ptp(image), 1e-9)
@@ -251,7 +288,7 @@ def gallery(images: Tensor, rows: Sequence[str] = (), columns: Sequence[str] = (
 
 def groups(values: Mapping[str, Sequence[float]], xlabel: str) -> Figure:
     """Show every value of several groups as a dot, with the mean and the 95 % confidence interval of the mean beside it."""
-    fig, ax = plt.subplots(figsize=(6.2, 0.45 * len(values) + 1.1))
+    fig, ax = plt.subplots(figsize=(WIDE, 0.4 * len(values) + 1.0))
     for i, v in enumerate(values.values()):
         v = np.asarray(v, dtype=float)
         ax.plot(v, np.full(len(v), i - 0.15), "o", ms=4, alpha=0.5, color=sns.color_palette(PALETTE)[0])
@@ -265,15 +302,16 @@ def groups(values: Mapping[str, Sequence[float]], xlabel: str) -> Figure:
 
 def maps(panels: Mapping[str, Tensor], side: Sequence[float], points: Tensor, labels: Tensor) -> Figure:
     """Draw functions of the plane, each (G * G,) over the grid side x side with the first coordinate outermost, and points."""
-    fig, axes = plt.subplots(1, len(panels), figsize=(3.5 * len(panels) + 0.3, 3.2), squeeze=False, sharey=True)
+    fig, axes = _grid(len(panels), 2.5, sharex=True, sharey=True)
     at, xy = _array(side), _array(points)
-    for ax, (title, values) in zip(axes[0], panels.items(), strict=True):
+    for ax, (title, values) in zip(axes.flat, panels.items(), strict=False):
         drawn = ax.imshow(_array(values).reshape(len(at), len(at)).T, extent=(at[0], at[-1], at[0], at[-1]), origin="lower")
         for k, marker in zip(np.unique(_array(labels)), "os^Dv", strict=False):
             ax.plot(*xy[_array(labels) == k].T, marker, ms=2.5, mfc="white", mec="black", mew=0.4)
         fig.colorbar(drawn, ax=ax, fraction=0.046, format="%.2g")
-        ax.set(title=title, xlabel="first coordinate")
-    axes[0, 0].set(ylabel="second coordinate")
+        ax.set(title=title)
+    fig.supxlabel("first coordinate", fontsize="medium")
+    fig.supylabel("second coordinate", fontsize="medium")
     return fig
 
 
@@ -282,7 +320,7 @@ def clouds(
 ) -> Figure:
     """Colour points of the plane by a value, a panel for each row and column; a star marks the row's own point."""
     shape = (len(rows), len(next(iter(rows.values()))))
-    size = (2.9 * shape[1] + 0.5, 2.3 * shape[0] + 0.5)
+    size = (WIDE, 1.6 * shape[0] + 0.4)
     fig, axes = plt.subplots(*shape, figsize=size, squeeze=False, sharex=True, sharey=True)
     xy, panels = _array(points), ((row, *item) for row, named in rows.items() for item in named.items())
     for i, (ax, (row, column, values)) in enumerate(zip(axes.flat, panels, strict=True)):
@@ -293,7 +331,8 @@ def clouds(
             drawn = ax.scatter(*xy[mine].T, c=values[mine], s=16, marker=marker, **style)
         ax.plot(*stars[row], "*", color="black", ms=11, mec="white")
         ax.set(title=column if i < shape[1] else "", ylabel="" if i % shape[1] else row)
-        fig.colorbar(drawn, ax=ax, fraction=0.046, format="%.2g")
+        ax.tick_params(labelsize=8)
+        fig.colorbar(drawn, ax=ax, fraction=0.08, format="%.2g").ax.tick_params(labelsize=8)
     return fig
 
 

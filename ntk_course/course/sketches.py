@@ -38,23 +38,23 @@ def one_step() -> Figure:
     u, o = (digits.images[digits.target == 7][i] for i in (0, 3))
     _digit(ax, u, 2, 20)
     _digit(ax, o, 2, 3)
-    ax.text(16, 26, "$u$, the sample\nof the step", va="center", fontsize=10)
-    ax.text(16, 9, "$o$, observed", va="center", fontsize=10)
+    ax.text(16, 26, "$u$, the sample\nof the step", va="center", fontsize=13)
+    ax.text(16, 9, "$o$, observed", va="center", fontsize=13)
     # level lines of the loss on u in the space of the weights
     t = np.linspace(0, 2 * np.pi, 200)
     for r in (4, 8, 12):
         ax.plot(52 + 1.5 * r * np.cos(t) * 0.8, 20 + r * np.sin(t), color="0.8", lw=0.9)
     _arrow(ax, (62, 28), (56.5, 24), COLOURS[3], lw=2.4)
-    ax.text(63, 29, r"$w$", fontsize=11)
-    ax.text(56.5, 27.6, r"$\Delta w$", color=COLOURS[3], fontsize=11, ha="right")
-    ax.text(52, 4, "weights, shared by all samples", ha="center", fontsize=10)
+    ax.text(63, 29, r"$w$", fontsize=14)
+    ax.text(56.5, 27.6, r"$\Delta w$", color=COLOURS[3], fontsize=14, ha="right")
+    ax.text(52, 4, "weights, shared by all samples", ha="center", fontsize=13)
     _arrow(ax, (34, 26), (40, 25))
     _arrow(ax, (67, 20), (73, 20))
     for shift, heights, colour in ((0, (2, 9, 3), COLOURS[0]), (2.1, (1.4, 11.4, 1.2), COLOURS[1])):
         for k, h in enumerate(heights):
             ax.bar(77 + 6 * k + shift, h, width=2, bottom=12, color=colour)
-    ax.text(84, 26.5, "$q(x_o)$ before and after", ha="center", fontsize=10)
-    ax.text(84, 8, "classes", ha="center", fontsize=10)
+    ax.text(84, 26.5, "$q(x_o)$ before and after", ha="center", fontsize=13)
+    ax.text(84, 8, "classes", ha="center", fontsize=13)
     return fig
 
 
@@ -75,12 +75,12 @@ def outer_products() -> Figure:
         _grid(ax, beta[:, None], x, 6, 3)
         _grid(ax, a[None], x + 5, 20, 3)
         _grid(ax, np.outer(beta, a), x + 5, 6, 3)
-        ax.text(x + 1.5, 2.5, rf"$\beta{prime}$", ha="center", fontsize=11)
-        ax.text(x + 14, 25, rf"$a{prime}$", ha="center", fontsize=11)
-        ax.text(x + 14, 2.5, rf"$\beta{prime} a{prime}^\top$", ha="center", fontsize=11)
-    ax.text(31.5, 12, r"$\langle\ ,\ \rangle$", ha="center", va="center", fontsize=14)
-    ax.text(64, 12, "$=$", va="center", fontsize=14)
-    ax.text(82, 12, r"$(a \cdot a')\,(\beta \cdot \beta')$", ha="center", va="center", fontsize=14)
+        ax.text(x + 1.5, 2.5, rf"$\beta{prime}$", ha="center", fontsize=14)
+        ax.text(x + 14, 25, rf"$a{prime}$", ha="center", fontsize=14)
+        ax.text(x + 14, 2.5, rf"$\beta{prime} a{prime}^\top$", ha="center", fontsize=14)
+    ax.text(31.5, 12, r"$\langle\ ,\ \rangle$", ha="center", va="center", fontsize=17)
+    ax.text(64, 12, "$=$", va="center", fontsize=17)
+    ax.text(82, 12, r"$(a \cdot a')\,(\beta \cdot \beta')$", ha="center", va="center", fontsize=17)
     return fig
 
 
@@ -96,12 +96,12 @@ def two_half_circles() -> Figure:
         ax.add_patch(Wedge(middle, r, angle - 90, angle + 90, fc=(*colour, 0.25), ec="none"))
         end = centre + 17 * np.array([np.cos(np.radians(angle)), np.sin(np.radians(angle))])
         _arrow(ax, centre, end, colour, lw=2.2)
-        ax.text(end[0] + 1.5, end[1] - 0.5, "$x$" if angle == first else "$x'$", color=colour, fontsize=12)
+        ax.text(end[0] + 1.5, end[1] - 0.5, "$x$" if angle == first else "$x'$", color=colour, fontsize=15)
     ax.add_patch(Wedge(middle, 5, second, first, fc="none", ec="0.3", lw=1))
-    ax.text(34.3, 21.2, r"$\theta$", fontsize=12)
-    ax.text(60, 24, "on at $x$", color=COLOURS[0], fontsize=11)
-    ax.text(60, 19, "on at $x'$", color=COLOURS[1], fontsize=11)
-    ax.text(60, 14, r"on at both: $\pi - \theta$ of $2\pi$", fontsize=11)
+    ax.text(34.3, 21.2, r"$\theta$", fontsize=15)
+    ax.text(60, 24, "on at $x$", color=COLOURS[0], fontsize=14)
+    ax.text(60, 19, "on at $x'$", color=COLOURS[1], fontsize=14)
+    ax.text(60, 14, r"on at both: $\pi - \theta$ of $2\pi$", fontsize=14)
     return fig
 
 
@@ -114,13 +114,13 @@ def signs_of_a_block() -> Figure:
     for x, shown in ((16, block), (66, block * np.outer(left, above))):
         _grid(ax, shown, x, 4, 5)
     for i in range(4):
-        ax.text(12.5, 4 + 5 * (3 - i) + 2.5, "+" if left[i] > 0 else "−", ha="center", va="center", fontsize=13)
-        ax.text(16 + 5 * i + 2.5, 26.5, "+" if above[i] > 0 else "−", ha="center", va="center", fontsize=13)
-    ax.text(5, 14, "$s(y_o)$", ha="center", va="center", fontsize=11)
-    ax.text(26, 30.5, "$s(y_u)$", ha="center", va="center", fontsize=11)
-    ax.text(26, 1, "$K(x_o, x_u)$", ha="center", va="center", fontsize=11)
+        ax.text(12.5, 4 + 5 * (3 - i) + 2.5, "+" if left[i] > 0 else "−", ha="center", va="center", fontsize=16)
+        ax.text(16 + 5 * i + 2.5, 26.5, "+" if above[i] > 0 else "−", ha="center", va="center", fontsize=16)
+    ax.text(5, 14, "$s(y_o)$", ha="center", va="center", fontsize=14)
+    ax.text(26, 30.5, "$s(y_u)$", ha="center", va="center", fontsize=14)
+    ax.text(26, 1, "$K(x_o, x_u)$", ha="center", va="center", fontsize=14)
     _arrow(ax, (42, 14), (58, 14))
-    ax.text(76, 1, r"$s_i\, K_{ij}\, s_j$", ha="center", va="center", fontsize=11)
+    ax.text(76, 1, r"$s_i\, K_{ij}\, s_j$", ha="center", va="center", fontsize=14)
     return fig
 
 
@@ -140,8 +140,8 @@ def two_companies() -> Figure:
         ax.fill_between(28 + shift + 18 * x, 6, 6 + 17 * loss, color=(*colour, 0.25), lw=0)
         ax.plot(28 + shift + 18 * x, 6 + 17 * loss, color=colour, lw=2)
         ax.plot([28 + shift, 28 + shift, 46 + shift], [24, 6, 6], color="0.4", lw=1)
-        ax.text(37 + shift, 2, "epochs", ha="center", fontsize=9)
-        ax.text(28 + shift, 26, "loss", ha="center", fontsize=9)
+        ax.text(37 + shift, 2, "epochs", ha="center", fontsize=12)
+        ax.text(28 + shift, 26, "loss", ha="center", fontsize=12)
     return fig
 
 
@@ -149,18 +149,18 @@ def learnt_and_lost() -> Figure:
     """Chapter 6: the margin of a sample over its own step and the next one."""
     fig, ax = _board(7.2, 2.3)
     ax.plot([8, 92], [15, 15], color="0.4", lw=1)
-    ax.text(7, 15, "0", ha="right", va="center", fontsize=10)
-    ax.text(8, 29, "margin of the sample", fontsize=10)
+    ax.text(7, 15, "0", ha="right", va="center", fontsize=13)
+    ax.text(6, 31.5, "margin of the sample", fontsize=13)
     t = np.linspace(0, 1, 50)
     ax.plot(15 + 30 * t, 9 + 16 * t**1.5, color=COLOURS[0], lw=2.4)
     ax.plot(45 + 35 * t, 25 - 17 * t**1.2 - 1.5 * np.sin(np.pi * t), color=COLOURS[3], lw=2.4)
     ax.plot([45, 80], [25, 10.5], ":", color="0.35", lw=1.6)
     for x, y, words in ((15, 9, "before"), (45, 25, "known"), (80, 8, "forgotten")):
         ax.plot(x, y, "o", color="0.2", ms=6)
-        ax.text(x, y - 3.6 if words != "known" else y + 2.2, words, ha="center", fontsize=10)
-    ax.text(28, 23, "step on its\nown batch", ha="center", color=COLOURS[0], fontsize=9)
-    ax.text(68, 26, "step on the\nnext batch", ha="center", color=COLOURS[3], fontsize=9)
-    ax.text(82, 12, "foretold", fontsize=9, color="0.35")
+        ax.text(x, y - 3.6 if words != "known" else y + 2.2, words, ha="center", fontsize=13)
+    ax.text(24, 20.5, "step on its\nown batch", ha="center", color=COLOURS[0], fontsize=12)
+    ax.text(68, 26, "step on the\nnext batch", ha="center", color=COLOURS[3], fontsize=12)
+    ax.text(82, 12, "foretold", fontsize=12, color="0.35")
     return fig
 
 
@@ -193,7 +193,7 @@ def path_of_steps() -> Figure:
     t = np.linspace(0, 1, 100)
     flow = np.stack([8 + 82 * t, 6 + 24 * (1 - (1 - t) ** 2.2)], 1)
     ax.plot(*flow.T, color="0.6", lw=2)
-    ax.text(62, 31.5, "gradient flow", color="0.4", fontsize=10)
+    ax.text(62, 31.5, "gradient flow", color="0.4", fontsize=13)
     stops = np.array([[8, 6], [24, 21], [46, 26.5], [68, 27.5], [90, 29]]) + np.array(
         [[0, 0], [2, -6], [2, -6], [1, -5], [0, -4]]
     )
@@ -205,10 +205,10 @@ def path_of_steps() -> Figure:
             at = a + s * (b - a)
             angle = np.radians(75 - 30 * i - 34 * s)
             _arrow(ax, at, at + 5.5 * np.array([np.cos(angle), np.sin(angle)]), COLOURS[3], lw=1.3)
-    ax.text(34, 9, "steps", color=COLOURS[0], fontsize=10)
-    ax.text(70, 13, "the test gradient turns along each", color=COLOURS[3], fontsize=10, ha="center")
-    ax.text(6, 2, "$w_0$", fontsize=11)
-    ax.text(92, 24, "$w_S$", fontsize=11)
+    ax.text(34, 9, "steps", color=COLOURS[0], fontsize=13)
+    ax.text(70, 13, "the test gradient turns along each", color=COLOURS[3], fontsize=13, ha="center")
+    ax.text(6, 2, "$w_0$", fontsize=14)
+    ax.text(92, 24, "$w_S$", fontsize=14)
     return fig
 
 
@@ -242,7 +242,7 @@ def nodes_of_a_step() -> Figure:
     ax.plot(58 + 36 * rest, second(rest), "o", color="0.15", ms=7)
     for x, words in ((6, "a smooth step"), (58, "a unit turns")):
         ax.plot([x, x + 36], [0.6, 0.6], color="0.4", lw=1)
-        ax.text(x + 18, 30, words, ha="center", fontsize=10)
+        ax.text(x + 18, 30, words, ha="center", fontsize=13)
     return fig
 
 
@@ -262,9 +262,9 @@ def sum_of_contributions() -> Figure:
         ax.bar(58 + 3.3 * i, h, width=2.6, bottom=14, color=COLOURS[3] if h > 0 else COLOURS[0])
     ax.bar(93, sum(heights), width=4, bottom=14, color="0.35")
     ax.plot([55, 97], [14, 14], color="0.4", lw=1)
-    ax.text(88.5, 14.8, "=", fontsize=13, ha="center")
-    ax.text(71, 25, "contributions", ha="center", fontsize=10)
-    ax.text(93, 25, "answer", ha="center", fontsize=10)
+    ax.text(88.5, 14.8, "=", fontsize=16, ha="center")
+    ax.text(71, 25, "contributions", ha="center", fontsize=13)
+    ax.text(93, 25, "answer", ha="center", fontsize=13)
     return fig
 
 
@@ -278,7 +278,7 @@ def small_moves() -> Figure:
             turn = 0.09 * (u[0] - x) + 0.12 * (u[1] - 17)
             _arrow(ax, u, u + length * np.array([np.cos(turn), np.sin(turn)]), COLOURS[0], lw=2 if count < 20 else 1.1)
             ax.plot(*u, "o", color="0.35", ms=5 if count < 20 else 2.5)
-        ax.text(x, 0.5, f"{'few' if count < 20 else 'many'} units", ha="center", fontsize=10)
+        ax.text(x, 0.5, f"{'few' if count < 20 else 'many'} units", ha="center", fontsize=13)
     return fig
 
 
@@ -296,9 +296,9 @@ def label_products() -> Figure:
         (76, plain + part, "label-aware"),
     ):
         _grid(ax, shown, x, 5, 3.2)
-        ax.text(x + 9.6, 1, words, ha="center", fontsize=10)
-    ax.text(33, 14.5, "+", ha="center", va="center", fontsize=16)
-    ax.text(68, 14.5, "=", ha="center", va="center", fontsize=16)
+        ax.text(x + 9.6, 1, words, ha="center", fontsize=13)
+    ax.text(33, 14.5, "+", ha="center", va="center", fontsize=17)
+    ax.text(68, 14.5, "=", ha="center", va="center", fontsize=17)
     return fig
 
 
@@ -314,8 +314,8 @@ def when_a_kernel_looks() -> Figure:
         ax.plot(x[a] + mid * (x[b] - x[a]), y[a] + mid * (y[b] - y[a]), ".", color=COLOURS[2], ms=3)
     ax.plot(x[0], y[0], "o", color=COLOURS[0], ms=10)
     ax.plot(x[-1], y[-1], "o", color=COLOURS[3], ms=10)
-    ax.text(10, 2.4, "start: eNTK", color=COLOURS[0], ha="center", fontsize=10)
-    ax.text(89, 21, "end: eNTK, pNTK, lpNTK", color=COLOURS[3], ha="right", fontsize=10)
-    ax.text(52, 8, "every step: DPK; and in between: EPK", color=COLOURS[2], ha="center", fontsize=10)
-    ax.text(24, 27, "no network at all: NNGP, NTK, CNTK, LANTK", color="0.3", ha="center", fontsize=10)
+    ax.text(10, 2.4, "start: eNTK", color=COLOURS[0], ha="center", fontsize=13)
+    ax.text(89, 21, "end: eNTK, pNTK, lpNTK", color=COLOURS[3], ha="right", fontsize=13)
+    ax.text(52, 8, "every step: DPK; and in between: EPK", color=COLOURS[2], ha="center", fontsize=13)
+    ax.text(24, 27, "no network at all: NNGP, NTK, CNTK, LANTK", color="0.3", ha="center", fontsize=13)
     return fig

@@ -42,6 +42,8 @@ class Spread:
     def __repr__(self) -> str:
         if math.isnan(self.sd):
             return number(self.mean)
+        if self.sd == 0:
+            return f"{number(self.mean)} ± 0"
         digits = decimals(self.sd)
         return f"{self.mean:,.{digits}f} ± {self.sd:,.{digits}f}".replace("-", "−")
 
@@ -56,7 +58,7 @@ def decimals(sd: float) -> int:
 
 
 def number(value: float, significant: int = 4, sign: bool = False) -> str:
-    """Write a number alone, to four significant digits, without an exponent where it can be read without one.
+    """Write a number alone, to four significant digits; a whole one whole, and no exponent where it can be read without one.
 
     Args:
         value: what is written; a dash where it is not finite.
@@ -69,9 +71,9 @@ def number(value: float, significant: int = 4, sign: bool = False) -> str:
     """
     if not math.isfinite(value):
         return NOTHING
-    if value == 0:
-        return "0"
-    plus = "+" if sign else ""
+    plus = "+" if sign and value else ""
+    if abs(value) < 1e9 and float(value).is_integer():
+        return f"{int(value):{plus},}".replace("-", "−")
     place = math.floor(math.log10(abs(value)))
     if place < -4 or place >= 9:
         return f"{value / 10**place:{plus}.2g}·10{str(place).translate(_RAISED)}".replace("-", "−")
@@ -190,8 +192,8 @@ def _text(value, fixed: int | None) -> str:
         return NOTHING
     if isinstance(value, bool):
         return "yes" if value else "no"
-    if isinstance(value, int) or (isinstance(value, float) and float(value).is_integer() and fixed is None):
-        return f"{int(value):,}".replace("-", "−")
+    if isinstance(value, int):
+        return f"{value:,}".replace("-", "−")
     if isinstance(value, float):
         return f"{value:,.{fixed}f}".replace("-", "−") if fixed is not None else number(value)
     return str(value)

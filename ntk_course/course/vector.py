@@ -13,7 +13,6 @@ SERIES = ("#0173b2", "#de8f05", "#029e73", "#d55e00", "#cc78bc", "#ca9161", "#fb
 NAMES = INK | {colour: f"series-{i}" for i, colour in enumerate(SERIES)}
 
 _COLOUR = re.compile(r"(?<=[ :\"])(" + "|".join(NAMES) + r")(?=[;\"])")
-_SMALLEST = 0.62  # of its size: below that the figure's letters are under eight pixels, and the box scrolls
 
 
 def svg_of(figure: Figure) -> str:
@@ -52,5 +51,4 @@ def inline(svg: str, name: str, alt: str) -> str:
     box = re.search(r'viewBox="[^"]*"', head)
     about = f'role="img" aria-label="{html.escape(alt)}" class="ntk-plot"'
     shape = f'width="{size["width"]:.0f}" height="{size["height"]:.0f}" {box[0] if box else ""}'
-    least = f'style="min-width:{_SMALLEST * size["width"]:.0f}px"'
-    return f'<svg {about} {shape} {least} xmlns:xlink="http://www.w3.org/1999/xlink">{body}</svg>'
+    return f'<svg {about} {shape} xmlns:xlink="http://www.w3.org/1999/xlink">{body}</svg>'

@@ -10,7 +10,6 @@ from functools import cache
 from importlib import resources
 
 import ipywidgets
-import matplotlib.pyplot as plt
 from IPython.display import HTML, display
 from matplotlib.figure import Figure
 
@@ -62,10 +61,12 @@ def explore(draw: Callable[..., Figure], values: Sequence, label: str, alt: str,
         continuous_update=False,
     )
 
+    name = f"explorer-{uuid.uuid4().hex[:8]}"
+
     def show(value) -> None:
-        figure = draw(value)
-        display(figure)
-        plt.close(figure)
+        # as markup and not as a picture, which could not say what it shows; on white, whatever the notebook's theme
+        drawn = inline(svg_of(draw(value)), name, f"{alt} ({label} {_text(value)})")
+        display(HTML(f'<div style="background:#fff">{drawn}</div>'))
 
     display(ipywidgets.VBox([slider, ipywidgets.interactive_output(show, {"value": slider})]))
 
@@ -74,7 +75,7 @@ def _static(draw: Callable[..., Figure], values: Sequence, label: str, alt: str,
     frames, name = [], f"explorer-{uuid.uuid4().hex[:8]}"
     for i, value in enumerate(values):
         drawn = inline(svg_of(draw(value)), f"{name}-{i}", f"{alt} ({label} {_text(value)})")
-        frames.append(f'<div class="ntk-frame" tabindex="0"{"" if i == start else " hidden"}>{drawn}</div>')
+        frames.append(f'<div class="ntk-frame"{"" if i == start else " hidden"}>{drawn}</div>')
     names = [_text(v) for v in values]
     return _PAGE.format(
         id=name,

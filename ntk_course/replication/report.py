@@ -210,7 +210,7 @@ def ours(figure: Quoted) -> str:
 
     Example:
         >>> ours(Quoted.of("Table 1", "a share", None, [0.2, 0.21, 0.25]))
-        '0.220 ± 0.026 (3)'
+        '0.22 ± 0.03 (3)'
     """
     if figure.sd is None:
         return number(figure.ours)

@@ -71,11 +71,10 @@ def claim_of(item: str) -> Claim:
 
 def _here(claim: Claim) -> str:
     words = f"It {claim.verdict}." if claim.verdict.startswith(("holds", "does")) else f"{claim.verdict.capitalize()}."
-    found = evidence(claim)
-    both = [(f, preset) for f, _, preset in found if f.paper is not None][:2]
-    for f, preset in both:
-        quantity = f.quantity[0].upper() + f.quantity[1:]
-        words += f" {quantity}: {ours(f)}; the source has {number(f.paper)} ({WORDS[preset]})."
+    both = [(f, preset) for f, _, preset in evidence(claim) if f.paper is not None][:2]
+    for preset in dict.fromkeys(preset for _, preset in both):
+        words += f" {WORDS[preset][0].upper()}{WORDS[preset][1:]}:"
+        words += ";".join(f" {f.quantity}: {ours(f)}, in the source {number(f.paper)}" for f, at in both if at == preset) + "."
     if claim.not_run:
         words += f" Not run: {claim.not_run}."
     return words
