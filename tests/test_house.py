@@ -173,6 +173,9 @@ def test_explorer_is_alive_and_static(monkeypatch):
     slider = next(w for box in shown if isinstance(box, ipywidgets.VBox) for w in box.children[:1])
     slider.value = 3
     assert drawn == [2, 3]
+    live = slider.comm and next(w for box in shown if isinstance(box, ipywidgets.VBox) for w in box.children[1:])
+    said = [*shown, *(out for out in getattr(live, "outputs", ()))]
+    assert any("an empty figure (value 3)" in str(getattr(each, "data", each)) for each in said)
     monkeypatch.setenv("NTK_COURSE_STATIC", "1")
     ntk.widgets.explore(draw, [1, 2, 3], "value", "an <empty> figure", start=1)
     page = shown[-1].data
@@ -229,7 +232,7 @@ def test_figures_draw():
     mean, spread = figures[6].axes[0].lines[0].get_ydata(), figures[6].axes[0].collections
     assert torch.allclose(torch.tensor(mean), g.mean(0))
     assert len(spread) == 1  # one row has no spread
-    assert figures[8].axes[1].get_title().endswith("-1.00")
+    assert figures[8].axes[1].get_title() == "b: correlation −1.00"
     assert [round(bar.get_width(), 2) for bar in figures[10].axes[0].patches] == [0.25, 1.0, 0.75, 0.0]
     low, high = figures[14].axes[0].lines[1].get_xdata()[0], figures[14].axes[0].collections[0].get_segments()[0][:, 0]
     half = 4.302653 * torch.tensor([1.0, 2.0, 4.0]).std().item() / 3**0.5  # Student's t, two degrees of freedom
@@ -238,9 +241,16 @@ def test_figures_draw():
     panels = figures[1].axes
     assert panels[1].get_title().endswith("outside)")
     assert figures[3].axes[0].images[0].get_array().shape == (6, 6)
-    for figure in figures:
+    compared = ntk.plots.scatters({"a": (g[0], g[1]), "b": (g[0], 9 * g[1])}, "x", "y", diagonal=True, correlation=False)
+    across, upwards = compared.axes[0].lines[0].get_data()
+    assert list(across) == list(upwards) == list(compared.axes[1].get_xlim()) == list(compared.axes[1].get_ylim())
+    assert [ax.get_title() for ax in compared.axes] == ["a", "b"]
+    shared = ntk.plots.histograms({"a": {"p": g}, "b": {"p": 9 * g}}, "x", shared=True).axes
+    assert shared[0].get_xlim() == shared[1].get_xlim()
+    for figure in [*figures, compared]:
+        assert figure.get_size_inches()[0] <= ntk.plots.WIDE  # what a telephone can show
         figure.canvas.draw()
-        plt.close(figure)
+    plt.close("all")
 
 
 def test_the_wheel_gets_every_folder():

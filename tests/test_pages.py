@@ -213,7 +213,11 @@ def test_a_chapter_ends_with_checks_and_exercises(path):
 
 
 def minutes_to_read(text):
-    """110 words a minute, half of one for a displayed equation, 45 seconds for a figure, two for a line of code that is in view."""
+    """Minutes for a first reading.
+
+    110 words a minute, half of one for a displayed equation, 45 seconds for a figure, two for a line of code that is in view;
+    and a quarter more, since readers who had written none of it took 1.1 to 1.7 times as long on seven chapters.
+    """
     cells = jupytext.reads(text, fmt="md:myst").cells
     prose = "\n".join(cell.source for cell in cells if cell.cell_type == "markdown")
     shown = [
@@ -223,11 +227,11 @@ def minutes_to_read(text):
     ]
     lines = sum(len(cell.source.splitlines()) for cell in shown)
     words = len(re.findall(r"[A-Za-z]{2,}", re.sub(r"\$\$.*?\$\$", "", prose, flags=re.DOTALL)))
-    return words / 110 + prose.count("$$") / 2 + 0.75 * text.count("\n    alt: ") + 2 / 60 * lines
+    return 1.25 * (words / 110 + prose.count("$$") / 2 + 0.75 * text.count("\n    alt: ") + 2 / 60 * lines)
 
 
 @pytest.mark.parametrize("path", CHAPTERS, ids=lambda p: p.stem)
 def test_reading_time_is_stated(path):
     text = path.read_text()
     stated = int(re.search(r"Reading takes about (\d+) minutes", text)[1])
-    assert stated == 5 * round((minutes_to_read(text) + 1) / 5)
+    assert stated == 5 * round(minutes_to_read(text) / 5)

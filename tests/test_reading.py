@@ -14,7 +14,9 @@ import torch
 
 import ntk_course as ntk
 from ntk_course.course import tables
+from ntk_course.course.tables import number
 from ntk_course.course.vector import NAMES, inline, svg_of
+from ntk_course.course.widgets import _set
 
 
 @pytest.mark.parametrize("seed", range(40))
@@ -109,15 +111,32 @@ def test_a_column_of_floats_has_one_number_of_decimals():
         ntk.table([])
 
 
+def test_whole_numbers_are_written_whole():
+    assert [number(v) for v in (63.0, 1.0, 0.0, -220.0, 1e4, 2.5)] == ["63", "1", "0", "−220", "10,000", "2.500"]
+    assert [number(v, 2, sign=True) for v in (0.031, -0.031, 0.0, 5.0)] == ["+0.031", "−0.031", "0", "+5"]
+    assert repr(ntk.course.Spread.of([1.0, 1.0])) == "1 ± 0"
+
+
+def test_a_long_table_can_be_sorted_and_a_short_one_needs_not():
+    short, long = (ntk.table([{"a": i} for i in range(rows)])._repr_html_() for rows in (11, 12))
+    assert ("ntk-long" in short, "ntk-long" in long) == (False, True)
+
+
+def test_questions_are_escaped():
+    assert _set("is a < b & $x < 1$?") == 'is a &lt; b &amp; <span class="math notranslate nohighlight">\\(x &lt; 1\\)</span>?'
+
+
 def test_a_claim_prints_its_number_and_bounds(capsys, monkeypatch):
     monkeypatch.delenv("NTK_COURSE_STRICT", raising=False)
     ntk.claim("slope", torch.tensor(1.993), 1.9, 2.1)
     ntk.claim("error", 3e-16, at_most=1e-12)
     ntk.claim("share", 0.3, at_least=0.5)
+    ntk.claim("slope down", -0.4963, -0.6, -0.4)
     assert capsys.readouterr().out.splitlines() == [
         "slope: 1.993 (1.9 to 2.1)",
         "error: 3·10⁻¹⁶ (at most 1·10⁻¹²)",
         "share: 0.3000 (at least 0.5; NOT SO HERE)",
+        "slope down: −0.4963 (−0.6 to −0.4)",
     ]
     monkeypatch.setenv("NTK_COURSE_STRICT", "1")
     ntk.claim("slope", 2.1, 1.9, 2.1)

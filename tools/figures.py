@@ -24,8 +24,7 @@ def insert(app, pagename: str, templatename: str, context: dict, doctree) -> Non
             return found[0]
         count += 1
         alt = _ALT.search(found[0])
-        markup = inline(svg, f"plot-{count}", unescape(alt[1]) if alt else "")
-        return markup
+        return inline(svg, f"plot-{count}", unescape(alt[1]) if alt else "")
 
     context["body"] = _IMAGE.sub(drawn, context["body"])
 

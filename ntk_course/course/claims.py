@@ -45,4 +45,4 @@ def claim(words: str, value: float | Tensor, at_least: float | None = None, at_m
 
 
 def _short(value: float) -> str:
-    return f"{value:g}" if value == 0 or 1e-4 <= abs(value) < 1e6 else number(value)
+    return f"{value:g}".replace("-", "−") if value == 0 or 1e-4 <= abs(value) < 1e6 else number(value)

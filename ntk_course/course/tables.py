@@ -9,6 +9,7 @@ import pandas as pd
 from torch import Tensor
 
 NOTHING = "–"
+LONG = 12  # rows from which on a table of a page can be sorted by its columns
 
 
 @dataclass(frozen=True)
@@ -148,7 +149,8 @@ class Table:
         )
         caption = f"<caption>{html.escape(self.caption)}</caption>" if self.caption else ""
         name = html.escape(self.caption or f"table: {', '.join(map(str, self.frame.columns))}")
-        box = f'<div class="ntk-table" role="region" tabindex="0" aria-label="{name}">'  # a wide one is scrolled by keyboard too
+        sortable = " ntk-long" * (len(self.frame) >= LONG)
+        box = f'<div class="ntk-table{sortable}" role="region" tabindex="0" aria-label="{name}">'  # a wide one is scrolled by keyboard too
         return f"{box}<table>{caption}<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
 
 
