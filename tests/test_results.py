@@ -137,6 +137,14 @@ def test_claims_of_every_source():
     assert tables | figures | {"Eq. (1)", "Eq. (3)", "Theorem 1", "Remark 1", "Eq. (18)", "LANTK-HR", "LANTK-NTH"} <= items
 
 
+def test_table_3_on_cifar10_as_the_chapter_reads_it():
+    best = stored("pruned_training", "narrow").frame().set_index("method").best
+    others = ["EL2N", "GraNd", "forgetting score", "influence score"]
+    assert best.index.is_unique and best.idxmax() == "full" and best.idxmin() == "GraNd"
+    assert best["lpNTK"] < best["random"]
+    assert sum(best["lpNTK"] > best[other] for other in others) == 3
+
+
 def test_what_is_not_run_is_said_not_to_be():
     for claim in CLAIMS:
         if "CIFAR-10" in claim.item or claim.verdict == "not tested":

@@ -182,6 +182,31 @@ def test_slider_of_the_static_page(visit):
     assert explorer.locator("svg.ntk-plot").nth(4).is_visible()
 
 
+def test_a_long_table_is_sorted_by_a_click_on_a_column(visit):
+    page = visit("book/14_one_table")
+    table = page.locator(".ntk-long table").first
+    column = lambda i: [cell.strip() for cell in table.locator(f"tbody tr > :nth-child({i})").all_inner_texts()]
+    before, head = column(1), table.locator("thead th").nth(3)
+    assert len(before) >= 12
+    for turn in ("descending", "ascending"):
+        head.locator("button").click()
+        means = [float(cell.split(" ±")[0]) for cell in column(4)]
+        assert means == sorted(means, reverse=turn == "descending") != []
+        assert head.get_attribute("aria-sort") == turn
+        assert sorted(column(1)) == sorted(before) != column(1)
+    head.locator("button").click()
+    assert column(1) == before
+
+
+def test_every_page_says_what_a_link_to_it_shows(visit):
+    page = visit("book/09_from_flow_to_steps")
+    said = page.evaluate(
+        "Object.fromEntries([...document.querySelectorAll('meta[property^=og]')].map(m => [m.getAttribute('property'), m.content]))"
+    )
+    assert "From gradient flow" in said["og:title"]
+    assert len(said["og:description"]) > 60 and said["og:image"].endswith("_static/site_light.png")
+
+
 def test_search_finds_tangent(visit):
     page = visit("search", query="?q=tangent")
     page.wait_for_selector("#search-results li a", timeout=10_000)

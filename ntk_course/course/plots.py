@@ -1,6 +1,6 @@
 """Figures of the book, in one style: colour-blind safe, legible in grey, no styling in the chapters."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -41,15 +41,18 @@ def _grid(count: int, height: float, columns: int = 2, extra: float = 0.0, **sha
     return fig, axes
 
 
-def matrices(named: Mapping[str, Tensor], row_label: str = "", col_label: str = "") -> Figure:
-    """Draw signed matrices (and vectors, as columns), two matrices a row, white at zero, one colour scale each."""
+def matrices(named: Mapping[str, Tensor], row_label: str = "", col_label: str = "", names: Sequence[str] = ()) -> Figure:
+    """Draw signed matrices (and vectors, as columns), two matrices a row, white at zero, one colour scale each.
+
+    ``names`` are of the rows and columns, where they are not to be numbered.
+    """
     rows: list[list[str]] = [[]]
     for title, m in named.items():
         units = sum(2 if named[t].dim() == 2 else 1 for t in rows[-1])
         if units + (2 if m.dim() == 2 else 1) > 4:
             rows.append([])
         rows[-1].append(title)
-    fig = plt.figure(figsize=(WIDE, 2.3 * len(rows)))
+    fig = plt.figure(figsize=(WIDE, 2.3 * len(rows) if len(named) > 1 else 3.2))
     for part, titles in zip(np.atleast_1d(fig.subfigures(len(rows), 1)), rows, strict=True):
         axes = part.subplots(1, len(titles), width_ratios=[2 if named[t].dim() == 2 else 1 for t in titles], squeeze=False)
         for ax, title in zip(axes[0], titles, strict=True):
@@ -58,11 +61,12 @@ def matrices(named: Mapping[str, Tensor], row_label: str = "", col_label: str = 
             m = _array(m if square else m[:, None])
             top = max(np.abs(m).max(), 1e-30)
             drawn = ax.imshow(m, cmap=DIVERGING, vmin=-top, vmax=top, aspect="auto")
-            part.colorbar(drawn, ax=ax, fraction=0.06 if square else 0.25, format="%.2g")
+            part.colorbar(drawn, ax=ax, fraction=0.06 if square else 0.25, format=_number)
             ax.set(title=title, xlabel=col_label if square else "", ylabel=row_label)
-            ax.set_yticks(range(len(m)))
-            ax.set_xticks(range(m.shape[1]) if square else [])
-            ax.tick_params(labelsize=8)
+            ax.set_yticks(range(len(m)), names or None)
+            ax.set_xticks(range(m.shape[1]) if square else [], (names or None) if square else None)
+            ax.tick_params(labelsize=9 if names else 8)
+            ax.tick_params(axis="x", rotation=25 if names else 0)
     return fig
 
 
@@ -147,6 +151,7 @@ def lines(x: Sequence[float], curves: Mapping[str, Sequence[float]], xlabel: str
     for (name, values), marker in zip(curves.items(), "osD^v", strict=False):
         ax.loglog(x, values, marker=marker, ms=4, label=name)
     ax.set(xlabel=xlabel, ylabel=ylabel)
+    _name_values(ax, x)
     ax.legend()
     return fig
 
@@ -157,10 +162,17 @@ def curves(
     ylabel: str,
     x: Sequence[float] | None = None,
     log: str = "",
+    theory: Collection[str] = (),
 ) -> Figure:
     """Draw named curves in one panel for each key, with one legend; a curve of shape (R, T) shows its mean and its spread.
 
-    ``log`` names the axes that are logarithmic: "", "x", "y" or "xy".
+    Args:
+        panels: curves by name, by the panel's title.
+        xlabel: what is across.
+        ylabel: what is upwards.
+        x: where the values of a curve lie; 1, 2, ... unless it is given.
+        log: the axes that are logarithmic: "", "x", "y" or "xy".
+        theory: names of curves that are to be held against the others: thin, dark, and drawn over them.
     """
     height, columns = (3.4, 1) if len(panels) == 1 else (2.4, 2) if len(panels) < 5 else (1.7, 3)
     fig, axes = _grid(len(panels), height, columns, extra=0.5 * (len(panels) > 1), sharex=True, sharey=True)
@@ -170,15 +182,18 @@ def curves(
             v = np.atleast_2d(_array(values))
             at = np.arange(1, v.shape[1] + 1) if x is None else np.asarray(x)
             few = len(at) < 15
-            (line,) = ax.plot(at, v.mean(0), marker=marker if few else None, ls="-" if few else dash, ms=4, label=name)
+            look = {"marker": marker if few else None, "ls": "-" if few else dash, "ms": 4}
+            if name in theory:
+                look = {"color": "0.15", "ls": dash if dash != "-" else ":", "lw": 1.1, "zorder": 3}
+            (line,) = ax.plot(at, v.mean(0), label=name, **look)
             if len(v) > 1:
                 ax.fill_between(at, *(v.mean(0) + s * v.std(0, ddof=1) for s in (-1, 1)), color=line.get_color(), alpha=0.2, lw=0)
         ax.set(title=title, xscale="log" if "x" in log else "linear", yscale="log" if "y" in log else "linear")
         if "x" in log and x is not None:
-            _name_values(ax, x)
+            _name_values(ax, x, at_most=7 if len(panels) == 1 else 4)
     fig.supxlabel(xlabel, fontsize="medium")
     fig.supylabel(ylabel, fontsize="medium")
-    if len(panels) == 1:
+    if len(panels) == 1 and len(axes[0, 0].lines) < 5:
         axes[0, 0].legend()
     else:
         fig.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=2)
@@ -252,12 +267,14 @@ def shares(rows: Mapping[str, Mapping[str, float]], xlabel: str = "share of pair
 
 def arrows(panels: Mapping[str, Mapping[str, tuple[float, float]]], dashed: Sequence[str] = ()) -> Figure:
     """Draw named vectors from one origin, a panel for each key; those named in ``dashed`` are parts of another vector."""
-    fig, axes = _grid(len(panels), 2.6)
+    fig, axes = _grid(len(panels), 2.0 if len(panels) > 1 else 2.6, columns=3)
     for ax, (title, vectors) in zip(axes.flat, panels.items(), strict=False):
         for (name, end), colour in zip(vectors.items(), sns.color_palette(PALETTE), strict=False):
             style = {"arrowstyle": "-|>", "color": colour, "lw": 2, "ls": "--" if name in dashed else "-", "shrinkA": 0}
             ax.annotate("", end, (0, 0), arrowprops=style)
-            ax.annotate(name, end, np.sign(end) * 5, textcoords="offset points", ha="center", va="center", color=colour)
+            # on the left of an arrow, or on the right of one that is a part, so that neither lies on the other
+            aside = np.array([-end[1], end[0]]) / np.hypot(*end) * (-11 if name in dashed else 11)
+            ax.annotate(name, end, aside, textcoords="offset points", ha="center", va="center", color=colour)
         ends = np.array([(0, 0), *vectors.values()], dtype=float)
         low, high, margin = ends.min(0), ends.max(0), 0.25 * np.abs(ends).max()
         ax.set(title=title, xlim=(low[0] - margin, high[0] + margin), ylim=(low[1] - margin, high[1] + margin), aspect="equal")
@@ -308,7 +325,7 @@ def maps(panels: Mapping[str, Tensor], side: Sequence[float], points: Tensor, la
         drawn = ax.imshow(_array(values).reshape(len(at), len(at)).T, extent=(at[0], at[-1], at[0], at[-1]), origin="lower")
         for k, marker in zip(np.unique(_array(labels)), "os^Dv", strict=False):
             ax.plot(*xy[_array(labels) == k].T, marker, ms=2.5, mfc="white", mec="black", mew=0.4)
-        fig.colorbar(drawn, ax=ax, fraction=0.046, format="%.2g")
+        fig.colorbar(drawn, ax=ax, fraction=0.046, format=_number)
         ax.set(title=title)
     fig.supxlabel("first coordinate", fontsize="medium")
     fig.supylabel("second coordinate", fontsize="medium")
@@ -332,15 +349,21 @@ def clouds(
         ax.plot(*stars[row], "*", color="black", ms=11, mec="white")
         ax.set(title=column if i < shape[1] else "", ylabel="" if i % shape[1] else row)
         ax.tick_params(labelsize=8)
-        fig.colorbar(drawn, ax=ax, fraction=0.08, format="%.2g").ax.tick_params(labelsize=8)
+        fig.colorbar(drawn, ax=ax, fraction=0.08, format=_number).ax.tick_params(labelsize=8)
     return fig
 
 
-def _name_values(ax, values: Sequence[float]) -> None:
-    """Put ticks on the values themselves where a logarithmic axis spans too little for powers of ten."""
+def _name_values(ax, values: Sequence[float], at_most: int = 7) -> None:
+    """Put ticks on values themselves, evenly chosen, where a logarithmic axis spans too little for powers of ten."""
     if max(values) < 100 * min(values):
-        ax.set_xticks(values, [f"{v:g}" for v in values], minor=False)
+        wanted = np.geomspace(min(values), max(values), min(at_most, len(values)))
+        some = sorted({min(values, key=lambda v, at=at: abs(np.log(v / at))) for at in wanted})
+        ax.set_xticks(some, [f"{v:g}" for v in some], minor=False)
         ax.set_xticks([], minor=True)
+
+
+def _number(value: float, place=None) -> str:
+    return f"{value:.3g}" if abs(value) < 1000 else f"{value:.0f}"
 
 
 def _array(t) -> np.ndarray:
