@@ -35,7 +35,8 @@ book: $(READY)
 
 pdf: book
 	$(PAGES_AS) $(BIN)/jupyter-book build . --builder custom --custom-builder singlehtml
-	$(BIN)/python tools/pdf.py _build/singlehtml/book/index.html _build/book.pdf
+	cp _build/singlehtml/book/index.html _build/singlehtml/whole.html  # its styles and pictures are beside it there
+	$(BIN)/python tools/pdf.py _build/singlehtml/whole.html _build/book.pdf
 
 test: lint unit nbval
 

@@ -39,13 +39,13 @@ def test_spread_of_values():
     values = torch.tensor([0.2, 0.4, 0.9])
     found = ntk.course.Spread.of(values, scale=100)
     assert (found.mean, found.sd, found.count) == pytest.approx((50.0, float(np.std([20, 40, 90], ddof=1)), 3))
-    assert repr(ntk.course.Spread.of([None, 0.5])) == "0.5000" and math.isnan(ntk.course.Spread.of([0.5]).sd)
+    assert repr(ntk.course.Spread.of([None, 0.5])) == "0.5" and math.isnan(ntk.course.Spread.of([0.5]).sd)
     with pytest.raises(ValueError, match="values: got none"):
         ntk.course.Spread.of([None, math.nan])
 
 
 def test_numbers_are_written_to_be_read():
-    written = {3e-16: "3·10⁻¹⁶", 0.0: "0", 12345.678: "12,346", -0.5: "−0.5000", 1e-3: "0.001000", math.nan: "–"}
+    written = {3e-16: "3·10⁻¹⁶", 0.0: "0", 12345.678: "12,346", -0.5: "−0.5", 1e-3: "0.001", 2 / 3: "0.6667", math.nan: "–"}
     assert {value: tables.number(value) for value in written if value == value} == {k: v for k, v in written.items() if k == k}
     assert tables.number(math.nan) == "–"
 
@@ -92,7 +92,7 @@ def test_a_table_on_a_page_has_the_text_of_the_one_in_a_terminal():
     assert page.rows == [
         ["kernel <x>", "images", "share, %", "error", "holds"],
         ["lpNTK & co", "60,000", "15.6 ± 0.5", "1.5·10⁻¹³", "yes"],
-        ["pNTK", "10", "90.80", "–", "no"],
+        ["pNTK", "10", "90.8", "–", "no"],
     ]
     assert page.sides[0] == [f"text-align:{side}" for side in ("left", "right", "right", "right", "left")]
     assert page.scopes.count("col") == 5 and page.scopes.count("row") == 2
@@ -112,9 +112,16 @@ def test_a_column_of_floats_has_one_number_of_decimals():
 
 
 def test_whole_numbers_are_written_whole():
-    assert [number(v) for v in (63.0, 1.0, 0.0, -220.0, 1e4, 2.5)] == ["63", "1", "0", "−220", "10,000", "2.500"]
+    assert [number(v) for v in (63.0, 1.0, 0.0, -220.0, 1e4, 2.5)] == ["63", "1", "0", "−220", "10,000", "2.5"]
     assert [number(v, 2, sign=True) for v in (0.031, -0.031, 0.0, 5.0)] == ["+0.031", "−0.031", "0", "+5"]
     assert repr(ntk.course.Spread.of([1.0, 1.0])) == "1 ± 0"
+    assert repr(ntk.course.Spread.of([4e-15, 5e-15, 6e-15])) == "5·10⁻¹⁵ ± 1·10⁻¹⁵"
+
+
+def test_no_digit_is_invented_behind_a_rounded_number():
+    assert [number(v) for v in (0.7, 0.13, 0.717, 1 / 3, 12.5)] == ["0.7", "0.13", "0.717", "0.3333", "12.5"]
+    lines = repr(ntk.table([{"a": 0.7}, {"a": 0.13}, {"a": None}])).splitlines()[1:]
+    assert [line.strip() for line in lines] == ["0.70", "0.13", "–"]
 
 
 def test_a_long_table_can_be_sorted_and_a_short_one_needs_not():
@@ -135,7 +142,7 @@ def test_a_claim_prints_its_number_and_bounds(capsys, monkeypatch):
     assert capsys.readouterr().out.splitlines() == [
         "slope: 1.993 (1.9 to 2.1)",
         "error: 3·10⁻¹⁶ (at most 1·10⁻¹²)",
-        "share: 0.3000 (at least 0.5; NOT SO HERE)",
+        "share: 0.3 (at least 0.5; NOT SO HERE)",
         "slope down: −0.4963 (−0.6 to −0.4)",
     ]
     monkeypatch.setenv("NTK_COURSE_STRICT", "1")

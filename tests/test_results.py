@@ -168,12 +168,12 @@ def test_the_box_of_a_claim(claim):
     assert found.title == f"{claim.item}: {claim.verdict}"
     said = dict(found.lines)
     assert claim.claim in said.values() and said.get("Why.", "") == claim.why
-    assert claim.verdict in said["Here."].lower()
     both = [f for f, *_ in replication.evidence(claim) if f.paper is not None][:2]
+    here = said.get("Here.", "")
     for figure in both:
-        assert f"{figure.quantity}: {replication.ours(figure)}, in the source {number(figure.paper)}" in said["Here."]
-    assert said["Here."].count("in the source") == len(both)
-    assert bool(claim.not_run) == ("Not run" in said["Here."])
+        assert f"{figure.quantity}: {replication.ours(figure)}, in the source {number(figure.paper)}" in here
+    assert here.count("in the source") == len(both)
+    assert bool(claim.not_run) == ("Not run" in here)
     assert f'id="{found.anchor}"' in replication.report_html(claim.source)
     with pytest.raises(ValueError, match="item: got 'Table 99'; wanted one of"):
         verdicts.box("Table 99")
@@ -575,8 +575,6 @@ SETTINGS += [
     "initial* network is 0.59",
     "initial weights leave 0.77",
     "have in common (0.87)",
-    "and 0.59 is left",
-    "and 1 it is 0.30",
 ]
 # Arithmetic that stands beside the number.
 SETTINGS += [

@@ -30,11 +30,11 @@ WITH_EQUATIONS = set(PAGES) - WITHOUT_EQUATIONS
 WITH_FIGURES = {p: (ROOT / f"{p}.md").read_text().count("\n    alt: ") for p in PAGES}
 
 # Formulas in a line of text that carry a scrollbar, or could come to carry one.
-# Drawn figures that do not fit into what holds them, or are shown at less than 0.43 of their size: their letters are
+# Drawn figures that do not fit into what holds them, or are shown at less than 0.42 of their size: their letters are
 # of 9.5 points and more in plots, at most 5.2 inches wide, and of 12 in drawings of 7.2.
 SHRUNK = """[...document.querySelectorAll('article svg.ntk-plot')].filter(s => s.getClientRects().length).map(
     s => [s.getAttribute('aria-label'), s.clientWidth / s.getAttribute('width'), s.clientWidth - s.parentElement.clientWidth])
-    .filter(([, scale, over]) => scale < 0.43 || over > 1)"""
+    .filter(([, scale, over]) => scale < 0.42 || over > 1)"""
 BARS_IN_LINES = """[...document.querySelectorAll('mjx-container:not([display="true"])')].filter(
     it => it.offsetHeight > it.clientHeight && it.clientHeight > 0 || getComputedStyle(it).overflowX !== 'visible'
 ).map(it => it.closest('p, li, td, th, h1, h2, h3, dd, div').textContent.slice(0, 80))"""

@@ -1,6 +1,6 @@
 """Print the whole book, or one page of it, as a PDF by a browser.
 
-    python tools/pdf.py _build/singlehtml/book/index.html _build/book.pdf
+    python tools/pdf.py _build/singlehtml/whole.html _build/book.pdf
 
 Links inside the book lead inside the PDF, headings make its outline. What is folded on a page opens, but for code.
 """
@@ -12,7 +12,8 @@ from pathlib import Path
 
 from playwright.sync_api import sync_playwright
 
-OPEN = """for (const it of document.querySelectorAll('details:not(.hide)')) if (!it.closest('.cell_input')) it.open = true;
+OPEN = """for (const it of document.querySelectorAll('details[name]')) it.removeAttribute('name');  // one shuts the others
+for (const it of document.querySelectorAll('details:not(.hide)')) if (!it.closest('.cell_input')) it.open = true;
 for (const it of document.querySelectorAll('.dropdown.toggle-hidden')) it.classList.remove('toggle-hidden');
 for (const it of document.querySelectorAll('.ntk-explorer input, .ntk-opening button, script')) it.remove();"""
 FOOTER = '<div style="font-size:8px;width:100%;text-align:center"><span class="pageNumber"></span></div>'
@@ -41,7 +42,7 @@ def printed(page: Path, target: Path) -> None:
         margin = {"top": "16mm", "bottom": "16mm", "left": "15mm", "right": "15mm"}
         # the header is the browser's own date and title unless it is told otherwise
         furniture = {"display_header_footer": True, "header_template": "<span></span>", "footer_template": FOOTER}
-        view.pdf(path=beside, format="A4", margin=margin, outline=True, tagged=True, **furniture)
+        view.pdf(path=beside, format="A4", scale=0.75, margin=margin, outline=True, tagged=True, **furniture)
         beside.replace(target)
         browser.close()
 

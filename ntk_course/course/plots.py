@@ -118,7 +118,7 @@ def gram_heatmap(gram: Tensor, y: Tensor, classes: Sequence[str], title: str = "
     order = torch.argsort(y.cpu(), stable=True)
     g = _array(gram.cpu()[order][:, order])
     top = np.percentile(np.abs(g), 99)
-    signed = g.min() < 0
+    signed = np.percentile(g, 1) < 0  # a few entries below zero are no second colour
     fig, ax = plt.subplots(figsize=(WIDE, 4.4))
     drawn = ax.imshow(g, cmap=DIVERGING if signed else SEQUENTIAL, vmin=-top if signed else 0, vmax=top)
     counts = torch.bincount(y.cpu(), minlength=len(classes)).numpy()
@@ -357,7 +357,8 @@ def _name_values(ax, values: Sequence[float], at_most: int = 7) -> None:
     """Put ticks on values themselves, evenly chosen, where a logarithmic axis spans too little for powers of ten."""
     if max(values) < 100 * min(values):
         wanted = np.geomspace(min(values), max(values), min(at_most, len(values)))
-        some = sorted({min(values, key=lambda v, at=at: abs(np.log(v / at))) for at in wanted})
+        given = np.asarray(values, dtype=float)
+        some = sorted({float(given[np.abs(np.log(given / at)).argmin()]) for at in wanted})
         ax.set_xticks(some, [f"{v:g}" for v in some], minor=False)
         ax.set_xticks([], minor=True)
 

@@ -317,5 +317,5 @@ def when_a_kernel_looks() -> Figure:
     ax.text(10, 2.4, "start: eNTK", color=COLOURS[0], ha="center", fontsize=13)
     ax.text(89, 21, "end: eNTK, pNTK, lpNTK", color=COLOURS[3], ha="right", fontsize=13)
     ax.text(52, 8, "every step: DPK; and in between: EPK", color=COLOURS[2], ha="center", fontsize=13)
-    ax.text(24, 27, "no network at all: NNGP, NTK, CNTK, LANTK", color="0.3", ha="center", fontsize=13)
+    ax.text(4, 27, "no network at all: NNGP, NTK, CNTK, LANTK", color="0.3", ha="left", fontsize=13)
     return fig

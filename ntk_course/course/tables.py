@@ -4,12 +4,14 @@ import html
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from decimal import Decimal
 
 import pandas as pd
 from torch import Tensor
 
 NOTHING = "–"
 LONG = 12  # rows from which on a table of a page can be sorted by its columns
+WIDE = 7  # columns from which on it is set in smaller letters
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,8 @@ class Spread:
             return number(self.mean)
         if self.sd == 0:
             return f"{number(self.mean)} ± 0"
+        if max(abs(self.mean), self.sd) < 1e-4:
+            return f"{number(self.mean, 2)} ± {number(self.sd, 2)}"
         digits = decimals(self.sd)
         return f"{self.mean:,.{digits}f} ± {self.sd:,.{digits}f}".replace("-", "−")
 
@@ -59,7 +63,7 @@ def decimals(sd: float) -> int:
 
 
 def number(value: float, significant: int = 4, sign: bool = False) -> str:
-    """Write a number alone, to four significant digits; a whole one whole, and no exponent where it can be read without one.
+    """Write a number alone, to four significant digits at most, and no exponent where it can be read without one.
 
     Args:
         value: what is written; a dash where it is not finite.
@@ -78,7 +82,13 @@ def number(value: float, significant: int = 4, sign: bool = False) -> str:
     place = math.floor(math.log10(abs(value)))
     if place < -4 or place >= 9:
         return f"{value / 10**place:{plus}.2g}·10{str(place).translate(_RAISED)}".replace("-", "−")
-    return f"{value:{plus},.{max(0, significant - 1 - place)}f}".replace("-", "−")
+    return f"{value:{plus},.{min(_held(value), max(0, significant - 1 - place))}f}".replace("-", "−")
+
+
+def _held(value: float) -> int:
+    """Return how many decimals a number has, so that no digit is invented behind those of one that was rounded."""
+    digits = Decimal(repr(float(value))).as_tuple().exponent
+    return max(0, -digits) if isinstance(digits, int) else 0
 
 
 _RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
@@ -149,8 +159,8 @@ class Table:
         )
         caption = f"<caption>{html.escape(self.caption)}</caption>" if self.caption else ""
         name = html.escape(self.caption or f"table: {', '.join(map(str, self.frame.columns))}")
-        sortable = " ntk-long" * (len(self.frame) >= LONG)
-        box = f'<div class="ntk-table{sortable}" role="region" tabindex="0" aria-label="{name}">'  # a wide one is scrolled by keyboard too
+        kind = " ntk-long" * (len(self.frame) >= LONG) + " ntk-wide" * (len(sides) >= WIDE)
+        box = f'<div class="ntk-table{kind}" role="region" tabindex="0" aria-label="{name}">'  # a wide one is scrolled by keyboard too
         return f"{box}<table>{caption}<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
 
 
@@ -186,7 +196,7 @@ def _common(values: Sequence) -> int | None:
     sizes = [abs(v) for v in values if isinstance(v, (int, float)) and math.isfinite(v) and v]
     if not sizes or max(sizes) > 1e3 * min(sizes) or max(sizes) < 1e-3:
         return None
-    return max(0, 3 - math.floor(math.log10(max(sizes))))
+    return min(max(map(_held, sizes)), max(0, 3 - math.floor(math.log10(max(sizes)))))
 
 
 def _text(value, fixed: int | None) -> str:

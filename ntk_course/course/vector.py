@@ -49,6 +49,6 @@ def inline(svg: str, name: str, alt: str) -> str:
     body = re.sub(r"\n\s*", " ", _COLOUR.sub(lambda m: f"var(--ntk-{NAMES[m[1]]}, {m[1]})", body))
     size = {key: float(re.search(rf'\b{key}="([\d.]+)pt"', head)[1]) * 4 / 3 for key in ("width", "height")}  # type: ignore[index]
     box = re.search(r'viewBox="[^"]*"', head)
-    about = f'role="img" aria-label="{html.escape(alt)}" class="ntk-plot"'
+    about = f'role="img" aria-label="{html.escape(alt)}" class="ntk-plot" fill="var(--ntk-ink, #000)"'  # black is what matplotlib does not write
     shape = f'width="{size["width"]:.0f}" height="{size["height"]:.0f}" {box[0] if box else ""}'
     return f'<svg {about} {shape} xmlns:xlink="http://www.w3.org/1999/xlink">{body}</svg>'

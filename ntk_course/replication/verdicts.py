@@ -38,8 +38,8 @@ def box(item: str) -> Box:
         'Eq. (1): holds'
     """
     claim = claim_of(item)
-    lines = [(f"{SOURCES[claim.source]} says.", claim.claim), ("Here.", _here(claim))]
-    return Box(f"{item}: {claim.verdict}", [*lines, ("Why.", claim.why)] if claim.why else lines, anchor(claim))
+    lines = [(f"{SOURCES[claim.source]} says.", claim.claim), ("Here.", _here(claim)), ("Why.", claim.why)]
+    return Box(f"{item}: {claim.verdict}", [line for line in lines if line[1]], anchor(claim))
 
 
 def boxes(items: str) -> list[Box]:
@@ -70,11 +70,11 @@ def claim_of(item: str) -> Claim:
 
 
 def _here(claim: Claim) -> str:
-    words = f"It {claim.verdict}." if claim.verdict.startswith(("holds", "does")) else f"{claim.verdict.capitalize()}."
-    both = [(f, preset) for f, _, preset in evidence(claim) if f.paper is not None][:2]
-    for preset in dict.fromkeys(preset for _, preset in both):
-        words += f" {WORDS[preset][0].upper()}{WORDS[preset][1:]}:"
-        words += ";".join(f" {f.quantity}: {ours(f)}, in the source {number(f.paper)}" for f, at in both if at == preset) + "."
+    said = []
+    both = [(f, f.paper, preset) for f, _, preset in evidence(claim) if f.paper is not None][:2]
+    for preset in dict.fromkeys(preset for *_, preset in both):
+        numbers = (f"{f.quantity}: {ours(f)}, in the source {number(paper)}" for f, paper, at in both if at == preset)
+        said.append(f"{WORDS[preset][0].upper()}{WORDS[preset][1:]}, {'; '.join(numbers)}.")
     if claim.not_run:
-        words += f" Not run: {claim.not_run}."
-    return words
+        said.append(f"Not run: {claim.not_run}.")
+    return " ".join(said)

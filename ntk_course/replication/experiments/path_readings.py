@@ -237,7 +237,7 @@ def quoted(result: Result) -> list[Quoted]:
             "lowest_over_highest",
             loss="cross_entropy",
         ),
-        of("Eq. (18)", "asymmetry of the EPK's own kernel", "symmetric kernel", "asymmetry", 0.0),
+        of("Eq. (18)", "asymmetry of the EPK's own kernel", "symmetric kernel", "asymmetry"),
     ]
 
 
