@@ -31,11 +31,13 @@ def style() -> None:
         set_matplotlib_formats("svg")
 
 
-def _grid(count: int, height: float, columns: int = 2, extra: float = 0.0, **shared: bool) -> tuple[Figure, np.ndarray]:
+def _grid(
+    count: int, height: float, columns: int = 2, extra: float = 0.0, sharex: bool = False, sharey: bool = False
+) -> tuple[Figure, np.ndarray]:
     """Return a figure with a panel for each of ``count`` things, row by row, and the panels; those left over are off."""
     columns = min(columns, count)
     rows = -(-count // columns)
-    fig, axes = plt.subplots(rows, columns, figsize=(WIDE, height * rows + extra), squeeze=False, **shared)
+    fig, axes = plt.subplots(rows, columns, figsize=(WIDE, height * rows + extra), squeeze=False, sharex=sharex, sharey=sharey)
     for ax in axes.flat[count:]:
         ax.axis("off")
     return fig, axes
@@ -53,7 +55,7 @@ def matrices(named: Mapping[str, Tensor], row_label: str = "", col_label: str = 
             rows.append([])
         rows[-1].append(title)
     fig = plt.figure(figsize=(WIDE, 2.3 * len(rows) if len(named) > 1 else 3.2))
-    for part, titles in zip(np.atleast_1d(fig.subfigures(len(rows), 1)), rows, strict=True):
+    for part, titles in zip(fig.subfigures(len(rows), 1, squeeze=False)[:, 0], rows, strict=True):
         axes = part.subplots(1, len(titles), width_ratios=[2 if named[t].dim() == 2 else 1 for t in titles], squeeze=False)
         for ax, title in zip(axes[0], titles, strict=True):
             m = named[title]
