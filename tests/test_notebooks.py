@@ -230,7 +230,7 @@ def test_runs_from_an_empty_folder(colab, tmp_path, name):
         "import nbformat, nbclient, sys; nb = nbformat.read(sys.argv[1], 4);"
         "nb.cells.insert(1, nbformat.v4.new_code_cell('import ntk_course; print(ntk_course.__file__)'));"
         "nbclient.NotebookClient(nb, timeout=300, kernel_name='colab', resources={'metadata': {'path': sys.argv[2]}}).execute();"
-        "print(*(o.text for c in nb.cells if c.cell_type == 'code' for o in c.outputs if o.output_type == 'stream'))"
+        "print(*(o.get('text') or o.get('data', {}).get('text/plain', '') for c in nb.cells if c.cell_type == 'code' for o in c.outputs))"
     )
     done = subprocess.run(
         [sys.executable, "-c", code, str(target), str(tmp_path)],
@@ -249,6 +249,6 @@ def test_runs_from_an_empty_folder(colab, tmp_path, name):
     assert str(ROOT) not in done.stdout
     if name == "book/06_forgetting.ipynb":  # the wheel brings the stored results along
         rows = forgetting_prediction.pooled(results.stored("forgetting_prediction", "paper"))
-        events = [f"{row['events']:.0f}" for row in rows]
+        events = [f"{row['events']:,.0f}" for row in rows]
         assert len(events) > 10 and not Counter(events) - Counter(done.stdout.split())
         assert "no stored run yet" not in done.stdout
