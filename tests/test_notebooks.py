@@ -11,6 +11,7 @@ from collections import Counter
 from pathlib import Path
 
 import jupytext
+import nbformat
 import pytest
 from filelock import FileLock
 
@@ -129,20 +130,31 @@ def is_a_truth_value(node):
     return isinstance(node, ast.Compare | ast.BoolOp) or named in ("bool", "all", "any", "allclose", "equal")
 
 
+@pytest.mark.parametrize("path", GENERATED, ids=lambda p: p.name)
+def test_links_of_a_notebook_lead_to_pages_that_there_are(path):
+    site = notebooks.pages(notebooks.repository())
+    text = "\n".join(cell.source for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "markdown")
+    for page in re.findall(re.escape(site) + r"([\w/]+)\.html", text):
+        assert (ROOT / f"{page}.md").is_file(), page
+
+
 def test_plain_markdown():
-    plain = Plain(2, ROOT / "book/references.bib", keep_solutions=False)
+    plain = Plain(2, ROOT / "book/references.bib", keep_solutions=False, folder="book", site="https://x.y/z/")
     got = plain.render(
         "(sec-x)=\n# T\n```{prf:theorem} Name\n:label: thm-a\nSee {cite:t}`guo2024lpntk`.\n\n$$\na\n$$ (eq-a)\n```\n"
-        "{eq}`eq-a`, {prf:ref}`thm-a`, {doc}`here <x>`\n```{admonition} Hint\n:class: hint dropdown\nword\n```\n"
+        "{eq}`eq-a`, {prf:ref}`thm-a`, {doc}`here <x>`, {doc}`there <../solutions/y>`\n```{admonition} Hint\n:class: hint dropdown\nword\n```\n"
         "```{solution-start} ex\n```\nsecret\n```{solution-end}\n```\nend {cite:p}`jacot2018ntk, mohamadi2022fast`"
     )
     assert "secret" not in got
     assert "> **Theorem 1 (Name).**" in got
     assert "Guo et al. (2024)" in got
     assert "\\tag{2.1}" in got
-    assert "(2.1), Theorem 1, here" in got
+    assert "(2.1), Theorem 1, [here](https://x.y/z/book/x.html), [there](https://x.y/z/solutions/y.html)" in got
     assert "<details><summary>Hint</summary>" in got
     assert got.endswith("end (Jacot et al., 2018; Mohamadi & Sutherland, 2022)")
+    verdicts = plain.render("```{verdict} Table 1; Theorem 1\n```")
+    assert verdicts.startswith("> **2 verdicts**") and "> **Theorem 1: holds in part**" in verdicts
+    assert "https://x.y/z/book/replication.html#claim-guo2024lpntk-table-1" in verdicts
     for unknown in ("```{nonsense}\n```", "{nonsense}`x`", "```{note}\nnever closed"):
         with pytest.raises(ValueError, match="nonsense|never closed"):
             plain.render(unknown)

@@ -4,6 +4,7 @@ Every directive and role used in the book is named here; an unknown one is an er
 reaches a reader.
 """
 
+import posixpath
 import re
 from collections.abc import Iterable
 from pathlib import Path
@@ -24,8 +25,9 @@ _PROOFS = {"theorem", "proposition", "lemma", "corollary", "definition", "remark
 class Plain:
     """Renders the cells of one chapter in order, numbering its equations and theorems as the site does."""
 
-    def __init__(self, chapter: int, bibliography: Path, keep_solutions: bool):
+    def __init__(self, chapter: int, bibliography: Path, keep_solutions: bool, folder: str, site: str):
         self.chapter = chapter
+        self.folder, self.site = folder, site  # of the source, and where the pages stand
         self.entries = parse_file(str(bibliography)).entries
         self.keep_solutions = keep_solutions
         self.equations: dict[str, str] = {}
@@ -89,6 +91,7 @@ class Plain:
             for each in found:
                 lines += [f"**{each.title}**", ""] * (len(found) > 1)
                 lines += [line for lead, words in each.lines for line in (f"*{lead}* {words}", "")]
+                lines += [f"[All its numbers]({self.site}book/replication.html#{each.anchor})", ""]
             return self._quote(f"**{heading(found)}**", lines[:-1])
         if name == "math":
             label = options["label"]
@@ -125,7 +128,10 @@ class Plain:
         if name in ("cite", "cite:p", "cite:t"):
             cited = "; ".join(self._citation(key.strip(), name == "cite:t") for key in content.split(","))
             return cited if name == "cite:t" else f"({cited})"
-        if name in ("doc", "ref", "term") and labelled:
+        if name == "doc" and labelled:
+            page = posixpath.normpath(f"{self.folder}/{labelled[2]}")
+            return f"[{labelled[1].strip()}]({self.site}{page}.html)"
+        if name in ("ref", "term") and labelled:
             return labelled[1].strip()
         if name == "term":
             return content

@@ -40,7 +40,13 @@ def sources() -> list[tuple[Path, Path, bool]]:
 def generate(source: Path, target: Path, cleared: bool) -> nbformat.NotebookNode:
     """Build a notebook, without outputs, from its source."""
     read = jupytext.reads(source.read_text(), fmt="md:myst")
-    plain = Plain(chapter=int(source.name[:2]), bibliography=ROOT / "book" / "references.bib", keep_solutions=not cleared)
+    plain = Plain(
+        chapter=int(source.name[:2]),
+        bibliography=ROOT / "book" / "references.bib",
+        keep_solutions=not cleared,
+        folder=source.parent.name,
+        site=pages(repository()),
+    )
     plain.number_figures(figure(cell).get("name") for cell in read.cells)
     cells = []
     for cell in read.cells:
@@ -80,6 +86,12 @@ def figure(cell: nbformat.NotebookNode) -> dict:
 def colab(url: str, where: str) -> str:
     """Return the address that opens a notebook of the repository in Colab."""
     return f"{url.replace('https://github.com', 'https://colab.research.google.com/github')}/blob/main/{where}"
+
+
+def pages(url: str) -> str:
+    """Return the address of the repository's pages, where links of a notebook lead."""
+    owner, name = url.removeprefix("https://github.com/").split("/")
+    return f"https://{owner}.github.io/{name}/"
 
 
 def set_up(url: str) -> str:

@@ -10,7 +10,7 @@ import re
 import sys
 from pathlib import Path
 
-from notebooks import ROOT, colab, repository
+from notebooks import ROOT, colab, pages, repository
 
 FILES = ["_config.yml", "CITATION.cff", "*.md", "book/*.md", "book/*.ipynb", "exercises/*.ipynb", "solutions/*.ipynb"]
 ADDRESS = re.compile(r"https://github\.com/[\w.-]+/[\w.-]+")
@@ -35,6 +35,7 @@ def move(url: str, root: Path = ROOT) -> list[Path]:
         before = path.read_text()
         after = re.sub(re.escape(old) + r"(?![\w-])", url, before)
         after = re.sub(re.escape(colab(old, "")), colab(url, ""), after)
+        after = after.replace(pages(old), pages(url))
         if after != before:
             path.write_text(after)
             changed.append(path)
