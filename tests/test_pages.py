@@ -7,7 +7,6 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import jupytext
-import nbformat
 import pytest
 from pybtex.database import parse_file
 
@@ -148,48 +147,6 @@ def test_disagreements_name_cause_and_chapter():
     for line in rows:
         assert re.search(r"\*?[Cc]ause known\*|\*[Nn]ot known\*", line), line
         assert "{doc}" in line, line
-
-
-def filled(name, answers):
-    """Return an exercise notebook in which some answers are replaced."""
-    notebook = nbformat.read(ROOT / f"exercises/{name}.ipynb", as_version=4)
-    solved = nbformat.read(ROOT / f"solutions/{name}.ipynb", as_version=4)
-    for cell in notebook.cells:
-        for word, kind in answers.items():
-            if cell.cell_type == "code" and f"checks.{word}(" in cell.source:
-                right = next(c.source for c in solved.cells if f"checks.{word}(" in c.source)
-                cell.source = {"right": right, "broken": f"1 / 0\n{cell.source}"}.get(kind) or kind(right)
-    return notebook
-
-
-@pytest.mark.slow
-def test_grading(tmp_path):
-    import grade
-
-    wrong = lambda right: right.replace("sum(", "2 * sum(")  # noqa: E731
-    answers = {"number_of_networks": wrong, "difficulty_of_logits": "right", "wrong_at_most": "broken"}
-    nbformat.write(filled("05_learning_difficulty", answers), tmp_path / "student.ipynb")
-    rows = {row["exercise"]: row for row in grade.grade(tmp_path / "student.ipynb")}
-    assert {name: row["status"] for name, row in rows.items()} == {
-        "number_of_networks": "wrong",
-        "difficulty_of_logits": "right",
-        "wrong_at_most": "wrong",
-        "nested_subset": "unanswered",
-        "same_samples_other_order": "unanswered",
-        "best_company": "unanswered",
-        "find_the_poison": "unanswered",
-    }
-    assert "ZeroDivisionError" in rows["wrong_at_most"]["message"]
-    assert rows["number_of_networks"]["notebook"] == "student"
-
-
-def test_grading_reads_what_a_check_said():
-    import grade
-
-    told = nbformat.v4.new_output("execute_result", data={"text/plain": "✗ The sign is wrong."})
-    cell = nbformat.v4.new_code_cell("ntk.checks.sign(sign)", outputs=[told])
-    (row,) = grade.verdicts(nbformat.v4.new_notebook(cells=[cell]))
-    assert row == {"exercise": "sign", "status": "wrong", "message": "The sign is wrong."}
 
 
 def test_commands_of_the_pages_exist():

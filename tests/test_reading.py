@@ -167,7 +167,14 @@ def test_a_figure_takes_the_colours_of_its_page():
     bare = re.sub(r"var\(--ntk-[\w-]+, #[0-9a-f]{6}\)", "", markup)
     assert not re.findall("|".join(NAMES), bare)
     assert "var(--ntk-ink, #262626)" in markup and "var(--ntk-series-0, #0173b2)" in markup
+    assert 'fill="var(--ntk-ink, #000)"' in markup  # of what matplotlib draws black, and gives no fill
     assert "<metadata" not in markup and "<!--" not in markup
+
+
+def test_every_grey_of_a_figure_takes_a_colour_of_its_page():
+    greys = {"#000000": "ink", "#333333": "ink", "#4c4c4c": "ink-2", "#999999": "ink-2", "#b0b0b0": "line", "#eeeeee": "line"}
+    svg = "<svg width='9pt'".replace("'", '"') + ' height="9pt">' + "".join(f'<g style="stroke: {c}"/>' for c in greys) + "</svg>"
+    assert re.findall(r"var\(--ntk-([\w-]+), (#\w{6})\)", inline(svg, "a", "b")) == [(name, c) for c, name in greys.items()]
 
 
 def test_two_figures_of_a_page_share_no_name():

@@ -1,73 +1,156 @@
-"""Run submitted exercise notebooks and list what their checks say.
+"""Grade submitted exercise notebooks: what is asked comes from the released ones, verdicts from a process that submissions cannot reach.
 
-    python tools/grade.py submitted/*.ipynb [--csv grades.csv]
+    python tools/grade.py submitted/                        a table
+    python tools/grade.py submitted/ --csv grades.csv --pages feedback/ --jobs 4
 
-Each notebook runs in a kernel of its own, in an empty folder. This runs what students wrote: use a machine where that is
-acceptable.
+A folder may be laid out by student, as nbgrader or Moodle does it, or hold files with names in them. Every exercise of the released
+sheet counts, handed in or not. Checks in a submission are put back: what a student deleted, changed or printed there earns nothing.
+A cell that fails, runs for ever or ends its process costs what it defined and nothing else. The CSV file grows student by student,
+and a second call with the same file goes on where the first one stopped.
 """
 
 import argparse
 import csv
-import re
+import os
 import sys
-import tempfile
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import asdict, fields
+from multiprocessing import get_context
 from pathlib import Path
 
-import nbformat
-from nbclient import NotebookClient
-from nbclient.exceptions import CellTimeoutError, DeadKernelError
+from grading.pages import MARKS, write
+from grading.sandbox import walls
+from grading.submissions import Exercise, files, released, sheet_of, students
+from grading.verdicts import Row, verdicts
 
-CHECK = re.compile(r"^(?:ntk\.)?checks\.(\w+)\(", re.MULTILINE)
-STATUS = {"✓": "right", "✗": "wrong", "…": "unanswered"}
+ROOT = Path(__file__).resolve().parent.parent
+COLUMNS = [field.name for field in fields(Row)]
 
 
-def verdicts(notebook: nbformat.NotebookNode) -> list[dict]:
-    """Read from a notebook that has run what each check said: exercise, status, message."""
+def points_of(path: Path | None) -> dict[str, float]:
+    """Read points by exercise, from lines "exercise,points" with its number or its function's name.
+
+    Raises:
+        ValueError: a line that is not of this form.
+    """
+    table: dict[str, float] = {}
+    for number, row in enumerate(csv.reader(path.open(encoding="utf-8")) if path else (), start=1):
+        if not row or (number == 1 and row[-1].strip() == "points"):
+            continue
+        try:
+            name, value = row
+            table[name.strip()] = float(value)
+        except ValueError:
+            raise ValueError(f"points: got {','.join(row)!r} in line {number} of {path}; wanted exercise,points") from None
+    return table
+
+
+def graded(
+    path: Path, student: str, sheet: str, exercises: Sequence[Exercise], points: dict, timeout: float, memory: float
+) -> list[Row]:
+    """Grade one file: a row for each exercise of its sheet."""
+    try:
+        found = verdicts(path, exercises, timeout, memory)
+    except Exception as error:  # one file must never cost the class its grades
+        found = {
+            e.check: ("wrong", f"grading failed here, have a look at the file ({type(error).__name__}: {error})")
+            for e in exercises
+        }
     rows = []
-    for cell in notebook.cells:
-        for name in CHECK.findall(cell.source) if cell.cell_type == "code" else ():
-            said = [text for text in map(_text, cell.outputs) if text[:1] in STATUS]
-            failed = next((f"{o.ename}: {o.evalue}" for o in cell.outputs if o.output_type == "error"), "the check did not run")
-            status, message = (STATUS[said[-1][0]], said[-1][2:]) if said else ("wrong", failed)
-            rows.append({"exercise": name, "status": status, "message": message})
+    for e in exercises:
+        status, message = found[e.check]
+        of = points.get(e.number, points.get(e.check, 1.0))
+        rows.append(Row(student, sheet, e.check, e.number, status, message, of if status == "right" else 0.0, of))
     return rows
 
 
-def _text(output: nbformat.NotebookNode) -> str:
-    return (output.get("text") or output.get("data", {}).get("text/plain") or "").strip()
+def grade(
+    given: Sequence[Path],
+    release: Path = ROOT / "exercises",
+    points: dict[str, float] | None = None,
+    timeout: float = 60.0,
+    memory: float = 8.0,
+    jobs: int = 1,
+    done: Iterable[tuple[str, str]] = (),
+) -> Iterable[list[Row]]:
+    """Yield the rows of each submission as it is finished.
 
-
-def grade(path: Path, timeout: int = 300) -> list[dict]:
-    """Run one notebook, going on after errors, and return its verdicts; what did not run counts as wrong."""
-    notebook = nbformat.read(path, as_version=4)
-    for cell in notebook.cells:
-        cell.update({"outputs": [], "execution_count": None} if cell.cell_type == "code" else {})
-    with tempfile.TemporaryDirectory() as folder:
-        client = NotebookClient(notebook, timeout=timeout, allow_errors=True, resources={"metadata": {"path": folder}})
-        try:
-            client.execute()
-        except (CellTimeoutError, DeadKernelError) as error:
-            print(f"{path.name}: stopped ({type(error).__name__})", file=sys.stderr)
-    return [{"notebook": path.stem} | row for row in verdicts(notebook)]
+    Args:
+        given: files, and folders of files.
+        release: folder of the released notebooks.
+        points: by number or name of an exercise; one point where it says nothing.
+        timeout: seconds for a cell, and for a call of an answer.
+        memory: GiB for a submission.
+        jobs: submissions at a time.
+        done: (student, sheet) that are not to be graded again.
+    """
+    sheets, skip = released(release), set(done)
+    paths = files(given)
+    tasks = []
+    for path, student in zip(paths, students(paths, list(sheets)), strict=True):
+        sheet = sheet_of(path, list(sheets))
+        if not sheet:
+            print(f"{path}: no released notebook has this name; wanted one of {', '.join(sheets)} in it", file=sys.stderr)
+        elif (student, sheet) not in skip:
+            tasks.append((path, student, sheet, sheets[sheet], points or {}, timeout, memory))
+    if jobs == 1:
+        yield from (graded(*task) for task in tasks)
+        return
+    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
+        for future in as_completed([pool.submit(graded, *task) for task in tasks]):
+            yield future.result()
 
 
 def main() -> int:
-    """Print a table, write a CSV file where asked, and return 0."""
+    """Grade what the command line names; 0 if every file could be matched to a sheet and graded."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("notebooks", nargs="+", type=Path)
-    parser.add_argument("--csv", type=Path)
+    parser.add_argument("submissions", nargs="+", type=Path, help="notebooks, and folders of them")
+    parser.add_argument("--release", type=Path, default=ROOT / "exercises", help="folder of the released notebooks")
+    parser.add_argument("--csv", type=Path, help="grows by one submission at a time; those in it are not graded again")
+    parser.add_argument("--pages", type=Path, help="folder for a page of feedback for each student")
+    parser.add_argument("--points", type=Path, help="a file with lines exercise,points; one point each otherwise")
+    parser.add_argument("--timeout", type=float, default=60.0, help="seconds for a cell, and for a call of an answer")
+    parser.add_argument("--memory", type=float, default=8.0, help="GiB for a submission")
+    parser.add_argument("--jobs", type=int, default=1, help="submissions at a time")
     args = parser.parse_args()
-    rows = [row for path in args.notebooks for row in grade(path)]
-    for row in rows:
-        print(f"{row['notebook']:<32} {row['exercise']:<28} {row['status']:<10} {row['message'].splitlines()[0]}")
-    right = sum(row["status"] == "right" for row in rows)
-    print(f"{right} of {len(rows)} right")
-    if args.csv:
-        with args.csv.open("w", newline="") as file:
-            writer = csv.DictWriter(file, ["notebook", "exercise", "status", "message"])
-            writer.writeheader()
-            writer.writerows(rows)
+    print(walls(), file=sys.stderr)
+    kept: list[Row] = []
+    if args.csv and args.csv.exists():
+        with args.csv.open(newline="", encoding="utf-8") as file:
+            kept = [Row(**{**row, "points": float(row["points"]), "of": float(row["of"])}) for row in csv.DictReader(file)]
+    rows = list(kept)
+    try:
+        found = grade(args.submissions, args.release, points_of(args.points), args.timeout, args.memory, args.jobs,
+                      [(row.student, row.sheet) for row in kept])  # fmt: skip
+        for some in found:
+            rows += some
+            for row in some:
+                first = row.message.partition("\n")[0]
+                print(f"{row.student:<24} {row.number:<5} {row.exercise:<28} {MARKS[row.status]:<13} {first}", flush=True)
+            if args.csv:
+                _append(args.csv, some)
+    except (FileNotFoundError, ValueError) as error:
+        print(error, file=sys.stderr)
+        return 2
+    for student in dict.fromkeys(row.student for row in rows):
+        mine = [row for row in rows if row.student == student]
+        print(f"{student}: {sum(row.points for row in mine):g} of {sum(row.of for row in mine):g} points")
+        if args.pages:
+            write(args.pages, student, mine)
     return 0
+
+
+def _append(path: Path, rows: Sequence[Row]) -> None:
+    """Add rows to a CSV file, with a head if it is new, and leave them on the disk."""
+    new = not path.exists()
+    with path.open("a", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, COLUMNS)
+        if new:
+            writer.writeheader()
+        writer.writerows(map(asdict, rows))
+        file.flush()
+        os.fsync(file.fileno())
 
 
 if __name__ == "__main__":

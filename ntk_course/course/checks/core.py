@@ -245,6 +245,8 @@ def _why(error: BaseException) -> str:
 
 def _line(error: BaseException) -> list[str]:
     """Find the last line of the answer's own file that the error passed through."""
+    if line := getattr(error, "answer_line", ""):  # it was raised in another process, which says where
+        return [line]
     frames = traceback.extract_tb(error.__traceback__)
     mine = [f for f in frames if "/site-packages/" not in f.filename and "/course/checks/" not in f.filename]
     for frame in reversed(mine):
