@@ -1,6 +1,7 @@
 """Grading: what a submission did to itself costs what it did, no more and no less, and nothing that it wrote earns anything."""
 
 import csv
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -17,6 +18,7 @@ from grading.verdicts import verdicts  # noqa: E402
 
 SHEET = "01_one_sgd_step"
 ASKED = exercises(ROOT / f"exercises/{SHEET}.ipynb")
+EVERY = sorted(p.stem for p in (ROOT / "exercises").glob("*.ipynb"))
 FIRST, SECOND, THIRD = (e.check for e in ASKED[:3])
 
 
@@ -110,7 +112,7 @@ MADE = {
 def test_a_submission_costs_its_student_what_it_should(kind, tmp_path):
     """One spoilt answer between right ones: the ones before and after it keep their points."""
     made, status, word = MADE[kind]
-    found = graded(answered({FIRST: made, SECOND: right, THIRD: right}), tmp_path, timeout=4.0)
+    found = graded(answered({FIRST: made, SECOND: right, THIRD: right}), tmp_path, timeout=8.0)
     assert found[FIRST][0] == status, found[FIRST]
     assert word in found[FIRST][1], found[FIRST]
     assert found[SECOND][0] == found[THIRD][0] == "right", found
@@ -118,7 +120,7 @@ def test_a_submission_costs_its_student_what_it_should(kind, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("sheet", sorted(p.stem for p in (ROOT / "exercises").glob("*.ipynb")))
+@pytest.mark.parametrize("sheet", EVERY if os.environ.get("NTK_COURSE_EVERY_NOTEBOOK") else EVERY[:1] + EVERY[9:10])
 def test_solutions_earn_everything(sheet):
     asked = exercises(ROOT / f"exercises/{sheet}.ipynb")
     assert [e.number for e in asked] == [f"{int(sheet[:2])}.{i}" for i in range(1, len(asked) + 1)]
