@@ -2,8 +2,10 @@
 
 import csv
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import nbformat
@@ -139,6 +141,7 @@ def test_names_come_from_paths():
         (["in/ann/01_a.ipynb", "in/bob/01_a.ipynb"], ["ann", "bob"]),
         (["submitted/ann/01_a/01_a.ipynb", "submitted/bob/01_a/01_a.ipynb"], ["ann", "bob"]),  # nbgrader
         (["d/Ann Lee_123_assignsubmission_file_/01_a.ipynb", "d/Bo_9_assignsubmission_file_/x-01_a.ipynb"], ["Ann Lee", "Bo/x"]),
+        (["d/Ann Lee_12_assignsubmission_file_01_a.ipynb", "d/Bo_9_assignsubmission_file_01_a.ipynb"], ["Ann Lee", "Bo"]),
         (["in/ann_01_a.ipynb", "in/01_a-bob.ipynb"], ["ann", "bob"]),
         (["in/ann/01_a.ipynb"], ["ann"]),
         (["in/ann/01_a.ipynb", "in/ann/02_b.ipynb"], ["ann", "ann"]),
@@ -220,10 +223,32 @@ def test_the_command_grows_a_table_and_goes_on(tmp_path):
     assert [r["student"] for r in after[-len(ASKED) :]] == ["bob"] * len(ASKED) and len(after) == len(rows)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("jobs", ["1", "2"])
+def test_an_interrupt_ends_it_and_leaves_what_was_done(tmp_path, jobs):
+    for student in ("ann", "bob", "carl"):
+        made = right if student == "ann" else (lambda source: "import time\ntime.sleep(500)\n" + source)
+        saved(answered({FIRST: made}), tmp_path / "in" / student / f"{SHEET}.ipynb")
+    command = [sys.executable, str(ROOT / "tools/grade.py"), str(tmp_path / "in"), "--csv", str(tmp_path / "grades.csv"),
+               "--pages", str(tmp_path / "pages"), "--jobs", jobs, "--timeout", "400"]  # fmt: skip
+    running = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    until = time.monotonic() + 200
+    while not (tmp_path / "grades.csv").exists() and time.monotonic() < until:
+        time.sleep(0.5)
+    time.sleep(2)
+    os.killpg(running.pid, signal.SIGINT)
+    said = running.communicate(timeout=60)[1]
+    assert running.returncode == 130 and "the same command goes on from here" in said and "Traceback" not in said
+    assert {row["student"] for row in csv.DictReader((tmp_path / "grades.csv").open())} == {"ann"}
+    assert (tmp_path / "pages/ann.html").is_file()
+
+
 def test_mistakes_of_the_command_are_said(tmp_path):
     with pytest.raises(ValueError, match="points: got '1.1' in line 1 of .*; wanted exercise,points"):
         (tmp_path / "p.csv").write_text("1.1\n")
         grade.points_of(tmp_path / "p.csv")
+    with pytest.raises(ValueError, match="points: got 1.99; wanted numbers or names of exercises in"):
+        list(grade.grade([tmp_path], points={"1.99": 4.0, "1.1": 2.0}))
     with pytest.raises(FileNotFoundError, match="release: got"):
         list(grade.grade([tmp_path], release=tmp_path))
 

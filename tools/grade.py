@@ -12,9 +12,9 @@ and a second call with the same file goes on where the first one stopped.
 import argparse
 import csv
 import os
+import signal
 import sys
 from collections.abc import Iterable, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, fields
 from multiprocessing import get_context
 from pathlib import Path
@@ -65,6 +65,10 @@ def graded(
     return rows
 
 
+def _graded(task: tuple) -> list[Row]:
+    return graded(*task)
+
+
 def grade(
     given: Sequence[Path],
     release: Path = ROOT / "exercises",
@@ -86,6 +90,9 @@ def grade(
         done: (student, sheet) that are not to be graded again.
     """
     sheets, skip = released(release), set(done)
+    known = {name for asked in sheets.values() for e in asked for name in (e.number, e.check)}
+    if odd := [name for name in points or {} if name not in known]:
+        raise ValueError(f"points: got {', '.join(odd)}; wanted numbers or names of exercises in {release}")
     paths = files(given)
     tasks = []
     for path, student in zip(paths, students(paths, list(sheets)), strict=True):
@@ -97,9 +104,8 @@ def grade(
     if jobs == 1:
         yield from (graded(*task) for task in tasks)
         return
-    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
-        for future in as_completed([pool.submit(graded, *task) for task in tasks]):
-            yield future.result()
+    with get_context("spawn").Pool(jobs, initializer=signal.signal, initargs=(signal.SIGINT, signal.SIG_IGN)) as pool:
+        yield from pool.imap_unordered(_graded, tasks)  # left early, by Ctrl-C, the pool ends its processes
 
 
 def main() -> int:
@@ -119,7 +125,7 @@ def main() -> int:
     if args.csv and args.csv.exists():
         with args.csv.open(newline="", encoding="utf-8") as file:
             kept = [Row(**{**row, "points": float(row["points"]), "of": float(row["of"])}) for row in csv.DictReader(file)]
-    rows = list(kept)
+    rows, stopped = list(kept), False
     try:
         found = grade(args.submissions, args.release, points_of(args.points), args.timeout, args.memory, args.jobs,
                       [(row.student, row.sheet) for row in kept])  # fmt: skip
@@ -130,6 +136,11 @@ def main() -> int:
                 print(f"{row.student:<24} {row.number:<5} {row.exercise:<28} {MARKS[row.status]:<13} {first}", flush=True)
             if args.csv:
                 _append(args.csv, some)
+    except KeyboardInterrupt:
+        print(
+            "\nstopped; " + ("the same command goes on from here" if args.csv else "with --csv it could go on"), file=sys.stderr
+        )
+        stopped = True
     except (FileNotFoundError, ValueError) as error:
         print(error, file=sys.stderr)
         return 2
@@ -138,7 +149,7 @@ def main() -> int:
         print(f"{student}: {sum(row.points for row in mine):g} of {sum(row.of for row in mine):g} points")
         if args.pages:
             write(args.pages, student, mine)
-    return 0
+    return 130 if stopped else 0
 
 
 def _append(path: Path, rows: Sequence[Row]) -> None:

@@ -1,5 +1,6 @@
 """Start the process of a student's notebook, with as much between it and the machine as the machine offers."""
 
+import ctypes
 import os
 import resource
 import shutil
@@ -52,7 +53,11 @@ class Student:
         self._in, from_student = os.pipe()
         command = [*_walled(self.folder), sys.executable, "-m", "grading.worker", str(to_student), str(from_student)]
         path = os.pathsep.join([str(TOOLS), *filter(None, [os.environ.get("PYTHONPATH")])])
-        env = {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1", "HOME": str(self.folder)}
+        # no more of the environment than Python needs: there may be secrets in it
+        env = {
+            name: os.environ[name] for name in ("PATH", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "VIRTUAL_ENV") if name in os.environ
+        }
+        env |= {"PYTHONPATH": path, "OMP_NUM_THREADS": "1", "HOME": str(self.folder)}
         self.process = subprocess.Popen(
             command,
             cwd=self.folder,
@@ -69,6 +74,8 @@ class Student:
         self._answer(timeout=120)
 
     def _limits(self) -> None:
+        if sys.platform == "linux":
+            ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # it ends with the grader, whatever ends that
         most = int(self.memory * 2**30)
         resource.setrlimit(resource.RLIMIT_DATA, (most, most))
         resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 30, 1 << 30))

@@ -96,7 +96,7 @@ def students(paths: Sequence[Path], stems: Sequence[str]) -> list[str]:
     for path, folder in zip(paths, folders, strict=True):
         sheet = sheet_of(path, stems)
         parts = [_MOODLE.sub("", part) for part in folder.relative_to(common).parts if part not in stems]
-        rest = path.stem.replace(sheet, "").strip("_- .") if sheet else path.stem
+        rest = _MOODLE.sub("", path.stem.replace(sheet, "").strip("_- .") if sheet else path.stem)
         names.append("/".join([*parts, *filter(None, [rest])]) or path.stem)
     return names
 
