@@ -169,7 +169,7 @@ def test_what_a_cell_defines():
     assert bound("def f(x)\n    return 1\ng = 2") >= {"f", "g"}
 
 
-def test_no_message_of_a_submission_runs_anything_here():
+def test_no_message_of_a_submission_runs_anything_here(tmp_path):
     import io
     import pickle
 
@@ -185,13 +185,14 @@ def test_no_message_of_a_submission_runs_anything_here():
 
     class Evil:
         def __reduce__(self):
-            return (print, ("run",))
+            return (os.mkdir, (str(tmp_path / "it ran"),))
 
     file = io.BytesIO()
     torch.save([Evil()], file)
     for payload in (pickle.dumps(Evil()), file.getvalue(), b"", b"x" * 100):
         with pytest.raises(wire.Gone):
             wire.unpacked(payload)
+        assert not (tmp_path / "it ran").exists()
 
 
 @pytest.mark.slow
