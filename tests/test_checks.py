@@ -672,7 +672,8 @@ def test_what_a_check_says_helps():
     shown = checks.label_product_at(lambda gram, y, h: h)
     assert shown.case[0].startswith("gram = [[2, 1], [1, 4]]")
     assert shown.case[-1].startswith("wanted: ")
-    assert "Right for" in checks.relation_of_a_pair(lambda uo, uu, oo, t: 0).message
+    assert "It is 0 in every case" in checks.relation_of_a_pair(lambda uo, uu, oo, t: 0).message
+    assert "Right for" in checks.relation_of_a_pair(lambda uo, uu, oo, t: 1 if uo > 0 else 0).message
 
 
 def test_the_readers_line_is_shown(tmp_path):
