@@ -15,6 +15,7 @@ import torch
 
 import ntk_course as ntk
 from ntk_course.course import checks
+from ntk_course.course.checks import tally
 from ntk_course.course.checks.core import SEED, Check
 from ntk_course.course.checks.draws import Draw
 from ntk_course.course.checks.laboratory import Laboratory
@@ -57,7 +58,7 @@ def ran(set_up, code):
 
 
 def test_every_check_has_an_exercise_of_its_number_and_the_other_way_round():
-    assert sorted(e[0] for e in EVERY) == sorted(checks.__all__)
+    assert sorted([*(e[0] for e in EVERY), "summary"]) == sorted(checks.__all__)
     # nothing else is offered: what a check is made of stays in its module
     modules = {name for name, thing in vars(checks).items() if isinstance(thing, type(checks))}
     assert {name for name in vars(checks) if not name.startswith("_")} == set(checks.__all__) | modules
@@ -674,6 +675,29 @@ def test_what_a_check_says_helps():
     assert shown.case[-1].startswith("wanted: ")
     assert "It is 0 in every case" in checks.relation_of_a_pair(lambda uo, uu, oo, t: 0).message
     assert "Right for" in checks.relation_of_a_pair(lambda uo, uu, oo, t: 1 if uo > 0 else 0).message
+
+
+def test_a_summary_counts_the_last_check_of_each_exercise(monkeypatch):
+    monkeypatch.setattr(tally, "_LAST", {})
+    numbers = sorted((getattr(checks, e[0]).number for e in EVERY), key=lambda n: tuple(map(int, n.split("."))))
+    for chapter in range(1, 15):
+        summed = checks.summary(chapter)
+        assert summed.open == tuple(n for n in numbers if n.startswith(f"{chapter}.")) and not summed.right + summed.wrong
+    checks.jacobian_of_softmax(lambda q: q)
+    checks.change_of_prediction(lambda *arguments: ...)
+    assert repr(checks.summary(1)) == "Chapter 1: 0 of 7 right, 1 wrong (1.1), 6 open (1.2, 1.3, 1.4, 1.5, 1.6, 1.7)"
+    checks.jacobian_of_softmax(lambda q: torch.diag(q) - torch.outer(q, q))
+    checks.break_a_factor("?", float("nan"), 1, None, "")
+    assert checks.summary(1) == tally.Summary(1, ("1.1",), (), ("1.2", "1.3", "1.4", "1.5", "1.6", "1.7"))
+    with pytest.raises(ValueError, match="chapter: got 15; wanted one of 1, 2"):
+        checks.summary(15)
+
+
+def test_a_check_raises_only_where_it_is_asked_to():
+    checks.jacobian_of_softmax(lambda q: torch.diag(q) - torch.outer(q, q)).demand()
+    for answer in (lambda q: q, lambda q: ...):
+        with pytest.raises(AssertionError, match=r"1\.1"):
+            checks.jacobian_of_softmax(answer).demand()
 
 
 def test_the_readers_line_is_shown(tmp_path):

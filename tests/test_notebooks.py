@@ -14,12 +14,15 @@ import jupytext
 import nbformat
 import pytest
 from filelock import FileLock
+from nbclient import NotebookClient
+from nbclient.exceptions import CellExecutionError
 
 from ntk_course import results
 from ntk_course.replication.experiments import forgetting_prediction
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tools"))
+import edition  # noqa: E402
 import notebooks  # noqa: E402
 from myst_plain import Plain  # noqa: E402
 
@@ -35,7 +38,8 @@ def test_a_stale_notebook_is_noticed(tmp_path, monkeypatch):
         (tmp_path / folder).mkdir()
         for path in [*(ROOT / folder).glob("[0-9]*"), *(ROOT / folder).glob("*.bib")]:
             (tmp_path / folder / path.name).write_bytes(path.read_bytes())
-    (tmp_path / "_config.yml").write_bytes((ROOT / "_config.yml").read_bytes())
+    for name in ("_config.yml", "pyproject.toml"):
+        (tmp_path / name).write_bytes((ROOT / name).read_bytes())
     monkeypatch.setattr(notebooks, "ROOT", tmp_path)
     assert notebooks.out_of_step() == []
     source = tmp_path / "book/01_one_sgd_step.md"
@@ -49,9 +53,9 @@ def test_notebook(path):
     book = json.loads(path.read_text())
     first, set_up = book["cells"][0], book["cells"][1]
     where = path.relative_to(ROOT).as_posix()
-    address = notebooks.repository()
-    assert f"{address.replace('github.com', 'colab.research.google.com/github')}/blob/main/{where}" in "".join(first["source"])
-    assert f"git+{address}" in "".join(set_up["source"])
+    address, at = edition.repository(), edition.tag()
+    assert f"{address.replace('github.com', 'colab.research.google.com/github')}/blob/{at}/{where}" in "".join(first["source"])
+    assert f"git+{address}@{at}" in "".join(set_up["source"])
     assert 'find_spec("ntk_course") is None' in "".join(set_up["source"])
     for cell in book["cells"]:
         text = "".join(cell["source"])
@@ -132,7 +136,7 @@ def is_a_truth_value(node):
 
 @pytest.mark.parametrize("path", GENERATED, ids=lambda p: p.name)
 def test_links_of_a_notebook_lead_to_pages_that_there_are(path):
-    site = notebooks.pages(notebooks.repository())
+    site = edition.pages(edition.repository())
     text = "\n".join(cell.source for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "markdown")
     for page in re.findall(re.escape(site) + r"([\w/]+)\.html", text):
         assert (ROOT / f"{page}.md").is_file(), page
@@ -165,6 +169,17 @@ def test_the_address_stands_in_one_place():
     for source in [*(ROOT / "book").glob("[0-9]*.md"), *(ROOT / "solutions").glob("*.md"), *(ROOT / "ntk_course").rglob("*.py")]:
         assert "github.com" not in source.read_text(), source
         assert "colab." not in source.read_text(), source
+
+
+def test_a_set_up_that_fails_stops_the_notebook_with_a_sentence(tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", str(tmp_path))  # no git, so that pip cannot fetch anything
+    hidden = "import importlib.util\nimportlib.util.find_spec = lambda name: None"
+    cells = [hidden, notebooks.set_up("https://github.com/a/b", "v1"), "print('below')"]
+    book = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source) for source in cells])
+    with pytest.raises(CellExecutionError, match="could not be installed from https://github.com/a/b"):
+        NotebookClient(book, timeout=120).execute()
+    assert [o.ename for o in book.cells[1].outputs if o.output_type == "error"] == ["SystemExit"]
+    assert book.cells[2].execution_count is None
 
 
 def run(*command, cwd=None):

@@ -10,6 +10,7 @@ import yaml
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tools"))
+import edition  # noqa: E402
 import notebooks  # noqa: E402
 import repository  # noqa: E402
 
@@ -18,7 +19,12 @@ WORKFLOWS = sorted((ROOT / ".github/workflows").glob("*.yml"))
 
 @pytest.fixture
 def copied(tmp_path, monkeypatch):
-    for path in [*repository.files(), *(ROOT / "solutions").glob("*.md"), *(ROOT / "book").glob("*.bib")]:
+    for path in [
+        ROOT / "pyproject.toml",
+        *repository.files(),
+        *(ROOT / "solutions").glob("*.md"),
+        *(ROOT / "book").glob("*.bib"),
+    ]:
         target = tmp_path / path.relative_to(ROOT)
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_bytes(path.read_bytes())
@@ -27,9 +33,9 @@ def copied(tmp_path, monkeypatch):
 
 
 def test_moving_to_another_address(copied):
-    old = notebooks.repository()
+    old = edition.repository(copied)
     changed = repository.move("https://github.com/someone/another-place.git/", copied)
-    assert notebooks.repository() == "https://github.com/someone/another-place"
+    assert edition.repository(copied) == "https://github.com/someone/another-place"
     assert notebooks.out_of_step() == []
     assert len(changed) >= 42 + 3  # the notebooks, _config.yml, CITATION.cff, the welcome page
     name = old.removeprefix("https://github.com/")
@@ -52,7 +58,7 @@ def test_no_other_file_holds_the_address():
     listed = subprocess.run(["git", "ls-files", "-co", "--exclude-standard"], cwd=ROOT, capture_output=True, text=True)
     if listed.returncode:
         pytest.skip("not a git checkout")
-    name = notebooks.repository().removeprefix("https://github.com/")
+    name = edition.repository().removeprefix("https://github.com/")
     holders = {ROOT / f for f in listed.stdout.split() if name in (ROOT / f).read_text(errors="ignore")}
     assert holders <= set(repository.files())
 
@@ -89,3 +95,17 @@ def test_versions_agree():
     version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
     assert yaml.safe_load((ROOT / "CITATION.cff").read_text())["version"] == version
     assert re.search(r"^## ([\d.]+)", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)[1] == version
+
+
+def test_the_edition_is_one_number_everywhere():
+    number = edition.version()
+    assert yaml.safe_load((ROOT / "CITATION.cff").read_text())["version"] == number
+    assert (ROOT / "CHANGELOG.md").read_text().split("## ")[1].split()[0] == number
+    assert f"Edition {number}" in yaml.safe_load((ROOT / "_config.yml").read_text())["html"]["extra_footer"]
+    assert edition.tag() in ("main", f"v{number}")
+
+
+def test_a_version_in_the_making_follows_the_branch(tmp_path):
+    for number, tag in (("0.3.0", "v0.3.0"), ("0.3.0.dev0", "main")):
+        (tmp_path / "pyproject.toml").write_text(f'[project]\nversion = "{number}"\n')
+        assert edition.tag(tmp_path) == tag

@@ -5,7 +5,7 @@ import shutil
 from pathlib import Path
 from zipfile import ZIP_DEFLATED, ZipFile
 
-from notebooks import ROOT, colab, repository
+from edition import ROOT, colab, repository, tag
 
 _TITLE = re.compile(r"^# .+$", re.MULTILINE)
 FOLDERS = ("book", "exercises", "solutions")
@@ -24,7 +24,7 @@ def add_buttons(app, docname: str, content: list[str]) -> None:
         where = Path(place) / f"{stem}.ipynb"
         if not (ROOT / where).exists():
             continue
-        link = colab(repository(), where.as_posix())
+        link = colab(repository(), where.as_posix(), tag())
         buttons.append(f"```{{button-link}} {link}\n:color: primary\n:outline:\n{open_it}\n```")
         # a file beside the pages: no document, so that Sphinx takes the link as it is
         buttons.append(f'<a class="ntk-load" href="../notebooks/{where.as_posix()}" download>{load_it} (.ipynb)</a>')

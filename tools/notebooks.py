@@ -15,18 +15,13 @@ from pathlib import Path
 
 import jupytext
 import nbformat
-import yaml
+from edition import colab, pages, repository, tag
 from myst_plain import Plain
 from nbclient import NotebookClient
 
 ROOT = Path(__file__).resolve().parent.parent
 CHECKED, FOLDED = "nbval-check-output", "hide-input"
 SOLUTION = re.compile(r"^([ \t]*)### BEGIN SOLUTION\n.*?^[ \t]*### END SOLUTION$", re.DOTALL | re.MULTILINE)
-
-
-def repository() -> str:
-    """Return the one repository address, from _config.yml."""
-    return yaml.safe_load((ROOT / "_config.yml").read_text())["repository"]["url"]
 
 
 def sources() -> list[tuple[Path, Path, bool]]:
@@ -45,7 +40,7 @@ def generate(source: Path, target: Path, cleared: bool) -> nbformat.NotebookNode
         bibliography=ROOT / "book" / "references.bib",
         keep_solutions=not cleared,
         folder=source.parent.name,
-        site=pages(repository()),
+        site=pages(repository(ROOT)),
     )
     plain.number_figures(figure(cell).get("name") for cell in read.cells)
     cells = []
@@ -66,11 +61,14 @@ def generate(source: Path, target: Path, cleared: bool) -> nbformat.NotebookNode
         cells.append(nbformat.v4.new_code_cell(text, metadata={"tags": tags} | folded if tags else {}))
         if caption := figure(cell).get("caption"):
             cells.append(nbformat.v4.new_markdown_cell(plain.caption(figure(cell)["name"], caption)))
-    url, where = repository(), target.relative_to(ROOT).as_posix()
-    badge = f"[![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)]({colab(url, where)})"
+    if source.parent.name == "solutions":
+        count = f"# how far you are, by the last run of each check\nntk.checks.summary({int(source.name[:2])})"
+        cells.append(nbformat.v4.new_code_cell(count))
+    url, at, where = repository(ROOT), tag(ROOT), target.relative_to(ROOT).as_posix()
+    badge = f"[![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)]({colab(url, where, at)})"
     title, _, rest = cells[0].source.partition("\n")
     cells[0].source = f"{title}\n\n{badge}\n{rest}".rstrip()
-    cells.insert(1, nbformat.v4.new_code_cell(set_up(url)))
+    cells.insert(1, nbformat.v4.new_code_cell(set_up(url, at)))
     for i, cell in enumerate(cells):
         cell["id"] = f"cell-{i:02d}"
     spec = {"display_name": "Python 3", "language": "python", "name": "python3"}
@@ -83,24 +81,20 @@ def figure(cell: nbformat.NotebookNode) -> dict:
     return cell.metadata.get("mystnb", {}).get("figure", {})
 
 
-def colab(url: str, where: str) -> str:
-    """Return the address that opens a notebook of the repository in Colab."""
-    return f"{url.replace('https://github.com', 'https://colab.research.google.com/github')}/blob/main/{where}"
-
-
-def pages(url: str) -> str:
-    """Return the address of the repository's pages, where links of a notebook lead."""
-    owner, name = url.removeprefix("https://github.com/").split("/")
-    return f"https://{owner}.github.io/{name}/"
-
-
-def set_up(url: str) -> str:
-    """Return the first code cell: install the package where it is missing, and nowhere else."""
+def set_up(url: str, at: str) -> str:
+    """Return the first code cell: install the package where it is missing, and nowhere else; stop where that fails."""
     return (
         "# Colab has everything but the course's own package; anywhere it is installed this cell does nothing.\n"
-        "import importlib.util\n\n"
+        "import importlib.util\n"
+        "import sys\n\n"
         'if importlib.util.find_spec("ntk_course") is None:\n'
-        f'    %pip install -q "ntk_course @ git+{url}"'
+        f'    %pip install -q "ntk_course @ git+{url}@{at}"\n'
+        "    importlib.invalidate_caches()\n"
+        '    if importlib.util.find_spec("ntk_course") is None:\n'
+        "        sys.exit(\n"
+        f'            "ntk_course could not be installed from {url}, "\n'
+        '            "and nothing below runs without it: is there a network?"\n'
+        "        )"
     )
 
 

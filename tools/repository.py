@@ -10,7 +10,7 @@ import re
 import sys
 from pathlib import Path
 
-from notebooks import ROOT, colab, pages, repository
+from edition import COLAB, GITHUB, ROOT, pages, repository
 
 FILES = ["_config.yml", "CITATION.cff", "*.md", "book/*.md", "book/*.ipynb", "exercises/*.ipynb", "solutions/*.ipynb"]
 ADDRESS = re.compile(r"https://github\.com/[\w.-]+/[\w.-]+")
@@ -30,11 +30,11 @@ def move(url: str, root: Path = ROOT) -> list[Path]:
     url = url.rstrip("/").removesuffix(".git")
     if not ADDRESS.fullmatch(url):
         raise ValueError(f"URL: got {url!r}; wanted https://github.com/OWNER/NAME")
-    old, changed = repository(), []
+    old, changed = repository(root), []
     for path in files(root):
         before = path.read_text()
         after = re.sub(re.escape(old) + r"(?![\w-])", url, before)
-        after = re.sub(re.escape(colab(old, "")), colab(url, ""), after)
+        after = re.sub(re.escape(old.replace(GITHUB, COLAB)) + r"(?![\w-])", url.replace(GITHUB, COLAB), after)
         after = after.replace(pages(old), pages(url))
         if after != before:
             path.write_text(after)

@@ -36,6 +36,7 @@ from .moving import *  # noqa: F403
 from .one_step import *  # noqa: F403
 from .pruning import *  # noqa: F403
 from .steps import *  # noqa: F403
+from .tally import summary
 from .wide import *  # noqa: F403
 
 __all__ = [
@@ -54,4 +55,5 @@ __all__ = [
     *pruning.__all__,
     *steps.__all__,
     *wide.__all__,
+    "summary",
 ]

@@ -13,6 +13,7 @@ import numpy as np
 from torch import Tensor
 from torch.nn import Module
 
+from . import tally
 from .draws import Draw
 from .values import NEAR, Unreadable, difference, first_difference, read, same, shown
 
@@ -36,6 +37,15 @@ class Outcome:
     def __repr__(self) -> str:
         mark = {"right": "✓", "wrong": "✗", "unanswered": "…"}[self.status]
         return "\n    ".join([" ".join(filter(None, (mark, self.number, self.message))), *self.case])
+
+    def demand(self) -> None:
+        """Raise unless the answer was right: for tools that grade by whether a cell fails.
+
+        Raises:
+            AssertionError: the answer was wrong, or there was none; with what the check says.
+        """
+        if self.status != "right":
+            raise AssertionError(f"\n{self!r}")
 
 
 class Seed:
@@ -80,6 +90,9 @@ class Check:
     judge: Callable = judged_same
     names: str = ""
 
+    def __post_init__(self) -> None:
+        tally.register(self.number)
+
     def __repr__(self) -> str:
         return f"<check of exercise {self.number}: {self.wants}>"
 
@@ -89,7 +102,9 @@ class Check:
 
     def __call__(self, answer: Callable) -> Outcome:
         """Check an answer."""
-        return self._outcome(answer, list(self.cases(Draw(SEED()))))
+        outcome = self._outcome(answer, list(self.cases(Draw(SEED()))))
+        tally.remember(self.number, outcome.status)
+        return outcome
 
     def _outcome(self, answer: Callable, cases: Sequence[tuple]) -> Outcome:
         def outcome(status: str, message: str, case: Iterable[str] = ()) -> Outcome:

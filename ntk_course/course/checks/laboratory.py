@@ -9,6 +9,7 @@ from html import escape
 import numpy as np
 from torch import Tensor
 
+from . import tally
 from .core import Outcome
 from .curves import Held
 from .values import Unreadable, read
@@ -73,6 +74,9 @@ class Laboratory:
     answers: tuple[str, ...]
     least: float = 0.0
     held: tuple[Held, ...] = ()
+
+    def __post_init__(self) -> None:
+        tally.register(self.number)
 
     def __repr__(self) -> str:
         return f"<check of laboratory {self.number}: {self.quantity}>"
@@ -149,6 +153,7 @@ class Laboratory:
         )
 
     def _report(self, status: str, message: str, **picture) -> Report:
+        tally.remember(self.number, status)
         return Report(status, message, self.number, **picture)
 
     def _meets(self, x: np.ndarray) -> bool:
