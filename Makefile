@@ -2,6 +2,7 @@
 # make quick  lint, and unit tests without browser and notebooks: a few minutes
 # make notebooks   regenerate the .ipynb files    make exercises  only those of the exercises
 # make benchmark   what kernels cost, and peers   make stick      all that a class needs without a network
+# make assignments   a course directory for nbgrader, dist/assignments
 # make pdf       the whole book as one PDF, _build/book.pdf; it needs a Chromium
 # make repo URL=https://github.com/OWNER/NAME     move to another address
 PYTHON ?= python3
@@ -14,7 +15,7 @@ PAGES_AS := NTK_COURSE_STATIC=1 NTK_COURSE_STRICT=1 PYTHONPATH=tools
 JCACHE := JUPYTERCACHE=$(dir $(CACHE)) OMP_NUM_THREADS=1 $(BIN)/jcache
 unexport NTK_COURSE_DATA MPLBACKEND
 
-.PHONY: book pdf test quick lint unit nbval notebooks everywhere exercises repo stick benchmark clean
+.PHONY: book pdf test quick lint unit nbval notebooks everywhere exercises assignments repo stick benchmark clean
 
 $(READY): requirements.txt pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed, this is " + sys.version) if sys.version_info < (3, 11) else None'
@@ -67,6 +68,9 @@ notebooks: $(READY)
 
 exercises: $(READY)
 	$(BIN)/python tools/notebooks.py exercises/
+
+assignments: $(READY)
+	$(BIN)/python tools/assignments.py dist/assignments
 
 repo: $(READY)
 	$(BIN)/python tools/repository.py "$(URL)"

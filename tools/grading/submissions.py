@@ -9,7 +9,7 @@ from pathlib import Path
 
 import nbformat
 
-_CHECK = re.compile(r"^(?:ntk\.)?checks\.(\w+)\((.*)\)\s*$", re.MULTILINE)
+_CHECK = re.compile(r"^(?:ntk\.)?checks\.(\w+)\(([^\W\d].*)\)\s*$", re.MULTILINE)  # of names: a count of a chapter has a number
 _MOODLE = re.compile(r"_\d+_assignsubmission_(?:file|onlinetext)_?$")
 
 

@@ -38,14 +38,15 @@ class Outcome:
         mark = {"right": "✓", "wrong": "✗", "unanswered": "…"}[self.status]
         return "\n    ".join([" ".join(filter(None, (mark, self.number, self.message))), *self.case])
 
-    def demand(self) -> None:
-        """Raise unless the answer was right: for tools that grade by whether a cell fails.
+    def demand(self) -> "Outcome":
+        """Return this outcome if the answer was right, and raise otherwise: for tools that grade by whether a cell fails.
 
         Raises:
             AssertionError: the answer was wrong, or there was none; with what the check says.
         """
         if self.status != "right":
             raise AssertionError(f"\n{self!r}")
+        return self
 
 
 class Seed:
