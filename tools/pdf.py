@@ -8,9 +8,11 @@ Links inside the book lead inside the PDF, headings make its outline. What is fo
 import argparse
 import shutil
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-from playwright.sync_api import sync_playwright
+from playwright.sync_api import Browser, sync_playwright
 
 OPEN = """for (const it of document.querySelectorAll('details[name]')) it.removeAttribute('name');  // one shuts the others
 for (const it of document.querySelectorAll('details:not(.hide)')) if (!it.closest('.cell_input')) it.open = true;
@@ -19,19 +21,33 @@ for (const it of document.querySelectorAll('.ntk-explorer input, .ntk-opening bu
 FOOTER = '<div style="font-size:8px;width:100%;text-align:center"><span class="pageNumber"></span></div>'
 
 
+@contextmanager
+def chromium() -> Iterator[Browser]:
+    """Start the Chromium of the path, and end it.
+
+    Raises:
+        FileNotFoundError: there is none.
+    """
+    found = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    if found is None:
+        raise FileNotFoundError("chromium: found none on the path; wanted one to print with")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=found, args=["--no-sandbox", "--disable-gpu"])
+        try:
+            yield browser
+        finally:
+            browser.close()
+
+
 def printed(page: Path, target: Path) -> None:
     """Write a page as a PDF, beside its place first.
 
     Raises:
         FileNotFoundError: no such page, or no Chromium on the path.
     """
-    chromium = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-    if chromium is None:
-        raise FileNotFoundError("chromium: found none on the path; wanted one to print with")
     if not page.is_file():
         raise FileNotFoundError(f"page: got {page}; wanted a built page, see make pdf")
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-gpu"])
+    with chromium() as browser:
         view = browser.new_page(color_scheme="light")
         view.set_default_timeout(600_000)
         view.goto(page.resolve().as_uri(), wait_until="load")
@@ -44,7 +60,6 @@ def printed(page: Path, target: Path) -> None:
         furniture = {"display_header_footer": True, "header_template": "<span></span>", "footer_template": FOOTER}
         view.pdf(path=beside, format="A4", scale=0.75, margin=margin, outline=True, tagged=True, **furniture)
         beside.replace(target)
-        browser.close()
 
 
 def main() -> int:

@@ -1,0 +1,1 @@
+"""Slides of the chapters: their words stand in ``slides/``, their figures, formulas and questions in the chapters."""
