@@ -48,3 +48,7 @@ def pages(url: str) -> str:
     """Return the address of the repository's pages, where links of a notebook lead."""
     owner, name = url.removeprefix(GITHUB + "/").split("/")
     return f"https://{owner}.github.io/{name}/"
+
+
+if __name__ == "__main__":
+    print(tag())
