@@ -1,11 +1,13 @@
-"""Sphinx extension: under the title of every page that has a notebook, buttons that open it in Colab and download it."""
+"""Sphinx extension: what each page offers beside its text: where to run and load its notebook, its slides, and whom to ask."""
 
 import re
 import shutil
+from html import escape
 from pathlib import Path
+from urllib.parse import urlencode
 from zipfile import ZIP_DEFLATED, ZipFile
 
-from edition import ROOT, colab, repository, tag
+from edition import ROOT, binder, colab, kaggle, repository, tag, version
 
 _TITLE = re.compile(r"^# .+$", re.MULTILINE)
 FOLDERS = ("book", "exercises", "solutions")
@@ -14,23 +16,41 @@ NOTEBOOKS = {
     "book": [("Open in Colab", "Notebook", "book")],
     "solutions": [("Work on these in Colab", "Notebook", "exercises"), ("Solved", "Solved notebook", "solutions")],
 }
+ELSEWHERE = {"Kaggle": kaggle, "Binder": binder}
 
 
 def add_buttons(app, docname: str, content: list[str]) -> None:
     """Insert the buttons after the title; a page of solutions has those of the cleared notebook as well."""
     folder, _, stem = docname.rpartition("/")
-    buttons = []
+    buttons, links = [], []
     for open_it, load_it, place in NOTEBOOKS.get(folder, []):
-        where = Path(place) / f"{stem}.ipynb"
+        where = (Path(place) / f"{stem}.ipynb").as_posix()
         if not (ROOT / where).exists():
             continue
-        link = colab(repository(), where.as_posix(), tag())
-        buttons.append(f"```{{button-link}} {link}\n:color: primary\n:outline:\n{open_it}\n```")
+        buttons.append(f"```{{button-link}} {colab(repository(), where, tag())}\n:color: primary\n:outline:\n{open_it}\n```")
+        if not links:
+            links += [(name, address(repository(), where, tag()), "") for name, address in ELSEWHERE.items()]
         # a file beside the pages: no document, so that Sphinx takes the link as it is
-        buttons.append(f'<a class="ntk-load" href="../notebooks/{where.as_posix()}" download>{load_it} (.ipynb)</a>')
+        links.append((f"{load_it} (.ipynb)", f"../notebooks/{where}", " download"))
+    if (ROOT / f"slides/{stem}.md").exists() and folder == "book":
+        links.append(("Slides", f"../slides/{stem}.html", ""))
     if buttons:
-        row = "\n\n" + "\n\n".join(buttons) + "\n"
-        content[0] = _TITLE.sub(lambda title: title[0] + row, content[0], count=1)
+        links.append(("Which for whom?", "../book/where_to_run.html", ""))
+        row = "".join(f'<a class="ntk-load" href="{escape(to)}"{how}>{name}</a>' for name, to, how in links)
+        text = "\n\n" + "\n\n".join([*buttons, f'<p class="ntk-loads">{row}</p>']) + "\n"
+        content[0] = _TITLE.sub(lambda title: title[0] + text, content[0], count=1)
+
+
+def add_questions(app, pagename: str, templatename: str, context: dict, doctree) -> None:
+    """Put under every page where to ask about it: a form that knows the page and the edition, and the discussions."""
+    if "body" not in context or doctree is None:
+        return
+    form = urlencode({"template": "page.yml", "title": f"{pagename}: ", "page": pagename, "edition": version()})
+    context["body"] += (
+        f'<p class="ntk-questions">Edition {version()}. Something wrong or unclear on this page? '
+        f'<a href="{repository()}/issues/new?{escape(form)}">Tell us</a>, '
+        f'or <a href="{repository()}/discussions">ask</a>.</p>'
+    )
 
 
 def copy_notebooks(app, failed) -> None:
@@ -51,5 +71,6 @@ def copy_notebooks(app, failed) -> None:
 def setup(app) -> dict:
     """Register the extension."""
     app.connect("source-read", add_buttons)
+    app.connect("html-page-context", add_questions)
     app.connect("build-finished", copy_notebooks)
     return {"version": "1", "parallel_read_safe": True}
