@@ -46,7 +46,9 @@ def test_no_solution_is_among_what_students_get(packed):
     secrets = list(discussions())
     assert len(secrets) > 80
     files = [p for p in (packed / "students").rglob("*") if p.suffix in (".html", ".md", ".ipynb", ".js", ".txt", ".py")]
-    chapters = "".join(p.read_text() for folder in ("book", "exercises") for p in (ROOT / folder).glob("*.[mi][dp]*"))  # and hints
+    chapters = "".join(
+        p.read_text() for folder in ("book", "exercises") for p in (ROOT / folder).glob("*.[mi][dp]*")
+    )  # and hints
     for path in files:
         text = (
             html.unescape(re.sub(r"<[^>]+>", "", path.read_text(errors="ignore"))) if path.suffix == ".html" else path.read_text()

@@ -192,3 +192,36 @@ def test_reading_time_is_stated(path):
     text = path.read_text()
     stated = int(re.search(r"Reading takes about (\d+) minutes", text)[1])
     assert stated == 5 * round(minutes_to_read(text) / 5)
+
+
+def minutes_of_exercises():
+    """Return minutes and level by an exercise's number, from the tables of the sheets."""
+    rows = re.findall(
+        r"^\| (\d+\.\d+) \| .+? \| (\d+) \| ([\w-]+) \|", "".join(p.read_text() for p in (ROOT / "solutions").glob("*.md")), re.M
+    )
+    return {number: (int(minutes), level) for number, minutes, level in rows}
+
+
+def test_the_half_day_adds_up():
+    stated, at = minutes_of_exercises(), 0
+    plan = (BOOK / "instructors.md").read_text().partition("## Half a day")[2].partition("\n## ")[0]
+    for hour, minute, lasts, what in re.findall(r"^\| (\d+):(\d\d) \| (\d+) \| (.+?) \|", plan, re.M):
+        assert int(hour) * 60 + int(minute) == at, what
+        at += int(lasts)
+        if named := re.findall(r"\b(\d+\.\d+) \*", what):
+            assert int(lasts) == sum(stated[number][0] for number in named), what
+    assert at == 210  # three and a half hours, as the text says
+
+
+def test_plans_of_days_and_weeks_add_up():
+    stated = minutes_of_exercises()
+    plans = (BOOK / "instructors.md").read_text().partition("## Two days")[2].partition("**The project.**")[0]
+    rows = re.findall(r"^\|[^\n]*\((\d+) min\)[^\n]*", plans, re.M)
+    cells = [next(cell for cell in line.split("|") if " min)" in cell) for line in plans.splitlines() if " min)" in line]
+    assert len(rows) == len(cells) == 10
+    for said, cell in zip(rows, cells, strict=True):
+        named = re.findall(r"\b\d+\.\d+\b", cell)
+        whole = re.search(r"all of ([\d, and]+?)(?: \(|, and \d+\.|$)", cell)
+        chapters = re.findall(r"\b\d+\b", whole[1]) if whole else []
+        named += [n for n, (_, level) in stated.items() if n.partition(".")[0] in chapters and level != "laboratory"]
+        assert int(said) == sum(stated[number][0] for number in named), cell

@@ -11,6 +11,7 @@ import yaml
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tools"))
 import edition  # noqa: E402
+import new_edition  # noqa: E402
 import notebooks  # noqa: E402
 import repository  # noqa: E402
 
@@ -108,7 +109,30 @@ def test_the_edition_is_one_number_everywhere():
     assert edition.tag() in ("main", f"v{number}")
 
 
+def test_whoever_is_told_to_install_gets_the_edition():
+    told = re.findall(
+        r"git\+(https://[\w./-]+)(@[\w.]+)?", "".join(p.read_text() for p in [*ROOT.glob("*.md"), *(ROOT / "book").glob("*.md")])
+    )
+    assert len(told) >= 4
+    assert set(told) == {(edition.repository(), f"@{edition.tag()}")}
+
+
 def test_a_version_in_the_making_follows_the_branch(tmp_path):
     for number, tag in (("0.3.0", "v0.3.0"), ("0.3.0.dev0", "main")):
         (tmp_path / "pyproject.toml").write_text(f'[project]\nversion = "{number}"\n')
         assert edition.tag(tmp_path) == tag
+
+
+def test_another_edition_is_written_everywhere_and_back(copied):
+    old = edition.version()
+    changed = new_edition.rename("7.8.9", copied)
+    assert len(changed) >= 42 + 5  # the notebooks, pyproject.toml, _config.yml, CITATION.cff, CHANGELOG.md, pages
+    assert edition.tag(copied) == "v7.8.9" and notebooks.out_of_step() == []
+    strays = [path for path in changed if f"v{old}" in path.read_text() or f"Edition {old}" in path.read_text()]
+    assert strays == []
+    new_edition.rename("7.9.0.dev0", copied)
+    assert edition.tag(copied) == "main" and notebooks.out_of_step() == []
+    new_edition.rename(old, copied)
+    assert all((copied / path.relative_to(ROOT)).read_text() == path.read_text() for path in repository.files())
+    with pytest.raises(ValueError, match="version: got '1'; wanted one like 0.2.0"):
+        new_edition.rename("1", copied)

@@ -4,7 +4,7 @@
     python tools/pack.py dist/pack --python 3.12 --system windows     fewer wheels: one Python, one system
 
     students/   the site without its solutions, notebooks, wheels, data, and how to begin
-    teachers/   solutions, rubrics, slides, tools/grade.py with the released sheets
+    teachers/   the whole site, solutions, tools/grade.py with the released sheets
 
 Wheels are downloaded for Linux, macOS and Windows and Python 3.11 to 3.13, about 2 GB; the set for this machine is then installed
 into an empty environment and a notebook is run with it, or the pack is not finished.
@@ -36,6 +36,8 @@ PYTHONS = ("3.11", "3.12", "3.13")
 GPU = ("nvidia-", "cuda-", "triton")  # what PyTorch for a GPU brings on Linux, and no class needs
 NEEDED = ("notebook", "ipywidgets", "ipykernel")
 
+KEYS = ("answer_key", "rubrics")  # pages that are for those who teach
+
 STUDENTS = """# Neural tangent kernels, edition {version}, without a network
 
 Open `site/index.html`: the whole course. To run the notebooks and do the exercises, once:
@@ -60,18 +62,17 @@ Code: MIT. Text: CC BY 4.0. {url}
 """
 TEACHERS = """# For those who teach: edition {version}
 
-- `solutions/`: worked solutions. `site/book/rubrics.html` in the students' folder has the rubrics of the laboratories.
-- `slides/`: open one in a browser; S opens the speaker's window, and needs `python3 -m http.server` in some browsers.
-- `tools/grade.py`: grades a folder of submissions by the sheets in `exercises/`. With the students' environment:
+- `site/book/instructors.html`: plans, what breaks and how to recover. `site/book/answer_key.html` and `site/book/rubrics.html`: answers,
+  the mistakes that checks name, and points for laboratories. The students' site has none of the last two.
+- `site/slides/`: open one in a browser; S opens the speaker's window, which some browsers open only from a server
+  (`python3 -m http.server`). `site/figures.zip` has every figure of the book, drawn ones as SVG.
+- `solutions/`: worked solutions as notebooks.
+- `tools/grade.py`: grades a folder of submissions by the sheets in `exercises/`, here in the environment of the students' README:
 
       ../students/ntk/bin/python tools/grade.py submitted/ --csv grades.csv --pages feedback/
-
-- `figures.zip`: every figure of the book, as SVG where it is drawn.
-
-Plans, what breaks and how to recover: `../students/site/book/instructors.html`.
 """
 WITHOUT = """<!doctype html><html lang="en"><meta charset="utf-8"><title>Exercises</title>
-<p>This copy of the course comes without its solutions. The sheet is <code>exercises/{stem}.ipynb</code>, beside the folder
+<p>This copy of the course comes without its solutions. The sheets are in the folder <code>exercises</code>, beside the folder
 <code>site</code>. <a href="../book/exercises.html">All exercises</a></p></html>
 """
 
@@ -87,8 +88,10 @@ def students(site: Path, target: Path, data: Path | None) -> None:
     shutil.copytree(site, target / "site", ignore=shutil.ignore_patterns(".buildinfo", "notebooks.zip", "*.pdf"))
     for answer in (target / "site/_sources/solutions", target / "site/notebooks/solutions"):
         shutil.rmtree(answer, ignore_errors=True)
-    for page in (target / "site/solutions").glob("*.html"):
-        page.write_text(WITHOUT.format(stem=page.stem), encoding="utf-8")
+    for page in [*(target / "site/solutions").glob("*.html"), *(target / f"site/book/{name}.html" for name in KEYS)]:
+        page.write_text(WITHOUT, encoding="utf-8")
+    for source in (target / f"site/_sources/book/{name}.md" for name in KEYS):
+        source.unlink(missing_ok=True)
     for page in (target / "site").rglob("*.html"):
         text = page.read_text(encoding="utf-8")
         kept = re.sub(r"<a [^>]*href=\"[^\"]*(?:notebooks/solutions/[^\"]*|notebooks\.zip)\"[^>]*>(.*?)</a>", r"\1", text)
@@ -114,8 +117,7 @@ def teachers(site: Path, target: Path) -> None:
         (target / folder).mkdir(parents=True)
         for path in sorted((ROOT / folder).glob("[0-9]*.ipynb")):
             shutil.copy(path, target / folder)
-    shutil.copytree(site / "slides", target / "slides")
-    shutil.copy(site / "figures.zip", target)
+    shutil.copytree(site, target / "site")
     shutil.copytree(ROOT / "tools/grading", target / "tools/grading", ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(ROOT / "tools/grade.py", target / "tools")
     (target / "README.md").write_text(TEACHERS.format(version=version()), encoding="utf-8")
