@@ -6,13 +6,19 @@ import http.server
 import os
 import re
 import shutil
+import sys
 import threading
+from html.parser import HTMLParser
 from pathlib import Path
+from urllib.parse import parse_qs, unquote, urlsplit
 
 import pytest
 import yaml
 
 ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT / "tools"))
+import edition  # noqa: E402
+
 SITE = ROOT / "_build" / "html"
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 _TOC = yaml.safe_load((ROOT / "_toc.yml").read_text())
@@ -24,6 +30,9 @@ WITHOUT_EQUATIONS = {
     "book/exercises",
     "book/story",
     "book/rubrics",
+    "book/answer_key",
+    "book/editions",
+    "book/where_to_run",
     "genindex",
 }
 WITH_EQUATIONS = set(PAGES) - WITHOUT_EQUATIONS
@@ -44,6 +53,24 @@ pytestmark = [
     pytest.mark.skipif(CHROMIUM is None, reason="no chromium on this machine"),
     pytest.mark.skipif(not SITE.exists(), reason="the site is not built: make book"),
 ]
+
+
+class Links(HTMLParser):
+    def __init__(self):
+        super().__init__()
+        self.links, self.ids = [], set()
+
+    def handle_starttag(self, tag, attrs):
+        attrs = dict(attrs)
+        self.ids.update(v for k, v in attrs.items() if k in ("id", "name") and v)
+        self.links += [v for k, v in attrs.items() if k in ("href", "src") and v]
+
+
+@functools.cache
+def parse(path):
+    found = Links()
+    found.feed(path.read_text())
+    return found
 
 
 class Quiet(http.server.SimpleHTTPRequestHandler):
@@ -245,27 +272,6 @@ def test_hints_and_solutions_are_folded(visit):
 
 def test_internal_links_and_anchors():
     """Every relative link of every page leads to a file, and every fragment to an element."""
-    from html.parser import HTMLParser
-    from urllib.parse import unquote, urlsplit
-
-    class Links(HTMLParser):
-        def __init__(self):
-            super().__init__()
-            self.links, self.ids = [], set()
-
-        def handle_starttag(self, tag, attrs):
-            attrs = dict(attrs)
-            self.ids.update(v for k, v in attrs.items() if k in ("id", "name") and v)
-            self.links += [v for k, v in attrs.items() if k in ("href", "src") and v]
-
-    parsed = {}
-
-    def parse(path):
-        if path not in parsed:
-            parsed[path] = Links()
-            parsed[path].feed(path.read_text())
-        return parsed[path]
-
     broken = []
     for name in PAGES:
         path = SITE / f"{name}.html"
@@ -287,9 +293,63 @@ def test_colab_buttons_lead_to_notebooks_of_the_repository():
     targets = set()
     for name in PAGES:
         page = (SITE / f"{name}.html").read_text()
-        targets |= set(re.findall(r'href="https://colab\.research\.google\.com/github/[^/"]+/[^/"]+/blob/main/([^"]+)"', page))
+        targets |= set(
+            re.findall(rf'href="https://colab\.research\.google\.com/github/[^/"]+/[^/"]+/blob/{edition.tag()}/([^"]+)"', page)
+        )
     assert len(targets) == 3 * 14
     assert all((ROOT / target).exists() for target in targets)
+
+
+def test_ticks_are_kept_in_the_readers_browser(visit):
+    page = visit("book/06_forgetting")
+    page.get_by_label("I have read this chapter").check()
+    page.goto(page.url.replace("book/06_forgetting", "solutions/03_infinitely_wide"))
+    boxes = page.locator(".exercise .ntk-tick input")
+    assert boxes.count() == 7
+    boxes.nth(1).check()
+    boxes.nth(4).check()
+    marks = page.locator(".bd-sidebar-primary .ntk-done")
+    assert sorted(marks.all_inner_texts()) == [" ✓", " ✓ 2"]
+    page.goto(page.url.replace("solutions/03_infinitely_wide", "book/exercises"))
+    ticked = page.locator("article td a", has=page.locator(".ntk-done"))
+    assert [text.split()[0] for text in ticked.all_inner_texts()] == ["3.2", "3.5"]
+    assert "ticked 2 of 94 exercises" in page.locator(".ntk-progress").inner_text()
+    page.on("dialog", lambda dialog: dialog.accept())
+    page.get_by_role("button", name="Forget all ticks").click()
+    assert page.locator(".ntk-done").count() == 0
+    assert page.evaluate("localStorage.getItem('ntk-course-progress')") is None
+    assert page.errors == [] and page.strangers == []
+
+
+def test_ticks_work_where_the_browser_keeps_nothing(visit):
+    page = visit("book/01_one_sgd_step")
+    page.add_init_script("Object.defineProperty(window, 'localStorage', { get() { throw new Error('none') } })")
+    page.reload()
+    page.get_by_label("I have read this chapter").check()
+    assert page.locator(".bd-sidebar-primary .ntk-done").count() == 1
+
+
+def test_every_page_knows_where_to_ask_about_it():
+    for name in PAGES:
+        links = [link for link in parse(SITE / f"{name}.html").links if "/issues/new?" in link]
+        if name == "genindex":
+            continue
+        (form,) = map(urlsplit, links)
+        about = parse_qs(form.query)
+        assert about["page"] == [name] and about["edition"] == [edition.version()]
+        fields = yaml.safe_load((ROOT / f".github/ISSUE_TEMPLATE/{about['template'][0]}").read_text())["body"]
+        assert {"page", "edition"} <= {field["id"] for field in fields}
+
+
+def test_slides_and_launch_links_stand_under_a_title():
+    for name in PAGES:
+        links = parse(SITE / f"{name}.html").links
+        if re.match(r"book/\d", name):
+            assert [link for link in links if "/slides/" in link] == [f"../slides/{name.removeprefix('book/')}.html"]
+        if re.match(r"(book|solutions)/\d", name):
+            where = f"{name.replace('solutions', 'exercises')}.ipynb"
+            assert any(link.startswith("https://kaggle.com/") and link.endswith(where) for link in links)
+            assert any(link.startswith("https://mybinder.org/") and link.endswith(where) for link in links)
 
 
 def test_keyboard_reaches_the_navigation(visit):
