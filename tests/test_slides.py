@@ -31,12 +31,12 @@ def test_a_deck_is_a_title_and_one_idea_a_slide_with_notes(stem):
     assert f"# {made[0].heading}\n" in (ROOT / f"book/{stem}.md").read_text()
     assert len(made) >= 9
     for slide in made:
-        assert slide.notes or any(kind in ("ask", "verdict") for kind, _ in slide.parts), f"{slide.heading}: no notes"
+        assert slide.notes or any(kind in ("ask", "question", "verdict") for kind, _ in slide.parts), f"{slide.heading}: no notes"
         words = " ".join(what for kind, what in slide.parts if kind == "text")
         assert len(words.split()) <= 75, f"{slide.heading}: too much to read"
         assert len(slide.parts) <= 4, f"{slide.heading}: too many things"
     kinds = [kind for slide in made for kind, _ in slide.parts]
-    assert kinds.count("figure") >= 4 and kinds.count("ask") >= 2
+    assert kinds.count("figure") >= 4 and kinds.count("ask") + kinds.count("question") + kinds.count("verdict") >= 3
 
 
 @pytest.mark.parametrize("stem", STEMS)
@@ -47,7 +47,7 @@ def test_a_deck_has_no_number_that_its_chapter_has_not(stem):
         for cell in nbformat.read(ROOT / f"book/{stem}.ipynb", as_version=4).cells
     )
     have = set(re.findall(r"\d+(?:[.,]\d+)*", pages))
-    said = set(re.findall(r"\d+(?:[.,]\d+)*", re.sub(r"^\{.*\}.*$", "", source(stem), flags=re.MULTILINE)))
+    said = set(re.findall(r"\d+(?:[.,]\d+)*", re.sub(r"^\{(?!question).*\}.*$", "", source(stem), flags=re.MULTILINE)))
     plain = {number for number in said if re.fullmatch(r"\d{1,2}", number)}  # counts of things that one sees
     assert said - have - plain == set()
 
@@ -69,6 +69,10 @@ def test_a_deck_takes_what_its_chapter_has(stem, monkeypatch):
     assert list(chapter.equations) == re.findall(r"\$\$ \((eq-[\w-]+)\)", text)
     for label, equation in chapter.equations.items():  # each is what stands directly before its label
         assert f"{equation.tex}\n$$ ({label})" in re.sub(r"^(?:> )+", "", text, flags=re.MULTILINE)
+    asked = [chapter.asked[int(what) - 1][0] for kind, what in taken(chapter) if kind == "ask"]
+    assert not [question for question in asked if re.search(r"\b(cell|table|slider|page)s?\b|You have", question)], (
+        "not in the deck"
+    )
     chapter.figures.clear()
     with pytest.raises(ValueError, match="figure: got fig-"):
         deck(chapter)

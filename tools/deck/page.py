@@ -22,6 +22,8 @@ WIDTH, HEIGHT = 1280, 720
 _MARKDOWN = MarkdownIt("commonmark").use(dollarmath_plugin, renderer=lambda tex, options: escape(tex))
 _MARKDOWN.add_render_rule("math_inline", lambda self, tokens, i, *rest: rf"\({escape(tokens[i].content)}\)")
 _MARKDOWN.add_render_rule("math_block", lambda self, tokens, i, *rest: _equation(tokens[i].content, ""))
+_ASK = "<p><strong>Ask, let everybody write an answer down, and only then go on.</strong></p>"
+_ELSEWHERE = re.compile(r"\b(?:cell|table|slider|page)s?\b")  # what stands in the chapter and not on a slide
 _SHAPE = re.compile(r'viewBox="[\d.e-]+ [\d.e-]+ ([\d.e]+) ([\d.e]+)"')
 
 
@@ -62,7 +64,7 @@ def _section(chapter: Chapter, slide: Slide, place: int) -> str:
     notes = [_words(chapter, slide.notes)] if slide.notes else []
     blocks = []
     for kind, what in slide.parts:
-        made, more = _verdict(chapter, what, len(slide.parts) == 1) if kind == "verdict" else _BLOCKS[kind](chapter, what)
+        made, more = _BLOCKS[kind](chapter, what)
         blocks.append(made)
         notes += more
     level = "h1" if place == 0 else "h2"
@@ -81,7 +83,13 @@ def _section(chapter: Chapter, slide: Slide, place: int) -> str:
         shown = blocks
     hint = '<p class="hint">Arrow keys turn the slides, S opens the notes, ? tells the rest.</p>' if place == 0 else ""
     body = f'<div class="body">{"".join(shown)}{hint}</div>'
-    about = ' class="title-slide"' if place == 0 else ' class="ask-slide"' if any(k == "ask" for k, _ in slide.parts) else ""
+    about = (
+        ' class="title-slide"'
+        if place == 0
+        else ' class="ask-slide"'
+        if any(k in ("ask", "question") for k, _ in slide.parts)
+        else ""
+    )
     return f'<section{about}>{head}{body}<aside class="notes">{"".join(notes)}</aside></section>'
 
 
@@ -102,13 +110,14 @@ def _figure(chapter: Chapter, name: str) -> tuple[str, list[str]]:
         data = base64.b64encode(drawn.file.read_bytes()).decode()
         picture = f'<img alt="{escape(drawn.alt)}" src="data:image/png;base64,{data}">'
     shape = "wide" if width > 1.75 * height else "tall"
-    caption = f"<p><em>{drawn.number}.</em> {_inline(chapter, drawn.caption)}</p>"
-    return f'<figure class="{shape}">{picture}<figcaption>{drawn.number}</figcaption></figure>', [caption]
+    caption = f"<em>{drawn.number}.</em> {_inline(chapter, drawn.caption)}"
+    return f'<figure class="{shape}">{picture}<figcaption>{caption}</figcaption></figure>', []
 
 
 def _equation(tex: str, number: str) -> str:
     mark = f'<span class="number">({number})</span>' if number else ""
-    return f'<div class="equation"><div class="formula">\\[{escape(tex.strip())}\\]</div>{mark}</div>'
+    whole = tex.strip().rstrip(",. ")  # the sentence that it ended goes on in the chapter
+    return f'<div class="equation"><div class="formula">\\[{escape(whole)}\\]</div>{mark}</div>'
 
 
 def _numbered(chapter: Chapter, label: str) -> tuple[str, list[str]]:
@@ -120,25 +129,27 @@ def _ask(chapter: Chapter, which: str) -> tuple[str, list[str]]:
     if not (which.isdigit() and 1 <= int(which) <= len(chapter.asked)):
         raise ValueError(f"ask: got {which}; wanted 1 to {len(chapter.asked)}, the questions of {chapter.stem}")
     question, answer = chapter.asked[int(which) - 1]
-    seen = f"<p><strong>What we saw.</strong></p>{_words(chapter, answer)}"
-    ask = "<p><strong>Ask, let everybody write an answer down, and only then go on.</strong></p>"
-    return f'<div class="ask">{_words(chapter, question)}</div>', [ask, seen]
+    shown = " ".join(part for part in re.split(r"(?<=[.!?])\s+", answer) if not _ELSEWHERE.search(part))
+    return f'<div class="ask">{_words(chapter, question)}</div>', [
+        _ASK,
+        f"<p><strong>What we saw.</strong></p>{_words(chapter, shown)}",
+    ]
 
 
-def _verdict(chapter: Chapter, items: str, alone: bool) -> tuple[str, list[str]]:
+def _question(chapter: Chapter, what: str) -> tuple[str, list[str]]:
+    return f'<div class="ask">{_words(chapter, what)}</div>', [_ASK]
+
+
+def _verdict(chapter: Chapter, items: str) -> tuple[str, list[str]]:
     made, notes = [], []
     for box in boxes(items):
-        lines = dict(box.lines)
-        why = lines["Why."] if "Why." in lines and not alone else ""
-        if why:
-            del lines["Why."]
-        said = "".join(f"<p><em>{escape(lead)}</em> {_inline(chapter, words)}</p>" for lead, words in lines.items())
-        made.append(f'<div class="verdict"><p><strong>{escape(box.title)}</strong></p>{said}</div>')
-        notes += [f"<p><em>Why.</em> {_inline(chapter, why)}</p>"] if why else []
+        lines = {lead: f"<p><em>{escape(lead)}</em> {_inline(chapter, words)}</p>" for lead, words in box.lines}
+        notes += [lines.pop("Here.", "")]  # numbers are to be looked up, not to be read from the last row
+        made.append(f'<div class="verdict"><p><strong>{escape(box.title)}</strong></p>{"".join(lines.values())}</div>')
     return "".join(made), notes
 
 
-_BLOCKS = {"text": _text, "figure": _figure, "equation": _numbered, "ask": _ask}
+_BLOCKS = {"text": _text, "figure": _figure, "equation": _numbered, "ask": _ask, "question": _question, "verdict": _verdict}
 
 
 def _remember(chapter: Chapter) -> str:

@@ -5,13 +5,14 @@
     - Halve a small rate: the error falls to a quarter.
     Note: The laboratory breaks a factor on purpose.
 
-``{figure} name``, ``{equation} label``, ``{ask} n`` (the n-th question of the chapter) and ``{verdict} item; item`` stand on a line.
+``{figure} name``, ``{equation} label``, ``{ask} n`` (the n-th question of the chapter) and ``{verdict} item; item`` stand on a line. So does
+``{question} words``, a question of the deck's own, where the chapter's speaks of what a deck does not show.
 """
 
 import re
 from dataclasses import dataclass
 
-_TAKEN = re.compile(r"^\{(figure|equation|ask|verdict)\} (.+)$")
+_TAKEN = re.compile(r"^\{(figure|equation|ask|question|verdict)\} (.+)$")
 
 
 @dataclass(frozen=True)
@@ -52,4 +53,6 @@ def _parts(shown: str):
         if taken:
             yield taken[1], taken[2].strip()
         elif line != "{}":
-            raise ValueError(f"deck: got {line!r}; wanted {{figure}}, {{equation}}, {{ask}} or {{verdict}} and a name")
+            raise ValueError(
+                f"deck: got {line!r}; wanted {{figure}}, {{equation}}, {{ask}}, {{question}} or {{verdict}} and what"
+            )
