@@ -27,7 +27,7 @@ def test_every_exercise_has_an_answer_a_check_and_points(sheet):
     checks = [(a, cell) for a, cell in about if a["grade"]]
     assert [a["grade_id"] for a, _ in checks] == [f"check-{name}" for name in names]
     assert [a["points"] for a, _ in checks] == [3.0] + [1.0] * (len(names) - 1)
-    assert all(a["locked"] and cell.source.endswith(".demand()") and "\n" not in cell.source for a, cell in checks)
+    assert all(a["locked"] and cell.source.endswith("outcome.demand()") and cell.source.count("\n") == 2 for a, cell in checks)
     assert all(cell.source.count("### BEGIN SOLUTION") == 1 and "checks" not in cell.source for a, cell in about if a["solution"])
     assert [a["points"] for a, _ in about if a["task"]] == [assignments.SENTENCES]
     text = "\n".join(cell.source for cell in made.cells)
@@ -83,7 +83,8 @@ def test_the_whole_cycle(tmp_path):
     nbgrader(student, "submit", SHEET)
     nbgrader(course, "collect", SHEET)
     (who,) = (path.name for path in (course / "submitted").iterdir())
-    nbgrader(course, "autograde", SHEET, "--ExecutePreprocessor.timeout=20")
+    said = nbgrader(course, "autograde", SHEET, "--ExecutePreprocessor.timeout=20")
+    assert "not recognized" not in said and "cannot be converted" not in said
     nbgrader(course, "generate_feedback", SHEET)
     nbgrader(course, "export")
     (row,) = csv.DictReader((course / "grades.csv").open())
@@ -91,3 +92,4 @@ def test_the_whole_cycle(tmp_path):
     assert float(row["score"]) == 2 + 1  # the first, worth two, and the fourth, whose check is put back
     page = (course / "feedback" / who / SHEET / f"{SHEET}.html").read_text()
     assert "1.2" in page and "AssertionError" in page
+    assert page.count("Not answered yet") >= 3  # a stub that raises is no wrong answer

@@ -656,13 +656,14 @@ def test_no_value_and_no_error_makes_a_check_raise(name):
     check = getattr(checks, name)
     for value in ODD:
         assert check(lambda *arguments, value=value: value).status == "wrong", value
-    for error in (ValueError("x"), KeyError("x"), NotImplementedError(), RecursionError(), AssertionError(), StopIteration()):
+    for error in (ValueError("x"), KeyError("x"), NotImplementedError("x"), RecursionError(), AssertionError(), StopIteration()):
         result = check(raising(error))
         assert result.status == "wrong"
         assert type(error).__name__ in result.message
     for answer in (3, "no function", torch.ones(2), Odd()):
         assert check(answer).status == "wrong"
-    assert check(lambda *arguments: ...).status == "unanswered"
+    assert check(lambda *arguments: ...).status == check(raising(NotImplementedError())).status == "unanswered"
+    assert check(lambda *arguments: torch.eye(3).to_sparse()).status == "wrong"
     assert "return" in check(lambda *arguments: None).message
 
 

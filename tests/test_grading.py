@@ -2,6 +2,7 @@
 
 import csv
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,7 +16,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tools"))
 import grade  # noqa: E402
 from grading import pages, wire  # noqa: E402
-from grading.submissions import bound, exercises, files, sheet_of, students  # noqa: E402
+from grading.submissions import bound, exercises, files, printable, sheet_of, students  # noqa: E402
 from grading.verdicts import verdicts  # noqa: E402
 
 SHEET = "01_one_sgd_step"
@@ -82,9 +83,12 @@ MADE = {
     "an endless loop in the cell": (lambda s: "while True:\n    pass\n" + s, "wrong", "longer than"),
     "an endless loop in the answer": (lambda s: f"def {FIRST}(q):\n    while True:\n        pass", "wrong", "longer than"),
     "one that cannot be interrupted": (
-        lambda s: "import signal\nsignal.signal(signal.SIGINT, signal.SIG_IGN)\nwhile True:\n    pass\n" + s,
+        lambda s: (
+            "import signal\nfor it in (signal.SIGINT, signal.SIGALRM):\n    signal.signal(it, signal.SIG_IGN)\nwhile True:\n    pass\n"
+            + s
+        ),
         "wrong",
-        "was ended",
+        "could not be interrupted",
     ),
     "the process killed": (lambda s: "import os\nos._exit(1)\n" + s, "wrong", "process ended"),
     "an answer that kills it": (lambda s: f"def {FIRST}(q):\n    import os\n    os._exit(1)", "wrong", "process ended"),
@@ -97,6 +101,29 @@ MADE = {
     "an odd value": (lambda s: f"def {FIRST}(q):\n    return open", "wrong", ""),
     "no answer": (lambda s: f"def {FIRST}(q):\n    return ...", "unanswered", "Not answered yet"),
     "the cell deleted": (lambda s: "", "unanswered", "Nothing in the notebook defines"),
+    "a magic that wants a window": (lambda s: "%matplotlib inline\n" + s, "right", "Right"),
+    "half a character": (lambda s: f"def {FIRST}(q):\n    raise ValueError('\\ud83d')", "wrong", "ValueError"),
+    "an answer by exec": (lambda s: f"exec({without_checks(s)!r})", "right", "Right"),
+    "an answer by import": (
+        lambda s: (
+            f"from pathlib import Path\nPath('mine.py').write_text({'import torch' + chr(10) + without_checks(s)!r})\nfrom mine import *"
+        ),
+        "right",
+        "Right",
+    ),
+    "an answer of pandas": (
+        lambda s: f"import pandas\n\ndef {FIRST}(q):\n    return pandas.DataFrame((torch.diag(q) - torch.outer(q, q)).numpy())",
+        "right",
+        "Right",
+    ),
+    "children out of reach": (
+        lambda s: (
+            "import subprocess, sys\nsubprocess.Popen([sys.executable, '-c', 'import os, time; os.setsid(); time.sleep(321)'])\n"
+            + s
+        ),
+        "right",
+        "Right",
+    ),
     "memory without end": (lambda s: f"def {FIRST}(q):\n    return torch.zeros(10**12)", "wrong", ""),
     "garbage where answers go": (
         lambda s: (
@@ -119,6 +146,67 @@ def test_a_submission_costs_its_student_what_it_should(kind, tmp_path):
     assert word in found[FIRST][1], found[FIRST]
     assert found[SECOND][0] == found[THIRD][0] == "right", found
     assert {found[e.check][0] for e in ASKED[3:]} == {"unanswered"}
+    assert not [p for p in Path("/proc").glob("[0-9]*/cmdline") if b"time.sleep(321)" in _bytes(p)]
+
+
+def _bytes(path):
+    try:
+        return path.read_bytes()
+    except OSError:  # it has ended
+        return b""
+
+
+FORGED = """import os, signal, time
+from grading import wire
+for fd in range(3, 30):
+    try:
+        wire.write(fd, wire.plain({}))
+    except Exception:
+        pass
+for it in (signal.SIGINT, signal.SIGALRM):
+    signal.signal(it, signal.SIG_IGN)
+time.sleep(600)
+"""
+
+
+@pytest.mark.slow
+def test_who_writes_answers_into_the_pipe_loses_them_and_holds_up_nobody(tmp_path):
+    begun = time.monotonic()
+    found = graded(
+        answered({FIRST: lambda s: FORGED + s, SECOND: lambda s: right(s) + "\n#" + "x" * 200_000}), tmp_path, timeout=3.0
+    )
+    assert found[FIRST][0] == "wrong" and time.monotonic() - begun < 240
+
+
+REACHED = """import glob, importlib.util, os, subprocess, sys
+found = [p for p in glob.glob({solutions!r}) if os.path.exists(p)]
+spec = importlib.util.find_spec("ntk_course")
+places = [os.path.join(p, "course/checks/one_step.py") for p in spec.submodule_search_locations]
+found += [p for p in places if os.path.exists(p)]
+found += [p for p in ({home!r}, {other!r}) if os.path.exists(p)]
+try:
+    found += ["the network"] * bool(__import__("socket").create_connection(("127.0.0.1", {port}), 2))
+except OSError:
+    pass
+def {first}(q):
+    raise ValueError(str(found))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not shutil.which("bwrap"), reason="no bubblewrap on this machine")
+def test_behind_the_wall_there_are_no_answers(tmp_path):
+    import socket
+
+    other = saved(answered({}), tmp_path / "another_student.ipynb")
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        code = REACHED.format(
+            solutions=str(ROOT / "solutions/*.ipynb"), home=str(Path.home() / ".bashrc"), other=str(other),
+            port=server.getsockname()[1], first=FIRST,
+        )  # fmt: skip
+        found = graded(answered({FIRST: lambda s: code, SECOND: right}), tmp_path)
+    assert found[FIRST][1].startswith("Your function raised ValueError: []"), found[FIRST]
+    assert found[SECOND][0] == "right"
 
 
 @pytest.mark.slow
@@ -140,10 +228,18 @@ def test_names_come_from_paths():
     for laid_out, names in (
         (["in/ann/01_a.ipynb", "in/bob/01_a.ipynb"], ["ann", "bob"]),
         (["submitted/ann/01_a/01_a.ipynb", "submitted/bob/01_a/01_a.ipynb"], ["ann", "bob"]),  # nbgrader
-        (["d/Ann Lee_123_assignsubmission_file_/01_a.ipynb", "d/Bo_9_assignsubmission_file_/x-01_a.ipynb"], ["Ann Lee", "Bo/x"]),
+        (["d/Ann Lee_123_assignsubmission_file_/01_a.ipynb", "d/Bo_9_assignsubmission_file_/x-01_a.ipynb"], ["Ann Lee", "Bo"]),
         (["d/Ann Lee_12_assignsubmission_file_01_a.ipynb", "d/Bo_9_assignsubmission_file_01_a.ipynb"], ["Ann Lee", "Bo"]),
         (["in/ann_01_a.ipynb", "in/01_a-bob.ipynb"], ["ann", "bob"]),
         (["in/ann/01_a.ipynb"], ["ann"]),
+        (["s/ann/01_a/01_a.ipynb"], ["ann"]),
+        (["s/ann/01_a/01_a.ipynb", "s/ann/02_b/02_b.ipynb"], ["ann", "ann"]),
+        (["in/ann/Copy of 01_A (2).ipynb", "in/bob/01_a.ipynb"], ["ann", "bob"]),
+        (["in/ann/01_a.ipynb", "in/ann/01_a (1).ipynb"], ["ann", "ann"]),
+        (
+            ["d/Eve_1_assignsubmission_file_/01_a.ipynb", "d/Eve_2_assignsubmission_file_/01_a.ipynb"],
+            ["Eve_1_assignsubmission_file_", "Eve_2_assignsubmission_file_"],
+        ),
         (["in/ann/01_a.ipynb", "in/ann/02_b.ipynb"], ["ann", "ann"]),
         (["in/ann/01_a.ipynb", "in/ann/02_b.ipynb", "in/bob/02_b.ipynb"], ["ann", "ann", "bob"]),
     ):
@@ -242,6 +338,67 @@ def test_an_interrupt_ends_it_and_leaves_what_was_done(tmp_path, jobs):
     assert running.returncode == 130 and "the same command goes on from here" in said and "Traceback" not in said
     assert {row["student"] for row in csv.DictReader((tmp_path / "grades.csv").open())} == {"ann"}
     assert (tmp_path / "pages/ann.html").is_file()
+
+
+def table(tmp_path, *more):
+    command = [sys.executable, str(ROOT / "tools/grade.py"), str(tmp_path / "in"), "--csv", str(tmp_path / "grades.csv"), *more]
+    done = subprocess.run(command, capture_output=True, text=True)
+    rows = list(csv.DictReader((tmp_path / "grades.csv").open())) if (tmp_path / "grades.csv").exists() else []
+    return done, rows
+
+
+@pytest.mark.slow
+def test_a_changed_submission_is_graded_again_and_the_last_attempt_counts(tmp_path):
+    first = saved(answered({}, EVERY[-1]), tmp_path / f"in/=ann/{EVERY[-1]}.ipynb")
+    second = saved(answered({}, EVERY[-1]), tmp_path / f"in/=ann/{EVERY[-1]} (1).ipynb")
+    os.utime(first, (1, 1))
+    done, rows = table(tmp_path, "--totals", str(tmp_path / "totals.csv"))
+    assert done.returncode == 0 and f"{first}: not graded; =ann has a later attempt, {second.name}" in done.stderr
+    assert {row["student"] for row in rows} == {"'=ann"} and {row["status"] for row in rows} == {"unanswered"}
+    assert (tmp_path / "totals.csv").read_text().split() == ["student,points,of", f"'=ann,0,{len(rows)}"]
+    assert "0 submissions to grade, 1 graded before" in table(tmp_path)[0].stderr
+    check = exercises(ROOT / f"exercises/{EVERY[-1]}.ipynb")[0].check
+    saved(answered({check: right}, EVERY[-1]), second)
+    (tmp_path / "grades.csv").write_text((tmp_path / "grades.csv").read_text() + "'=ann,14_o")  # killed while it wrote
+    done, rows = table(tmp_path)
+    assert [row["status"] for row in rows].count("right") == 1 and len(rows) == len(
+        exercises(ROOT / f"exercises/{EVERY[-1]}.ipynb")
+    )
+    text = (tmp_path / "grades.csv").read_text()
+    (tmp_path / "grades.csv").write_text(text + "".join(text.splitlines(keepends=True)[1:]))
+    done, _ = table(tmp_path)
+    assert done.returncode == 2 and "with two rows for =ann" in done.stderr
+
+
+def test_accidents_of_files_cost_nobody_else_anything(tmp_path):
+    good = saved(answered({}), tmp_path / f"in/ann/{SHEET}.ipynb")
+    (tmp_path / "in/bob").mkdir()
+    (tmp_path / f"in/bob/{SHEET}.ipynb").symlink_to("/etc/hostname")
+    (tmp_path / f"in/carl/{SHEET}.ipynb").mkdir(parents=True)
+    os.mkfifo(tmp_path / f"in/{SHEET}.ipynb")
+    (tmp_path / f"in/dora/{SHEET.upper()}.ipynb").parent.mkdir()
+    (tmp_path / f"in/dora/{SHEET.upper()}.ipynb").write_bytes(b"\xef\xbb\xbf" + good.read_bytes())
+    (tmp_path / "in/m\udcfcller").mkdir()
+    shutil.copy(good, tmp_path / f"in/m\udcfcller/{SHEET}.ipynb")
+    found = files([tmp_path / "in"])
+    names = students(found, [SHEET])
+    assert sorted(names) == ["ann", "bob", "dora", "m\\udcfcller"]
+    for path in found:
+        got = verdicts(path, ASKED, 20.0, 8.0) if path.is_symlink() or path.read_bytes()[:1] == b"\xef" else {}
+        assert {status for status, _ in got.values()} <= ({"wrong"} if path.is_symlink() else {"unanswered"})
+
+
+def test_hostile_text_takes_no_time_and_breaks_nothing():
+    begun = time.monotonic()
+    assert bound("\n" * 200_000 + "f = 1") == {"f"}
+    assert "f" in bound("f = " + "-" * 100_000 + "1") and "f" in bound("f = '\ud83d'")
+    assert bound("from a import b, c as d\nimport e.g") == {"b", "d", "e"}
+    assert time.monotonic() - begun < 20
+    assert printable("a\x1b[31m\u202eb\ud83d" + "x" * 30_000).startswith(
+        "a\N{REPLACEMENT CHARACTER}[31m\N{REPLACEMENT CHARACTER}b\\ud83dx"
+    )
+    one, two = (pages.write(Path(__import__("tempfile").mkdtemp()), name, []) for name in ("a b", "a_b"))
+    assert one.name != two.name
 
 
 def test_mistakes_of_the_command_are_said(tmp_path):

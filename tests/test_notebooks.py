@@ -55,7 +55,7 @@ def test_notebook(path):
     where = path.relative_to(ROOT).as_posix()
     address, at = edition.repository(), edition.tag()
     assert f"{address.replace('github.com', 'colab.research.google.com/github')}/blob/{at}/{where}" in "".join(first["source"])
-    assert f"git+{address}@{at}" in "".join(set_up["source"])
+    assert edition.archive(address, at) in "".join(set_up["source"])
     assert 'find_spec("ntk_course") is None' in "".join(set_up["source"])
     for cell in book["cells"]:
         text = "".join(cell["source"])
@@ -172,7 +172,8 @@ def test_the_address_stands_in_one_place():
 
 
 def test_a_set_up_that_fails_stops_the_notebook_with_a_sentence(tmp_path, monkeypatch):
-    monkeypatch.setenv("PATH", str(tmp_path))  # no git, so that pip cannot fetch anything
+    monkeypatch.setenv("PIP_PROXY", "http://127.0.0.1:9")  # pip can fetch nothing
+    monkeypatch.setenv("PIP_RETRIES", "0")
     hidden = "import importlib.util\nimportlib.util.find_spec = lambda name: None"
     cells = [hidden, notebooks.set_up("https://github.com/a/b", "v1"), "print('below')"]
     book = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source) for source in cells])

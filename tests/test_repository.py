@@ -114,7 +114,7 @@ def test_whoever_is_told_to_install_gets_the_edition():
         r"git\+(https://[\w./-]+)(@[\w.]+)?", "".join(p.read_text() for p in [*ROOT.glob("*.md"), *(ROOT / "book").glob("*.md")])
     )
     assert len(told) >= 4
-    assert set(told) == {(edition.repository(), f"@{edition.tag()}")}
+    assert set(told) == {edition.archive(edition.repository(), edition.tag())}
 
 
 def test_a_version_in_the_making_follows_the_branch(tmp_path):

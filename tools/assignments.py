@@ -29,7 +29,6 @@ c = get_config()  # noqa: F821
 c.CourseDirectory.course_id = "ntk"
 c.ExecutePreprocessor.timeout = 600  # seconds for a cell: a laboratory takes one or two minutes
 c.ExecutePreprocessor.interrupt_on_timeout = True  # an endless loop costs its cell, and not the rest
-c.ExecutePreprocessor.allow_errors = True
 c.ClearSolutions.code_stub = {"python": "raise NotImplementedError  # your code here"}
 '''
 
@@ -77,14 +76,15 @@ def _exercise(exercise: Exercise, answer: str, call: str, points: Mapping[str, f
     made = [
         nbformat.v4.new_code_cell(answer, metadata=_graded(f"answer-{exercise.check}", "code", solution=True)),
         nbformat.v4.new_code_cell(
-            f"{call}.demand()", metadata=_graded(f"check-{exercise.check}", "code", grade=True, locked=True, points=worth)
+            f"outcome = {call}\nprint(outcome)\noutcome.demand()",
+            metadata=_graded(f"check-{exercise.check}", "code", grade=True, locked=True, points=worth),
         ),
     ]
     rubric = getattr(getattr(ntk.checks, exercise.check), "rubric", ())
     if rubric:
         scheme = "\n".join(f"- {line}" for line in rubric)
         text = (
-            f"**Marked by hand, {SENTENCES:g} points**: your prediction, and your sentences in `conclusion`.\n\n"
+            f"**Marked by hand, {SENTENCES:g} points**: the sentences in `conclusion`, and that a prediction was there before the run.\n\n"
             f"=== BEGIN MARK SCHEME ===\n{scheme}\n=== END MARK SCHEME ==="
         )
         about = _graded(f"sentences-{exercise.check}", "markdown", task=True, locked=True, points=SENTENCES)

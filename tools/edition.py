@@ -34,6 +34,11 @@ def colab(url: str, where: str, at: str) -> str:
     return f"{url.replace(GITHUB, COLAB)}/blob/{at}/{where}"
 
 
+def archive(url: str, at: str) -> str:
+    """Return the address that pip installs the package from, without git: an archive of the repository at a tag or branch."""
+    return f"{url}/archive/{at}.zip"
+
+
 def kaggle(url: str, where: str, at: str) -> str:
     """Return the address that opens a notebook in Kaggle."""
     return f"https://kaggle.com/kernels/welcome?src={url}/blob/{at}/{where}"

@@ -32,7 +32,7 @@ def rename(number: str, root: Path = ROOT) -> list[Path]:
         (rf'^(version(?: =|:) "?){re.escape(old)}\b', rf"\g<1>{number}"),
         (rf"(Edition ){re.escape(old)}\b", rf"\g<1>{number}"),
         (rf"(/blob/){re.escape(at)}(?=/)", rf"\g<1>{new}"),
-        (rf"(git\+https://[\w./-]+@){re.escape(at)}(?=[\"\\])", rf"\g<1>{new}"),
+        (rf"(/archive/){re.escape(at)}(?=\.zip)", rf"\g<1>{new}"),
         (rf"^(## ){re.escape(old)}(?= \(not released yet\))", rf"\g<1>{number}"),
     ]
     changed = []

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import jupytext
 import nbformat
-from edition import colab, pages, repository, tag
+from edition import archive, colab, pages, repository, tag
 from myst_plain import Plain
 from nbclient import NotebookClient
 
@@ -88,7 +88,7 @@ def set_up(url: str, at: str) -> str:
         "import importlib.util\n"
         "import sys\n\n"
         'if importlib.util.find_spec("ntk_course") is None:\n'
-        f'    %pip install -q "ntk_course @ git+{url}@{at}"\n'
+        f'    %pip install -q "ntk_course @ {archive(url, at)}"\n'
         "    importlib.invalidate_caches()\n"
         '    if importlib.util.find_spec("ntk_course") is None:\n'
         "        sys.exit(\n"

@@ -1,5 +1,6 @@
 """One page for each student: every exercise, what became of it, and the case that failed."""
 
+import hashlib
 import html
 import re
 from collections.abc import Iterable
@@ -34,8 +35,11 @@ def page(student: str, rows: Iterable[Row]) -> str:
 def write(folder: Path, student: str, rows: Iterable[Row]) -> Path:
     """Write a student's page, beside its place first, under a name that any file system takes."""
     folder.mkdir(parents=True, exist_ok=True)
-    target = folder / (re.sub(r"[^\w.-]+", "_", student) + ".html")
-    beside = target.with_suffix(".part")
+    plain = re.sub(r"[^\w.-]+", "_", student)[:100]
+    if plain != student:  # another student's name may come out the same
+        plain += f"-{hashlib.sha256(student.encode()).hexdigest()[:8]}"
+    target = folder / f"{plain}.html"
+    beside = target.with_name(f"{target.name}.part")
     beside.write_text(page(student, rows), encoding="utf-8")
     beside.replace(target)
     return target

@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
@@ -14,14 +15,17 @@ from pathlib import Path
 from . import wire
 
 TOOLS = Path(__file__).resolve().parent.parent
-GRACE = 5.0  # seconds that an interrupted cell has to end
+GRACE = 5.0  # seconds that what was interrupted has to end
 
 
 def walls() -> str:
     """Say what stands between submissions and this machine, for whoever starts a grading."""
     if shutil.which("bwrap"):
-        return "bwrap: no network, this machine's files read only, the course's solutions out of sight"
-    return "no bwrap on this machine: submissions run with limits on memory, files and time, and can read what you can read"
+        return "bwrap: submissions have no network, one folder to write to, and see Python and the package without its answers"
+    return (
+        "no bwrap on this machine: submissions run with limits on memory, files and time, and can read and change what you can, "
+        "the answers in the package among it"
+    )
 
 
 class Died(Exception):
@@ -35,11 +39,15 @@ class Student:
         folder: where it works, and may write.
         timeout: seconds for a cell, or for one call of an answer.
         memory: GiB that it may use.
+        whole: seconds for all cells and calls together.
     """
 
-    def __init__(self, folder: Path, timeout: float = 60.0, memory: float = 8.0):
-        self.folder, self.timeout, self.memory = folder, timeout, memory
+    def __init__(self, folder: Path, timeout: float = 60.0, memory: float = 8.0, whole: float = 900.0):
+        self.folder, self.timeout, self.memory, self.whole = folder, timeout, memory, whole
+        self.spent = 0.0
         self.process: subprocess.Popen | None = None
+        if sys.platform == "linux":
+            ctypes.CDLL(None).prctl(36, 1, 0, 0, 0)  # orphans of a student's process come to this one
         self.start()
 
     def start(self) -> None:
@@ -49,6 +57,7 @@ class Student:
             Died: it did not start.
         """
         self.close()
+        self._before = _children()
         to_student, self._out = os.pipe()
         self._in, from_student = os.pipe()
         command = [*_walled(self.folder), sys.executable, "-m", "grading.worker", str(to_student), str(from_student)]
@@ -82,32 +91,27 @@ class Student:
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
     def ask(self, *message) -> dict:
-        """Send a request, and return the answer, ``{"error": ...}`` for one that was interrupted.
+        """Send a request, and return the answer; its own clock interrupts it, with ``{"error": ..., "late": True}``.
 
         Raises:
-            Died: the process ended, or did not end what it did after an interrupt.
+            Died: the process ended, or did not end what it did when it was interrupted.
         """
         if self.process is None:
             raise Died("the process ended before")
+        if self.spent > self.whole:
+            raise Died(f"the whole submission ran longer than {self.whole:g} s")
+        begun = time.monotonic()
         try:
-            wire.write(self._out, wire.trusted(message))
-            return self._answer(self.timeout)
+            wire.write(self._out, wire.trusted((self.timeout, *message)), GRACE)
+            return self._answer(self.timeout + GRACE)
         except wire.Gone:
             self.close()
             raise Died("the process ended (killed, out of memory, or it left by itself)") from None
         except wire.Late:
-            return self._interrupted()
-
-    def _interrupted(self) -> dict:
-        assert self.process is not None
-        words = f"it ran longer than {self.timeout:g} s and was interrupted"
-        os.killpg(self.process.pid, signal.SIGINT)
-        try:
-            self._answer(GRACE)
-        except (wire.Gone, wire.Late, Died):
             self.close()
-            raise Died(f"it ran longer than {self.timeout:g} s, did not stop when interrupted, and was ended") from None
-        return {"error": {"type": "TimeoutError", "words": words, "line": ""}, "late": True}
+            raise Died(f"it ran longer than {self.timeout:g} s and could not be interrupted") from None
+        finally:
+            self.spent += time.monotonic() - begun
 
     def _answer(self, timeout: float) -> dict:
         try:
@@ -128,17 +132,41 @@ class Student:
             os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
         self.process = None
+        for pid in _children() - self._before:  # what it started and put out of reach came to this process
+            with suppress(ProcessLookupError, PermissionError, ChildProcessError):
+                os.kill(pid, signal.SIGKILL)
+                os.waitpid(pid, 0)
         for end in (self._out, self._in):
             with suppress(OSError):
                 os.close(end)
 
 
+def _children() -> set[int]:
+    """Return the processes that this one has to bury."""
+    found: set[int] = set()
+    for path in Path("/proc/self/task").glob("*/children"):
+        with suppress(OSError):
+            found |= set(map(int, path.read_text().split()))
+    return found
+
+
 def _walled(folder: Path) -> list[str]:
-    """Return the command that puts a process behind bubblewrap, where there is one."""
+    """Return the command that puts a process behind bubblewrap, where there is one.
+
+    What is bound is what Python needs, the package, and this one: no home, no repository with solutions in it, no other submission.
+    """
     if not shutil.which("bwrap"):
         return []
-    spec = find_spec("ntk_course")
-    solutions = Path(next(iter(spec.submodule_search_locations))) / "course" / "checks" if spec else None  # type: ignore[union-attr, arg-type]
-    hidden = ["--tmpfs", str(solutions)] if solutions and solutions.is_dir() else []
-    return ["bwrap", "--ro-bind", "/", "/", "--dev", "/dev", "--proc", "/proc", "--tmpfs", "/tmp", "--bind", str(folder), str(folder),
-            *hidden, "--unshare-net", "--unshare-pid", "--die-with-parent", "--chdir", str(folder)]  # fmt: skip
+    seen = [Path(name) for name in ("/usr", "/bin", "/lib", "/lib32", "/lib64", "/etc/ld.so.cache", "/etc/alternatives", "/etc/fonts",
+                                    "/etc/localtime", "/opt/conda")]  # fmt: skip
+    seen += [Path(name) for name in (sys.prefix, sys.base_prefix, *filter(None, sys.path)) if Path(name).name != "tools"]
+    hidden = []
+    for name in ("ntk_course", "ntk_course.stored"):
+        spec = find_spec(name)
+        for place in (spec.submodule_search_locations or ()) if spec else ():
+            seen.append(Path(place))
+            hidden += ["--tmpfs", str(Path(place) / "course/checks")] if (Path(place) / "course/checks").is_dir() else []
+    seen = [path for path in seen if path.exists() and not (path / "ntk_course/course").is_dir() or "site-packages" in path.parts]
+    bound = [part for path in [*seen, TOOLS / "grading"] for part in ("--ro-bind", str(path), str(path))]
+    return ["bwrap", "--unshare-all", "--die-with-parent", "--proc", "/proc", "--dev", "/dev", "--tmpfs", "/tmp", *bound, *hidden,
+            "--bind", str(folder), str(folder), "--chdir", str(folder)]  # fmt: skip

@@ -1,6 +1,7 @@
 """Which exercises there are, by the released notebooks, and whose a submitted file is, by its path."""
 
 import ast
+import hashlib
 import os
 import re
 from collections.abc import Sequence
@@ -10,6 +11,10 @@ from pathlib import Path
 import nbformat
 
 _CHECK = re.compile(r"^(?:ntk\.)?checks\.(\w+)\(([^\W\d].*)\)\s*$", re.MULTILINE)  # of names: a count of a chapter has a number
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+_COPIES = re.compile(
+    r"\b(?:copy|kopie|copie|copia)\b(?: (?:of|von|de|di)\b)?|\(\d+\)", re.IGNORECASE
+)  # what systems add to a name
 _MOODLE = re.compile(r"_\d+_assignsubmission_(?:file|onlinetext)_?$")
 
 
@@ -65,52 +70,74 @@ def files(given: Sequence[Path]) -> list[Path]:
         if not path.exists():
             raise FileNotFoundError(f"submissions: got {path}, which is not there")
         inside = sorted(path.rglob("*.ipynb")) if path.is_dir() else [path]
-        found += [p for p in inside if ".ipynb_checkpoints" not in p.parts]
+        found += [p for p in inside if ".ipynb_checkpoints" not in p.parts and (p.is_file() or p.is_symlink())]
     return list(dict.fromkeys(found))
 
 
 def sheet_of(path: Path, stems: Sequence[str]) -> str:
-    """Return which released notebook a file is an answer to, or "" if its name says of none."""
-    inside = [stem for stem in stems if stem in path.stem]
+    """Return which released notebook a file is an answer to, or "" if its name says of none; capitals decide nothing."""
+    inside = [stem for stem in stems if stem.lower() in path.stem.lower()]
     return max(inside, key=len, default="")
 
 
 def students(paths: Sequence[Path], stems: Sequence[str]) -> list[str]:
-    """Say whose each file is, by what differs between the paths.
+    """Say whose each file is, by what differs between the paths: the folders where there are some, or else the files' own names.
 
-    Folders by student (nbgrader, Moodle, one's own) and names in file names are both understood.
+    Folders by student (nbgrader, Moodle, one's own) and names in file names are both understood. A link is where it stands, and
+    not where it leads.
 
     Example:
-        >>> students([Path("in/ann/01_a.ipynb"), Path("in/bob/01_a.ipynb")], ["01_a"])
+        >>> students([Path("in/ann/01_a.ipynb"), Path("in/bob/Copy of 01_a (2).ipynb")], ["01_a"])
         ['ann', 'bob']
         >>> students([Path("in/ann_01_a.ipynb")], ["01_a"])
         ['ann']
     """
-    folders = [path.resolve().parent for path in paths]
+    folders = [Path(os.path.abspath(path)).parent for path in paths]
     common = Path(os.path.commonpath(folders)) if folders else Path()
-    if len(paths) > 1 and all(folder == common for folder in folders):
-        common = common.parent if all(path.stem in stems for path in paths) else common
-    elif len(set(folders)) == 1 and paths and paths[0].stem in stems:
-        common = common.parent
-    names = []
+    known = [stem.lower() for stem in stems]
+    found = []
     for path, folder in zip(paths, folders, strict=True):
-        sheet = sheet_of(path, stems)
-        parts = [_MOODLE.sub("", part) for part in folder.relative_to(common).parts if part not in stems]
-        rest = _MOODLE.sub("", path.stem.replace(sheet, "").strip("_- .") if sheet else path.stem)
-        names.append("/".join([*parts, *filter(None, [rest])]) or path.stem)
-    return names
+        parts = tuple(part for part in folder.relative_to(common).parts if part.lower() not in known)
+        rest = re.sub(re.escape(sheet_of(path, stems)), "", path.stem, flags=re.IGNORECASE)
+        rest = _COPIES.sub("", rest).strip("_- .")
+        if not parts and not rest:  # neither tells one from another: one student's folder
+            parts = next(((each.name,) for each in (folder, *folder.parents) if each.name.lower() not in known), ())
+        found.append((parts, rest))
+    short = {parts: "/".join(_MOODLE.sub("", part) for part in parts) for parts, _ in found}
+    twice = {name for name in short.values() if list(short.values()).count(name) > 1}  # two people of one name keep their numbers
+    names = [
+        ("/".join(parts) if short[parts] in twice else short[parts]) if parts else _MOODLE.sub("", rest) for parts, rest in found
+    ]
+    return [printable(name) for name in names]
+
+
+def printable(text: str, most: int = 20_000) -> str:
+    """Return a text that any file and terminal takes: without control characters and halves of others, and cut where nobody reads on."""
+    clean = _CONTROL.sub("\N{REPLACEMENT CHARACTER}", text.encode("utf-8", "backslashreplace").decode())
+    return clean if len(clean) <= most else f"{clean[:most]} ..."
+
+
+def digest(path: Path) -> str:
+    """Return a short fingerprint of a file's content, by which a changed submission is known."""
+    try:
+        return "link" if path.is_symlink() else hashlib.sha256(path.read_bytes()).hexdigest()[:16]
+    except OSError:
+        return "unreadable"
 
 
 def bound(source: str) -> set[str]:
     """Return the names that a cell defines; of one that is no Python, every word."""
     try:
-        tree = ast.parse(re.sub(r"^(\s*)[%!].*$", r"\1pass", source, flags=re.MULTILINE))
-    except SyntaxError:
+        tree = ast.parse(re.sub(r"^([ \t]*)[%!].*$", r"\1pass", source, flags=re.MULTILINE))
+        nodes = list(ast.walk(tree))
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
         return set(re.findall(r"\w+", source))  # what it was meant to define is among the words that it has
     names: set[str] = set()
-    for node in ast.walk(tree):
+    for node in nodes:
         if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
             names.add(node.name)
         elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
             names.add(node.id)
+        elif isinstance(node, (ast.Import, ast.ImportFrom)):
+            names |= {alias.asname or alias.name.partition(".")[0] for alias in node.names}
     return names

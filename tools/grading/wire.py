@@ -9,6 +9,7 @@ import os
 import select
 import struct
 import time
+from collections.abc import Mapping
 
 import cloudpickle
 import numpy as np
@@ -26,10 +27,19 @@ class Late(Exception):
     """No message within the time."""
 
 
-def write(fd: int, payload: bytes) -> None:
-    """Send one message."""
+def write(fd: int, payload: bytes, timeout: float | None = None) -> None:
+    """Send one message.
+
+    Raises:
+        Gone: the other end is closed.
+        Late: the other side did not take it within ``timeout`` seconds.
+    """
+    until = None if timeout is None else time.monotonic() + timeout
+    os.set_blocking(fd, until is None)
     view = memoryview(_HEAD.pack(len(payload)) + payload)
     while view:
+        if until is not None and not select.select([], [fd], [], max(0.0, until - time.monotonic()))[1]:
+            raise Late
         try:
             view = view[os.write(fd, view) :]
         except BrokenPipeError as error:
@@ -104,13 +114,16 @@ def _plain(value):
     if value is ...:
         return ["...", None]
     if isinstance(value, torch.Tensor):
-        return ["tensor", value.detach().cpu().contiguous().as_subclass(torch.Tensor)]
+        whole = value if value.layout == torch.strided else value.to_dense()
+        return ["tensor", whole.detach().cpu().contiguous().as_subclass(torch.Tensor)]
+    if hasattr(type(value), "to_numpy"):  # a table or a column of pandas
+        value = value.to_numpy()
     if isinstance(value, (np.ndarray, np.generic)) and value.dtype.kind in "biuf":
         return ["array", torch.from_numpy(np.array(value))]
     for kind in (int, float, str):
         if isinstance(value, kind):  # of a class of somebody's own
             return kind(value)
-    if isinstance(value, dict):
+    if isinstance(value, Mapping):
         return ["dict", [[_plain(k), _plain(v)] for k, v in value.items()]]
     if isinstance(value, (list, tuple, set, frozenset)):
         return [type(value).__name__ if type(value) in (list, tuple, set, frozenset) else "tuple", [_plain(v) for v in value]]

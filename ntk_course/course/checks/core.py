@@ -38,15 +38,14 @@ class Outcome:
         mark = {"right": "✓", "wrong": "✗", "unanswered": "…"}[self.status]
         return "\n    ".join([" ".join(filter(None, (mark, self.number, self.message))), *self.case])
 
-    def demand(self) -> "Outcome":
-        """Return this outcome if the answer was right, and raise otherwise: for tools that grade by whether a cell fails.
+    def demand(self) -> None:
+        """Raise unless the answer was right: for tools that grade by whether a cell fails.
 
         Raises:
             AssertionError: the answer was wrong, or there was none; with what the check says.
         """
         if self.status != "right":
             raise AssertionError(f"\n{self!r}")
-        return self
 
 
 class Seed:
@@ -121,6 +120,10 @@ class Check:
         for case in cases:
             try:
                 value = self._used(answer, case)
+            except NotImplementedError as error:  # what a stub of nbgrader's raises
+                if not str(error):
+                    return outcome("unanswered", UNANSWERED)
+                return outcome("wrong", f"Your function raised NotImplementedError: {error}", self._arguments(case))
             except Exception as error:  # any mistake of the reader's must come back as a sentence, not a traceback
                 return outcome(
                     "wrong",

@@ -15,6 +15,7 @@ from .curves import Held
 from .values import Unreadable, read
 
 FAR = 4.0  # a curve so many times as high or as low as ours is remarked upon, and not refused: a reader's task may differ
+POINTS = 10_000  # of a curve: it is drawn
 WORDS = 8  # a conclusion shorter than this says nothing that could be marked
 
 
@@ -111,7 +112,7 @@ class Laboratory:
         assert value is not None and spread is not None
         points = _points(curve)
         if points is None:
-            wanted = f"wanted a pair (x, y) of at least three finite numbers each: {self.axes[0]}, and {self.axes[1]}"
+            wanted = f"wanted a pair (x, y) of at least three finite numbers each, and at most {POINTS:,}: {self.axes[0]}, and {self.axes[1]}"
             return self._report("wrong", f"`curve`: {wanted}.")
         if self.logs and not (points[0] > 0).all() & (points[1] > 0).all():
             return self._report(
@@ -234,7 +235,8 @@ def _points(curve) -> tuple[np.ndarray, np.ndarray] | None:
     if not isinstance(first, Tensor) or not isinstance(second, Tensor):
         return None
     x, y = first.double().flatten().numpy(), second.double().flatten().numpy()
-    return (x, y) if len(x) == len(y) >= 3 and np.isfinite(x).all() and np.isfinite(y).all() else None
+    sizes = 3 <= len(x) == len(y) <= POINTS
+    return (x, y) if sizes and all(np.isfinite(part).all() and np.abs(part).max() < 1e100 for part in (x, y)) else None
 
 
 def _short(value) -> str:

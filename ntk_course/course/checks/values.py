@@ -32,6 +32,7 @@ def read(value) -> Tensor | list | str:
             elif isinstance(value, int) and not isinstance(value, bool):
                 value = float(value)
             tensor = torch.as_tensor(value).detach().cpu()
+            tensor = tensor if tensor.layout == torch.strided else tensor.to_dense()
             if tensor.is_complex():
                 raise Unreadable("complex numbers; wanted real ones")
             return tensor.clone() if tensor.dtype == torch.bool else tensor.to(torch.float64, copy=True)
