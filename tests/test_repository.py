@@ -110,11 +110,12 @@ def test_the_edition_is_one_number_everywhere():
 
 
 def test_whoever_is_told_to_install_gets_the_edition():
-    told = re.findall(
-        r"git\+(https://[\w./-]+)(@[\w.]+)?", "".join(p.read_text() for p in [*ROOT.glob("*.md"), *(ROOT / "book").glob("*.md")])
-    )
+    pages = "".join(p.read_text() for p in [*ROOT.glob("*.md"), *(ROOT / "book").glob("*.md")])
+    told = re.findall(r"ntk_course @ ([^\s\"]+)", pages)
     assert len(told) >= 4
     assert set(told) == {edition.archive(edition.repository(), edition.tag())}
+    links = re.findall(r"https://colab\.research\.google\.com/github/\S+?/blob/(\S+?)/", pages)
+    assert set(links) == {edition.tag()}
 
 
 def test_a_version_in_the_making_follows_the_branch(tmp_path):

