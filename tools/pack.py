@@ -67,7 +67,8 @@ TEACHERS = """# For those who teach: edition {version}
 - `site/slides/`: open one in a browser; S opens the speaker's window, which some browsers open only from a server
   (`python3 -m http.server`). `site/figures.zip` has every figure of the book, drawn ones as SVG.
 - `solutions/`: worked solutions as notebooks.
-- `tools/grade.py`: grades a folder of submissions by the sheets in `exercises/`, here in the environment of the students' README:
+- `tools/grade.py`: grades a folder of submissions, one folder in it for each student, by the sheets in `exercises/`; here in the
+  environment of the students' README:
 
       ../students/ntk/bin/python tools/grade.py submitted/ --csv grades.csv --pages feedback/
 """
