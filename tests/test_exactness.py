@@ -55,7 +55,7 @@ def test_kernels_equal_brute_force(name, dtype):
     signed = torch.einsum("nid,ni->nd", j1, s1)
     assert relative(symmetric.double(), signed @ signed.T / k) < BOUND[dtype]
     assert set(ntk.Gram(model, x1, ntk.ones).routes.values()) <= {"rule", "none"}
-    assert not [str(warning.message) for warning in caught]
+    assert not [(str(w.message), w.filename, w.lineno) for w in caught]
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=["float64", "float32"])

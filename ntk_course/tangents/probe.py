@@ -251,7 +251,7 @@ def _checked(
 
 
 def _largest(wanted: Tensor | None) -> float:
-    return float(wanted.abs().max()) if wanted is not None and wanted.numel() else 0.0
+    return float(wanted.detach().abs().max()) if wanted is not None and wanted.numel() else 0.0
 
 
 def _distance(name: str, share: Share | None, wanted: Tensor | None) -> float:
@@ -260,7 +260,7 @@ def _distance(name: str, share: Share | None, wanted: Tensor | None) -> float:
         found = None if share is None else formed(share)
         if found is None or wanted is None or found.shape != (3, 1, wanted.shape[1]):
             return math.inf
-        far = float((found[:, 0] - wanted).abs().max()) if wanted.numel() else 0.0
+        far = float((found[:, 0] - wanted).detach().abs().max()) if wanted.numel() else 0.0
         return math.inf if math.isnan(far) else far
     except Exception as error:  # what a rule gave is no share
         log.debug("%s: its rule gave %s, which cannot be used (%s)", name, type(share).__name__, error)
