@@ -690,7 +690,7 @@ def test_a_summary_counts_the_last_check_of_each_exercise(monkeypatch):
     checks.jacobian_of_softmax(lambda q: torch.diag(q) - torch.outer(q, q))
     checks.break_a_factor("?", float("nan"), 1, None, "")
     assert checks.summary(1) == tally.Summary(1, ("1.1",), (), ("1.2", "1.3", "1.4", "1.5", "1.6", "1.7"))
-    with pytest.raises(ValueError, match="chapter: got 15; wanted one of 1, 2"):
+    with pytest.raises(ValueError, match="chapter: got 15; wanted one of .*1, 2"):
         checks.summary(15)
 
 
