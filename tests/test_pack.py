@@ -85,5 +85,18 @@ def test_grading_runs_from_the_folder_of_those_who_teach(packed):
     assert re.search(r"0 of \d points", done.stdout)
 
 
+def test_without_a_folder_of_data_there_is_none(tmp_path, monkeypatch):
+    """A variable that is set to nothing, as make sets it, is no folder: it would be the one that we are in."""
+    taken = []
+    monkeypatch.setenv("NTK_COURSE_DATA", "")
+    monkeypatch.setattr(sys, "argv", ["pack.py", str(tmp_path / "p")])
+    monkeypatch.setattr(pack, "students", lambda site, target, data: taken.append(data))
+    monkeypatch.setattr(pack, "teachers", lambda site, target: None)
+    monkeypatch.setattr(pack, "wheels", lambda target, pythons, systems: (tmp_path / "p").mkdir())
+    monkeypatch.setattr(pack, "tried", lambda folder: "")
+    assert pack.main() == 0
+    assert taken == [None]
+
+
 def test_bounds_are_those_of_the_package():
     assert "torch==2.4" in bounds.oldest() and len(bounds.oldest()) == 10

@@ -13,6 +13,7 @@ sys.path.insert(0, str(ROOT / "tools"))
 import edition  # noqa: E402
 import new_edition  # noqa: E402
 import notebooks  # noqa: E402
+import release  # noqa: E402
 import repository  # noqa: E402
 
 WORKFLOWS = sorted((ROOT / ".github/workflows").glob("*.yml"))
@@ -137,3 +138,19 @@ def test_another_edition_is_written_everywhere_and_back(copied):
     assert all((copied / path.relative_to(ROOT)).read_text() == path.read_text() for path in repository.files())
     with pytest.raises(ValueError, match="version: got '1'; wanted one like 0.2.0"):
         new_edition.rename("1", copied)
+
+
+@pytest.mark.parametrize(
+    ("name", "at", "code", "made"),
+    [("main", "", 0, 0), ("v1.2.3", "", 0, 1), ("v1.2.3", "HEAD", 0, 0), ("v1.2.3", "f" * 40, 1, 0)],
+    ids=["worked on", "new", "published here", "published elsewhere"],
+)
+def test_an_edition_is_published_once(name, at, code, made, monkeypatch):
+    ran = []
+    monkeypatch.setattr(release, "tag", lambda: name)
+    monkeypatch.setattr(
+        release, "_said", lambda *command: "a" * 40 if "rev-parse" in command else at.replace("HEAD", "a" * 40) + "\tref"
+    )
+    monkeypatch.setattr(release.subprocess, "run", lambda command, **settings: ran.append(command[:4]))
+    assert release.main() == code
+    assert ran == [["make", "pack"], ["gh", "release", "create", name]] * made

@@ -24,7 +24,7 @@ from pathlib import Path
 from grading.pages import MARKS, write
 from grading.sandbox import walls
 from grading.submissions import Exercise, digest, files, printable, released, sheet_of, students
-from grading.verdicts import Row, verdicts
+from grading.verdicts import UNREADABLE, Row, verdicts
 
 ROOT = Path(__file__).resolve().parent.parent
 COLUMNS = [field.name for field in fields(Row)]
@@ -80,7 +80,6 @@ def grade(
     memory: float = 8.0,
     jobs: int = 1,
     done: Iterable[tuple[str, str, str]] = (),
-    unmatched: list[Path] | None = None,
 ) -> Iterable[list[Row]]:
     """Yield the rows of each submission as it is finished; of a student's attempts at a sheet the last one counts.
 
@@ -92,7 +91,6 @@ def grade(
         memory: GiB for a submission.
         jobs: submissions at a time.
         done: (student, sheet, digest) that are not to be graded again.
-        unmatched: takes the files that no released notebook fits.
     """
     sheets, skip = released(release), set(done)
     known = {name for asked in sheets.values() for e in asked for name in (e.number, e.check)}
@@ -106,7 +104,6 @@ def grade(
             attempts.setdefault((student, sheet), []).append(path)
         else:
             print(f"{path}: no released notebook has this name; wanted one of {', '.join(sheets)} in it", file=sys.stderr)
-            (unmatched if unmatched is not None else []).append(path)
     tasks = []
     for (student, sheet), tried in attempts.items():
         *earlier, path = sorted(tried, key=lambda path: (path.lstat().st_mtime, path.name))
@@ -136,12 +133,11 @@ def main() -> int:
     parser.add_argument("--jobs", type=int, default=1, help="submissions at a time")
     args = parser.parse_args()
     print(walls(), file=sys.stderr)
-    unmatched: list[Path] = []
     stopped = False
     try:
         rows = _whole(_read(args.csv), released(args.release)) if args.csv and args.csv.exists() else []
         found = grade(args.submissions, args.release, points_of(args.points), args.timeout, args.memory, args.jobs,
-                      [(row.student, row.sheet, row.digest) for row in rows], unmatched)  # fmt: skip
+                      [(row.student, row.sheet, row.digest) for row in rows])  # fmt: skip
         for count, some in enumerate(found, start=1):
             again = {(row.student, row.sheet) for row in some}
             changed = [row for row in rows if (row.student, row.sheet) in again]
@@ -172,11 +168,12 @@ def main() -> int:
         print(f"{student}: {totals[-1][1]:g} of {totals[-1][2]:g} points")
         if args.pages:
             write(args.pages, student, mine)
-    for row in {(row.student, row.sheet): row for row in rows if row.message.startswith("the file could not be read")}.values():
+    for row in {(row.student, row.sheet): row for row in rows if row.message.startswith(UNREADABLE)}.values():
         print(f"{row.student}, {row.sheet}: {row.message}", file=sys.stderr)
     if args.totals:
         _table(args.totals, ("student", "points", "of"), [(_safe(name), f"{got:g}", f"{of:g}") for name, got, of in totals])
-    return 130 if stopped else 1 if unmatched else 0
+    stems = list(released(args.release))
+    return 130 if stopped else 1 if any(not sheet_of(path, stems) for path in files(args.submissions)) else 0
 
 
 def _safe(text: str) -> str:

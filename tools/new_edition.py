@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 from edition import ROOT, tag, version
-from repository import files
+from repository import files, rewritten
 
 _NUMBER = re.compile(r"\d+\.\d+\.\d+(?:\.dev0)?")
 
@@ -35,15 +35,7 @@ def rename(number: str, root: Path = ROOT) -> list[Path]:
         (rf"(/archive/){re.escape(at)}(?=\.zip)", rf"\g<1>{new}"),
         (rf"^(## ){re.escape(old)}(?= \(not released yet\))", rf"\g<1>{number}"),
     ]
-    changed = []
-    for path in [root / "pyproject.toml", *files(root)]:
-        before = after = path.read_text(encoding="utf-8")
-        for pattern, becomes in changes:
-            after = re.sub(pattern, becomes, after, flags=re.MULTILINE)
-        if after != before:
-            path.write_text(after, encoding="utf-8")
-            changed.append(path)
-    return changed
+    return rewritten([root / "pyproject.toml", *files(root)], changes)
 
 
 def main() -> int:

@@ -206,7 +206,9 @@ def main() -> int:
     parser.add_argument("target", type=Path)
     parser.add_argument("--python", action="append", choices=PYTHONS, help="may be given more than once; all three by default")
     parser.add_argument("--system", action="append", choices=list(SYSTEMS), help="may be given more than once; all by default")
-    parser.add_argument("--data", type=Path, default=os.environ.get("NTK_COURSE_DATA"), help="a folder with MNIST and CIFAR-10")
+    parser.add_argument(
+        "--data", type=Path, default=os.environ.get("NTK_COURSE_DATA") or None, help="a folder with MNIST and CIFAR-10"
+    )
     parser.add_argument(
         "--zip", action="store_true", help="archives of both folders as well, without the wheels, and of the wheels"
     )

@@ -8,6 +8,7 @@ rewrites all of them, without running a notebook.
 
 import re
 import sys
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from edition import COLAB, GITHUB, ROOT, pages, repository
@@ -30,14 +31,24 @@ def move(url: str, root: Path = ROOT) -> list[Path]:
     url = url.rstrip("/").removesuffix(".git")
     if not ADDRESS.fullmatch(url):
         raise ValueError(f"URL: got {url!r}; wanted https://github.com/OWNER/NAME")
-    old, changed = repository(root), []
-    for path in files(root):
-        before = path.read_text()
-        after = re.sub(re.escape(old) + r"(?![\w-])", url, before)
-        after = re.sub(re.escape(old.replace(GITHUB, COLAB)) + r"(?![\w-])", url.replace(GITHUB, COLAB), after)
-        after = after.replace(pages(old), pages(url))
+    old = repository(root)
+    changes = [
+        (re.escape(old) + r"(?![\w-])", url),
+        (re.escape(old.replace(GITHUB, COLAB)) + r"(?![\w-])", url.replace(GITHUB, COLAB)),
+        (re.escape(pages(old)), pages(url)),
+    ]
+    return rewritten(files(root), changes)
+
+
+def rewritten(paths: Iterable[Path], changes: Sequence[tuple[str, str]]) -> list[Path]:
+    """Replace patterns in files, line by line of each, and return the files that changed."""
+    changed = []
+    for path in paths:
+        before = after = path.read_text(encoding="utf-8")
+        for pattern, becomes in changes:
+            after = re.sub(pattern, becomes, after, flags=re.MULTILINE)
         if after != before:
-            path.write_text(after)
+            path.write_text(after, encoding="utf-8")
             changed.append(path)
     return changed
 

@@ -9,6 +9,7 @@ Prints a line for each notebook, and the versions that matter; ends with 1 if on
 import argparse
 import json
 import os
+import subprocess
 import sys
 import tempfile
 import time
@@ -66,7 +67,7 @@ def main() -> int:
     args = parser.parse_args()
     for name in ("NTK_COURSE_STATIC", "NTK_COURSE_DATA", "NTK_COURSE_STRICT"):
         os.environ.pop(name, None)  # what a newcomer has not set
-    os.system(f"\"{args.python}\" -c '{VERSIONS}'")
+    subprocess.run([args.python, "-c", VERSIONS], check=True)
     failed = 0
     for path in sorted(p for folder in ("book", "exercises", "solutions") for p in (ROOT / folder).glob("[0-9]*.ipynb")):
         name = str(path.relative_to(ROOT))

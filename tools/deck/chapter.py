@@ -55,7 +55,7 @@ class Chapter:
         self.plain.number_figures(names)
         prose = "\n\n".join(cell.source for cell in cells if cell.cell_type == "markdown")
         self.plain.render(prose)  # numbers what it meets: theorems and equations
-        self.equations = dict(_equations(prose, self.number))
+        self.equations = {label: Equation(tex, self.plain.equations[label]) for label, tex in _equations(prose)}
         self.asked = [(question.strip(), answer.strip()) for question, answer in _ASK.findall(prose)]
         self.remember = _REMEMBER.findall(prose)[0]
         self.title = re.search(r"^# (.+)$", prose, re.MULTILINE)[1]  # type: ignore[index]
@@ -69,15 +69,17 @@ class Chapter:
             if name := figure(cell).get("name"):
                 image = next(iter(files[name].findall(nodes.image)))
                 about = cell.metadata["mystnb"].get("image", {})
-                file = (ROOT / image["uri"]).resolve() if not Path(image["uri"]).is_absolute() else Path(image["uri"])
-                yield name, Drawn(file, self.plain.figures[name], figure(cell)["caption"], about.get("alt", ""))
+                yield (
+                    name,
+                    Drawn(
+                        (ROOT / image["uri"]).resolve(), self.plain.figures[name], figure(cell)["caption"], about.get("alt", "")
+                    ),
+                )
 
 
-def _equations(prose: str, chapter: int):
-    """Yield label and equation of every display that has a label, in order; others only part the text."""
-    marks, count = list(_DISPLAY.finditer(prose)), 0
+def _equations(prose: str):
+    """Yield label and TeX of every display that has a label; others only part the text."""
+    marks = list(_DISPLAY.finditer(prose))
     for opened, closed in zip(marks[::2], marks[1::2], strict=True):
         if closed[1]:
-            count += 1
-            tex = re.sub(r"^(?:> )+", "", prose[opened.end() : closed.start()], flags=re.MULTILINE)
-            yield closed[1], Equation(tex.strip(), f"{chapter}.{count}")
+            yield closed[1], re.sub(r"^(?:> )+", "", prose[opened.end() : closed.start()], flags=re.MULTILINE).strip()

@@ -32,6 +32,10 @@ class Died(Exception):
     """The process ended, or had to be ended, while something ran in it."""
 
 
+class Overran(Died):
+    """It was ended because its time was up."""
+
+
 class Student:
     """A process that runs one student's cells.
 
@@ -99,7 +103,7 @@ class Student:
         if self.process is None:
             raise Died("the process ended before")
         if self.spent > self.whole:
-            raise Died(f"the whole submission ran longer than {self.whole:g} s")
+            raise Overran(f"the whole submission ran longer than {self.whole:g} s")
         begun = time.monotonic()
         try:
             wire.write(self._out, wire.trusted((self.timeout, *message)), GRACE)
@@ -109,7 +113,7 @@ class Student:
             raise Died("the process ended (killed, out of memory, or it left by itself)") from None
         except wire.Late:
             self.close()
-            raise Died(f"it ran longer than {self.timeout:g} s and could not be interrupted") from None
+            raise Overran(f"it ran longer than {self.timeout:g} s and could not be interrupted") from None
         finally:
             self.spent += time.monotonic() - begun
 
@@ -159,14 +163,17 @@ def _walled(folder: Path) -> list[str]:
         return []
     seen = [Path(name) for name in ("/usr", "/bin", "/lib", "/lib32", "/lib64", "/etc/ld.so.cache", "/etc/alternatives", "/etc/fonts",
                                     "/etc/localtime", "/opt/conda")]  # fmt: skip
-    seen += [Path(name) for name in (sys.prefix, sys.base_prefix, *filter(None, sys.path)) if Path(name).name != "tools"]
+    seen += [Path(name) for name in (sys.prefix, sys.base_prefix, *filter(None, sys.path)) if Path(name) != TOOLS]
     hidden = []
     for name in ("ntk_course", "ntk_course.stored"):
         spec = find_spec(name)
         for place in (spec.submodule_search_locations or ()) if spec else ():
             seen.append(Path(place))
             hidden += ["--tmpfs", str(Path(place) / "course/checks")] if (Path(place) / "course/checks").is_dir() else []
-    seen = [path for path in seen if path.exists() and not (path / "ntk_course/course").is_dir() or "site-packages" in path.parts]
+    # a checkout on the path has solutions beside the package, which is bound by itself
+    seen = [
+        path for path in seen if path.exists() and ("site-packages" in path.parts or not (path / "ntk_course/course").is_dir())
+    ]
     bound = [part for path in [*seen, TOOLS / "grading"] for part in ("--ro-bind", str(path), str(path))]
     return ["bwrap", "--unshare-all", "--die-with-parent", "--proc", "/proc", "--dev", "/dev", "--tmpfs", "/tmp", *bound, *hidden,
             "--bind", str(folder), str(folder), "--chdir", str(folder)]  # fmt: skip

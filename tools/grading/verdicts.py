@@ -9,8 +9,10 @@ from pathlib import Path
 import nbformat
 
 from . import wire
-from .sandbox import Died, Student
+from .sandbox import Died, Overran, Student
 from .submissions import Exercise, bound
+
+UNREADABLE = "the file could not be read"
 
 
 @dataclass(frozen=True)
@@ -50,7 +52,7 @@ class _Answer:
         try:
             said = self._student.ask("call", self.__name__, wire.trusted((args, kwargs)))
         except Died as error:
-            raise (TimeoutError if "longer" in str(error) else ChildProcessError)(str(error)) from None
+            raise (TimeoutError if isinstance(error, Overran) else ChildProcessError)(str(error)) from None
         if "error" in said:
             raise _raised(said["error"])
         return said["value"]
@@ -73,13 +75,13 @@ def verdicts(path: Path, exercises: Sequence[Exercise], timeout: float, memory: 
     one runs the cells before again, and leaves out the one that ended it.
     """
     if path.is_symlink():
-        return {exercise.check: ("wrong", "this is a link and not a file") for exercise in exercises}
+        return {exercise.check: ("wrong", f"{UNREADABLE} (it is a link)") for exercise in exercises}
     try:
         cells = [
             cell.source for cell in nbformat.reads(path.read_text("utf-8-sig"), as_version=4).cells if cell.cell_type == "code"
         ]
     except Exception as error:  # any bytes may be in a file that somebody handed in
-        words = f"the file could not be read ({type(error).__name__})"
+        words = f"{UNREADABLE} ({type(error).__name__})"
         return {exercise.check: ("wrong", words) for exercise in exercises}
     defines = [bound(source) for source in cells]
     # an exercise is checked when the last cell that defines one of its answers has run
