@@ -1,5 +1,6 @@
-"""What kernels and training runs say: interactions, difficulty, forgetting, pruning, regression, transport, comparisons."""
+"""What kernels and training runs say: interactions, difficulty, forgetting, pruning, regression, transport, laziness, comparisons."""
 
+from .catapult import Catapult, catapult
 from .comparisons import Comparison, compare_means
 from .difficulty import difficulty_correlation, learning_difficulty, nested_subsets, visits_by_size
 from .forgetting import (
@@ -12,6 +13,7 @@ from .forgetting import (
     predict_forgetting,
     scores_per_iteration,
 )
+from .implicit_bias import bias_penalty, implicit_bias
 from .interactions import (
     Clusters,
     Relation,
@@ -22,12 +24,15 @@ from .interactions import (
     redundant,
     relations,
 )
+from .laziness import kernel_derivative, kernel_distance, lazy_move, relative_change
 from .one_step import first_order_change, predicted_change, prediction_error, sgd_step, softmax_jacobian, true_change
 from .pruning import class_support, el2n, flip_auc, flip_labels, forgetting_score, grand, influence_score, prune_head
 from .regression import Fit, alignment, gradient_flow, kernel_ridge, leave_one_out, local_elasticity, spectrum
+from .sharpness import sharpness
 from .transport import gaussian_bump_transport, hidden_kernel, rkhs_transport, shallow
 
 __all__ = [
+    "Catapult",
     "Clusters",
     "Comparison",
     "Fit",
@@ -37,6 +42,8 @@ __all__ = [
     "Relation",
     "Scores",
     "alignment",
+    "bias_penalty",
+    "catapult",
     "class_support",
     "closest_partners",
     "compare_means",
@@ -54,9 +61,13 @@ __all__ = [
     "gradient_flow",
     "grand",
     "hidden_kernel",
+    "implicit_bias",
     "influence_score",
     "interchangeable",
+    "kernel_derivative",
+    "kernel_distance",
     "kernel_ridge",
+    "lazy_move",
     "learning_difficulty",
     "leave_one_out",
     "local_elasticity",
@@ -67,10 +78,12 @@ __all__ = [
     "prune_head",
     "redundant",
     "relations",
+    "relative_change",
     "rkhs_transport",
     "scores_per_iteration",
     "sgd_step",
     "shallow",
+    "sharpness",
     "softmax_jacobian",
     "spectrum",
     "true_change",

@@ -1,17 +1,25 @@
 """Networks of the course, and any model as a function of its weights."""
 
+from .diagonal import DiagonalNetwork
 from .functional import assign, call_with, only
 from .networks import authors_cnn, lenet5, mlp, network_for, resnet18, small_cnn, zero_output_layer
+from .parametrised import Exponents, exponents, parametrised
+from .scaled import scaled
 
 __all__ = [
+    "DiagonalNetwork",
+    "Exponents",
     "assign",
     "authors_cnn",
     "call_with",
+    "exponents",
     "lenet5",
     "mlp",
     "network_for",
     "only",
+    "parametrised",
     "resnet18",
+    "scaled",
     "small_cnn",
     "zero_output_layer",
 ]
