@@ -182,6 +182,7 @@ def test_explorer_is_alive_and_static(monkeypatch):
     assert page.count('<svg role="img"') == 3
     assert page.count("hidden>") == 2
     assert "an &lt;empty&gt; figure (value 2)" in page
+    assert "<figcaption>an &lt;empty&gt; figure.</figcaption>" in page
     with pytest.raises(ValueError, match="start: got 3 with 3 values; wanted"):
         ntk.widgets.explore(draw, [1, 2, 3], "value", "alt", start=3)
     plt.close("all")

@@ -157,7 +157,7 @@ def test_plain_markdown():
     assert "<details><summary>Hint</summary>" in got
     assert got.endswith("end (Jacot et al., 2018; Mohamadi & Sutherland, 2022)")
     verdicts = plain.render("```{verdict} Table 1; Theorem 1\n```")
-    assert verdicts.startswith("> **2 verdicts**") and "> **Theorem 1: holds in part**" in verdicts
+    assert verdicts.startswith("> **Verdicts on Table 1 and Theorem 1**") and "> **Theorem 1: holds in part**" in verdicts
     assert "https://x.y/z/book/replication.html#claim-guo2024lpntk-table-1" in verdicts
     for unknown in ("```{nonsense}\n```", "{nonsense}`x`", "```{note}\nnever closed"):
         with pytest.raises(ValueError, match="nonsense|never closed"):

@@ -1,7 +1,9 @@
 """What kernels and training runs say: interactions, difficulty, forgetting, pruning, regression, transport, laziness, comparisons."""
 
-from .catapult import Catapult, catapult
+from .catapults import Catapult, catapult
 from .comparisons import Comparison, compare_means
+from .curvature import sharpness
+from .diagonal_bias import bias_penalty, implicit_bias
 from .difficulty import difficulty_correlation, learning_difficulty, nested_subsets, visits_by_size
 from .forgetting import (
     PREDICTORS,
@@ -13,7 +15,6 @@ from .forgetting import (
     predict_forgetting,
     scores_per_iteration,
 )
-from .implicit_bias import bias_penalty, implicit_bias
 from .interactions import (
     Clusters,
     Relation,
@@ -28,7 +29,6 @@ from .laziness import kernel_derivative, kernel_distance, lazy_move, relative_ch
 from .one_step import first_order_change, predicted_change, prediction_error, sgd_step, softmax_jacobian, true_change
 from .pruning import class_support, el2n, flip_auc, flip_labels, forgetting_score, grand, influence_score, prune_head
 from .regression import Fit, alignment, gradient_flow, kernel_ridge, leave_one_out, local_elasticity, spectrum
-from .sharpness import sharpness
 from .transport import gaussian_bump_transport, hidden_kernel, rkhs_transport, shallow
 
 __all__ = [

@@ -12,11 +12,14 @@ from matplotlib_inline.backend_inline import set_matplotlib_formats
 from scipy.stats import t as student
 from torch import Tensor
 
+from .spoken import in_words
+
 PALETTE = "colorblind"
 DIVERGING = "RdBu_r"
 SEQUENTIAL = "viridis"
 WIDE = 5.2  # inches: at most so wide, a figure shrinks to a telephone's page with letters that can still be read
 MANY = 300  # points in a panel from which on they are dots of a picture, and no longer shapes
+DOTS = "#2b8fd0"  # of such a picture, which cannot follow the page: seen on white and on black
 
 
 def style() -> None:
@@ -38,11 +41,14 @@ def _grid(
     columns = min(columns, count)
     rows = -(-count // columns)
     fig, axes = plt.subplots(rows, columns, figsize=(WIDE, height * rows + extra), squeeze=False, sharex=sharex, sharey=sharey)
-    for ax in axes.flat[count:]:
-        ax.axis("off")
+    for place, ax in enumerate(axes.flat):
+        if place >= count:
+            ax.axis("off")
+            axes[rows - 2, place % columns].tick_params(labelbottom=True)  # over the hole nobody else has the numbers
     return fig, axes
 
 
+@in_words
 def matrices(named: Mapping[str, Tensor], row_label: str = "", col_label: str = "", names: Sequence[str] = ()) -> Figure:
     """Draw signed matrices (and vectors, as columns), two matrices a row, white at zero, one colour scale each.
 
@@ -72,6 +78,7 @@ def matrices(named: Mapping[str, Tensor], row_label: str = "", col_label: str = 
     return fig
 
 
+@in_words
 def predicted_against_true(predicted: Mapping[str, Tensor], true: Mapping[str, Tensor]) -> Figure:
     """Scatter predicted against true changes, a panel for each key, with the diagonal on which they agree.
 
@@ -83,7 +90,7 @@ def predicted_against_true(predicted: Mapping[str, Tensor], true: Mapping[str, T
         top = np.abs(t).max() * 1.05
         outside = (np.abs(p) > top).mean()
         ax.plot([-top, top], [-top, top], color="0.6", lw=1, zorder=0)
-        ax.scatter(t, p, s=6, alpha=0.5, linewidths=0, rasterized=len(t) > MANY)
+        ax.scatter(t, p, s=6, alpha=0.5, linewidths=0, **_dots(len(t)))
         ax.set(title=name if outside < 5e-4 else f"{name} ({outside:.1%} outside)", xlim=(-top, top), ylim=(-top, top))
         ax.ticklabel_format(style="sci", scilimits=(-3, 3))
     fig.supxlabel("true change of softmax", fontsize="medium")
@@ -91,6 +98,7 @@ def predicted_against_true(predicted: Mapping[str, Tensor], true: Mapping[str, T
     return fig
 
 
+@in_words
 def orders(
     steps: Sequence[float],
     curves: Mapping[str, Sequence[float]],
@@ -111,10 +119,11 @@ def orders(
         ax.annotate(f"slope {power}", where, (4, -10), textcoords="offset points", color="0.3", fontsize=10)
     ax.set(xlabel=r"learning rate $\eta$", ylabel=ylabel)
     _name_values(ax, steps)
-    ax.legend()
+    fig.legend(loc="outside upper center", ncols=2)
     return fig
 
 
+@in_words
 def gram_heatmap(gram: Tensor, y: Tensor, classes: Sequence[str], title: str = "") -> Figure:
     """Draw a Gram matrix with samples ordered by class and lines between the classes."""
     order = torch.argsort(y.cpu(), stable=True)
@@ -131,22 +140,30 @@ def gram_heatmap(gram: Tensor, y: Tensor, classes: Sequence[str], title: str = "
     ax.set_xticks(ends - counts / 2 - 0.5, classes)
     ax.set_yticks(ends - counts / 2 - 0.5, classes)
     ax.set(title=title, xlabel="class", ylabel="class")
-    fig.colorbar(drawn, ax=ax, fraction=0.046)
+    fig.colorbar(drawn, ax=ax, fraction=0.046, label="kernel value")
     return fig
 
 
+@in_words
 def bars(values: Mapping[str, float], xlabel: str, log: bool = True) -> Figure:
-    """Draw one labelled horizontal bar for each value."""
+    """Draw one labelled value a row: a bar from zero, or on a logarithmic axis, which has no zero, a dot."""
     fig, ax = plt.subplots(figsize=(WIDE, 0.45 * len(values) + 1.0))
-    drawn = ax.barh(list(values), list(values.values()), color=sns.color_palette(PALETTE)[0])
-    ax.bar_label(drawn, fmt=lambda v: f" {v:.3g}")
-    ax.set_xscale("log" if log else "linear")
+    names, numbers, colour = list(values), list(values.values()), sns.color_palette(PALETTE)[0]
+    if log:
+        ax.plot(numbers, names, "o", ms=8, color=colour)
+        for name, value in values.items():
+            ax.annotate(f"{value:.3g}", (value, name), (8, 0), textcoords="offset points", va="center")
+        ax.grid(axis="y", color="0.85", lw=0.8)
+        ax.set_xscale("log")
+    else:
+        ax.bar_label(ax.barh(names, numbers, color=colour), fmt=lambda v: f" {v:.3g}")
     ax.set(xlabel=xlabel)
     ax.margins(x=0.2)
     ax.invert_yaxis()
     return fig
 
 
+@in_words
 def lines(x: Sequence[float], curves: Mapping[str, Sequence[float]], xlabel: str, ylabel: str) -> Figure:
     """Draw curves on log axes, with markers so that they read in grey."""
     fig, ax = plt.subplots(figsize=(WIDE, 3.4))
@@ -154,10 +171,11 @@ def lines(x: Sequence[float], curves: Mapping[str, Sequence[float]], xlabel: str
         ax.loglog(x, values, marker=marker, ms=4, label=name)
     ax.set(xlabel=xlabel, ylabel=ylabel)
     _name_values(ax, x)
-    ax.legend()
+    fig.legend(loc="outside upper center", ncols=2)
     return fig
 
 
+@in_words
 def curves(
     panels: Mapping[str, Mapping[str, Sequence]],
     xlabel: str,
@@ -195,13 +213,11 @@ def curves(
             _name_values(ax, x, at_most=7 if len(panels) == 1 else 4)
     fig.supxlabel(xlabel, fontsize="medium")
     fig.supylabel(ylabel, fontsize="medium")
-    if len(panels) == 1 and len(axes[0, 0].lines) < 5:
-        axes[0, 0].legend()
-    else:
-        fig.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=2)
+    fig.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=2)  # never over what is drawn
     return fig
 
 
+@in_words
 def scatters(
     panels: Mapping[str, tuple[Sequence, Sequence]], xlabel: str, ylabel: str, diagonal: bool = False, correlation: bool = True
 ) -> Figure:
@@ -222,7 +238,7 @@ def scatters(
     for ax, (title, (a, b)) in zip(axes.flat, panels.items(), strict=False):
         a, b = _array(a), _array(b)
         few = len(a) < 200
-        ax.scatter(a, b, s=20 if few else 6, alpha=0.7 if few else 0.4, linewidths=0, rasterized=len(a) > MANY)
+        ax.scatter(a, b, s=20 if few else 6, alpha=0.7 if few else 0.4, linewidths=0, **_dots(len(a)))
         if diagonal:
             ax.plot(ends, ends, color="0.6", lw=1, zorder=0)
             ax.set(xlim=ends, ylim=ends)
@@ -232,6 +248,7 @@ def scatters(
     return fig
 
 
+@in_words
 def histograms(panels: Mapping[str, Mapping[str, Sequence]], xlabel: str, log: bool = False, shared: bool = False) -> Figure:
     """Draw the densities of several groups of numbers, a panel for each key; with ``log`` of their decimal logarithms.
 
@@ -251,6 +268,7 @@ def histograms(panels: Mapping[str, Mapping[str, Sequence]], xlabel: str, log: b
     return fig
 
 
+@in_words
 def shares(rows: Mapping[str, Mapping[str, float]], xlabel: str = "share of pairs") -> Figure:
     """Draw shares that add up to one as stacked bars, one bar for each key."""
     fig, ax = plt.subplots(figsize=(WIDE, 0.45 * len(rows) + 1.5))
@@ -267,6 +285,7 @@ def shares(rows: Mapping[str, Mapping[str, float]], xlabel: str = "share of pair
     return fig
 
 
+@in_words
 def arrows(panels: Mapping[str, Mapping[str, tuple[float, float]]], dashed: Sequence[str] = ()) -> Figure:
     """Draw named vectors from one origin, a panel for each key; those named in ``dashed`` are parts of another vector."""
     fig, axes = _grid(len(panels), 2.0 if len(panels) > 1 else 2.6, columns=3)
@@ -286,6 +305,7 @@ def arrows(panels: Mapping[str, Mapping[str, tuple[float, float]]], dashed: Sequ
     return fig
 
 
+@in_words
 def gallery(images: Tensor, rows: Sequence[str] = (), columns: Sequence[str] = ()) -> Figure:
     """Show a table of images (R, C, channels, H, W), pixel values stretched over each image's own range."""
     pixels = _array(images)
@@ -305,6 +325,7 @@ def gallery(images: Tensor, rows: Sequence[str] = (), columns: Sequence[str] = (
     return fig
 
 
+@in_words
 def groups(values: Mapping[str, Sequence[float]], xlabel: str) -> Figure:
     """Show every value of several groups as a dot, with the mean and the 95 % confidence interval of the mean beside it."""
     fig, ax = plt.subplots(figsize=(WIDE, 0.4 * len(values) + 1.0))
@@ -319,6 +340,7 @@ def groups(values: Mapping[str, Sequence[float]], xlabel: str) -> Figure:
     return fig
 
 
+@in_words
 def maps(panels: Mapping[str, Tensor], side: Sequence[float], points: Tensor, labels: Tensor) -> Figure:
     """Draw functions of the plane, each (G * G,) over the grid side x side with the first coordinate outermost, and points."""
     fig, axes = _grid(len(panels), 2.5, sharex=True, sharey=True)
@@ -334,6 +356,7 @@ def maps(panels: Mapping[str, Tensor], side: Sequence[float], points: Tensor, la
     return fig
 
 
+@in_words
 def clouds(
     rows: Mapping[str, Mapping[str, Tensor]], points: Tensor, labels: Tensor, stars: Mapping[str, Sequence[float]]
 ) -> Figure:
@@ -352,7 +375,14 @@ def clouds(
         ax.set(title=column if i < shape[1] else "", ylabel="" if i % shape[1] else row)
         ax.tick_params(labelsize=8)
         fig.colorbar(drawn, ax=ax, fraction=0.08, format=_number).ax.tick_params(labelsize=8)
+    fig.supxlabel("first coordinate", fontsize="medium")
+    fig.supylabel("second coordinate", fontsize="medium")
     return fig
+
+
+def _dots(count: int) -> dict:
+    """Return how points are drawn, of which there may be many."""
+    return {"rasterized": True, "color": DOTS} if count > MANY else {}
 
 
 def _name_values(ax, values: Sequence[float], at_most: int = 7) -> None:

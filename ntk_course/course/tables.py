@@ -9,8 +9,11 @@ from decimal import Decimal
 import pandas as pd
 from torch import Tensor
 
+from .spoken import spoken
+
 NOTHING = "–"
 LONG = 12  # rows from which on a table of a page can be sorted by its columns
+LETTERS = 16  # of a cell from which on its column is one of sentences, which may break
 WIDE = 7  # columns from which on it is set in smaller letters
 
 
@@ -123,6 +126,9 @@ class Table:
             columns.append([_text(value, fixed) for value in values])
         return [list(row) for row in zip(*columns, strict=True)]
 
+    def _heads(self) -> list[str]:
+        return [spoken(str(name)) for name in self.frame.columns]
+
     def _numeric(self) -> list[bool]:
         return [
             all(isinstance(v, (int, float, Spread)) or v is None or v is pd.NA for v in self.frame[name])
@@ -131,34 +137,36 @@ class Table:
         ]
 
     def __repr__(self) -> str:
-        lines = [[str(name) for name in self.frame.columns], *self._cells()]
+        lines = [self._heads(), *self._cells()]
         widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
         right = self._numeric()
         text = [
             "  ".join(c.rjust(w) if r else c.ljust(w) for c, w, r in zip(line, widths, right, strict=True)).rstrip()
             for line in lines
         ]
-        return "\n".join([self.caption, *text] if self.caption else text)
+        return "\n".join([spoken(self.caption), *text] if self.caption else text)
 
     def _repr_html_(self) -> str:
         sides = ["right" if numeric else "left" for numeric in self._numeric()]
+        cells = self._cells()
+        wordy = [max(len(cell) for cell in column) > LETTERS for column in zip(*cells, strict=True)]
         head = "".join(
-            f'<th scope="col" style="text-align:{side}">{html.escape(str(name))}</th>'
-            for name, side in zip(self.frame.columns, sides, strict=True)
+            f'<th scope="col" style="text-align:{side}">{html.escape(name)}</th>'
+            for name, side in zip(self._heads(), sides, strict=True)
         )
         body = "".join(
             "<tr>"
             + "".join(
-                f'<th scope="row" style="text-align:{side}">{html.escape(cell)}</th>'
+                f'<th scope="row"{_kind(side, words)}>{html.escape(cell)}</th>'
                 if i == 0
-                else f'<td style="text-align:{side}">{html.escape(cell)}</td>'
-                for i, (cell, side) in enumerate(zip(row, sides, strict=True))
+                else f"<td{_kind(side, words)}>{html.escape(cell)}</td>"
+                for i, (cell, side, words) in enumerate(zip(row, sides, wordy, strict=True))
             )
             + "</tr>"
-            for row in self._cells()
+            for row in cells
         )
-        caption = f"<caption>{html.escape(self.caption)}</caption>" if self.caption else ""
-        name = html.escape(self.caption or f"table: {', '.join(map(str, self.frame.columns))}")
+        caption = f"<caption>{html.escape(spoken(self.caption))}</caption>" if self.caption else ""
+        name = html.escape(spoken(self.caption) or f"table: {', '.join(self._heads())}")
         kind = " ntk-long" * (len(self.frame) >= LONG) + " ntk-wide" * (len(sides) >= WIDE)
         box = f'<div class="ntk-table{kind}" role="region" tabindex="0" aria-label="{name}">'  # a wide one is scrolled by keyboard too
         return f"{box}<table>{caption}<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
@@ -191,6 +199,10 @@ def table(rows: pd.DataFrame | Sequence[Mapping], caption: str = "", **digits: i
     return Table(frame, caption, digits)
 
 
+def _kind(side: str, words: bool) -> str:
+    return f' style="text-align:{side}"' + ' class="ntk-words"' * words
+
+
 def _common(values: Sequence) -> int | None:
     """Return decimals for a column: four significant digits of its largest number, if that leaves one of its smallest."""
     sizes = [abs(v) for v in values if isinstance(v, (int, float)) and math.isfinite(v) and v]
@@ -208,4 +220,4 @@ def _text(value, fixed: int | None) -> str:
         return f"{value:,}".replace("-", "−")
     if isinstance(value, float):
         return f"{value:,.{fixed}f}".replace("-", "−") if fixed is not None else number(value)
-    return str(value)
+    return spoken(str(value)) if isinstance(value, str) else str(value)

@@ -20,6 +20,7 @@ _PAGE = """<figure class="ntk-explorer" id="{id}" style="margin:0">
 <input type="range" min="0" max="{last}" value="{start}" style="width:min(22em,60%);vertical-align:middle"
  aria-valuetext="{current}" data-values="{values}"> <output>{current}</output></label>
 {frames}
+<figcaption>{caption}.</figcaption>
 <script>(function(){{
 const box=document.getElementById("{id}"),range=box.querySelector("input"),names=range.dataset.values.split("|");
 range.addEventListener("input",function(){{
@@ -82,6 +83,7 @@ def _static(draw: Callable[..., Figure], values: Sequence, label: str, alt: str,
         label=html.escape(label),
         last=len(values) - 1,
         start=start,
+        caption=html.escape(alt.rstrip(".")),
         current=html.escape(names[start]),
         values=html.escape("|".join(names)),
         frames="\n".join(frames),

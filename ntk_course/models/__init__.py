@@ -3,8 +3,8 @@
 from .diagonal import DiagonalNetwork
 from .functional import assign, call_with, only
 from .networks import authors_cnn, lenet5, mlp, network_for, resnet18, small_cnn, zero_output_layer
-from .parametrised import Exponents, exponents, parametrised
-from .scaled import scaled
+from .parametrisations import Exponents, exponents, parametrised
+from .scale import scaled
 
 __all__ = [
     "DiagonalNetwork",

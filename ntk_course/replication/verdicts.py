@@ -2,8 +2,9 @@
 
 from typing import NamedTuple
 
-from ..course.tables import number
+from ..course.tables import Spread, number
 from .report import WORDS, Claim, anchor, claims, evidence, ours
+from .results import Quoted
 
 SOURCES = {
     "guo2024lpntk": "The lpNTK paper",
@@ -53,8 +54,11 @@ def boxes(items: str) -> list[Box]:
 
 
 def heading(found: list[Box]) -> str:
-    """Return what stands over boxes: the title of a single one, how many there are of several."""
-    return f"Verdict on {found[0].title}" if len(found) == 1 else f"{len(found)} verdicts"
+    """Return what stands over boxes: the title of a single one, what they are about where there are several."""
+    if len(found) == 1:
+        return f"Verdict on {found[0].title}"
+    items = [each.title.rpartition(": ")[0] for each in found]
+    return f"Verdicts on {', '.join(items[:-1])} and {items[-1]}"
 
 
 def claim_of(item: str) -> Claim:
@@ -69,12 +73,22 @@ def claim_of(item: str) -> Claim:
     return found[0]
 
 
+def _capital(words: str) -> str:
+    return words[:1].upper() + words[1:]
+
+
+def _over(figure: Quoted) -> str:
+    """Write a figure with its deviation, and say over how many runs."""
+    alone = figure.sd is None or figure.count < 2
+    return ours(figure) if alone else f"{Spread(figure.ours, figure.sd, figure.count)} (mean and deviation of {figure.count})"
+
+
 def _here(claim: Claim) -> str:
     said = []
     both = [(f, f.paper, preset) for f, _, preset in evidence(claim) if f.paper is not None][:2]
     for preset in dict.fromkeys(preset for *_, preset in both):
-        numbers = (f"{f.quantity}: {ours(f)}, in the source {number(paper)}" for f, paper, at in both if at == preset)
-        said.append(f"{WORDS[preset][0].upper()}{WORDS[preset][1:]}, {'; '.join(numbers)}.")
+        numbers = (f"{f.quantity}: {_over(f)}; the source has {number(paper)}." for f, paper, at in both if at == preset)
+        said.append(f"Run {WORDS[preset]}: {' '.join(map(_capital, numbers))}")
     if claim.not_run:
         said.append(f"Not run: {claim.not_run}.")
     return " ".join(said)

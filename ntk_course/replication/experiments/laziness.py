@@ -13,8 +13,8 @@ from ...analysis.regression import alignment, gradient_flow
 from ...data.datasets import Dataset
 from ...kernels.named import entk, pntk
 from ...models.networks import mlp
-from ...models.parametrised import parametrised
-from ...models.scaled import scaled
+from ...models.parametrisations import parametrised
+from ...models.scale import scaled
 from ..experiment import Experiment
 from ..results import Quoted, Result, over_seeds
 from ._common import both_splits, together

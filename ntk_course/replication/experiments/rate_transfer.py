@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch.nn.functional import cross_entropy
 
-from ...models.parametrised import parametrised
+from ...models.parametrisations import parametrised
 from ..experiment import Experiment
 from ..results import Quoted, Result, over_seeds
 from ._common import both_splits
