@@ -525,6 +525,11 @@ def rotated(answer):
 
 
 RIGHT = [
+    ("scale_for_a_change", lambda c, a, w, s: np.float32(a * c / w) if s else a * c * c / w / w),
+    ("shifted_exponents", lambda a, b, c, t: np.concatenate([a + t, b - t, [c - 2 * t]])),
+    ("end_of_the_diagonal", lambda x, nu, a: 8 * a * a * (x * torch.cosh(x.T @ nu)) @ x.T),
+    ("catapult_step", lambda f, k, r, n: ((1 - r * k + r * r * f * f / n) * f, k + r * f * f * (r * k - 4) / n)),
+    ("fate_of_a_rate", lambda g, r: ["lazy", "catapult", "diverges"][min(2, int(r * torch.linalg.norm(g, 2) / len(g) // 2))]),
     ("jacobian_of_softmax", lambda q: looped_softmax(q)),
     ("jacobian_of_softmax", lambda q: np.diag(q.numpy()) - np.outer(q, q)),
     ("jacobian_of_softmax", lambda q: (torch.diag(q) - torch.outer(q, q)).float().requires_grad_()),

@@ -302,6 +302,27 @@ def label_products() -> Figure:
     return fig
 
 
+def two_scales() -> Figure:
+    """Chapter 15: a large scale ends near the start, a small one walks far, and the features turn on the way."""
+    fig, ax = _board(7.2, 2.5)
+    t = np.linspace(0, 1, 60)
+    for x, colour, words, reach, bend in (
+        (8, COLOURS[0], r"large $\alpha$: lazy", 9, 0.0),
+        (52, COLOURS[1], r"small $\alpha$: rich", 36, 9.0),
+    ):
+        for k, level in enumerate((5.5, 9.5, 13.5)):
+            ax.plot(x + 3 + 37 * t, 22 - level + 3.2 * np.cos(1.8 * t + k / 4), color="0.8", lw=1)
+        path = np.stack([x + 4 + reach * t, 12 + 0.25 * reach * t + bend * np.sin(np.pi * t)], 1)
+        ax.plot(*path.T, color=colour, lw=2.4)
+        for place in (0, 30, 59):
+            turn = 0.4 + bend / 7 * t[place]
+            _arrow(ax, path[place], path[place] + 6.5 * np.array([np.cos(turn), -np.sin(turn)]), "0.35", lw=1.3)
+        ax.plot(*path[0], "o", color="0.25", ms=8)
+        ax.plot(*path[-1], "o", color=colour, ms=8)
+        ax.text(x + 18, 1, words, ha="center", fontsize=13)
+    return fig
+
+
 def when_a_kernel_looks() -> Figure:
     """Chapter 14: the moments of training that each kernel sees."""
     fig, ax = _board(7.2, 2.4)

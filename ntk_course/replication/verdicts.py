@@ -11,6 +11,9 @@ SOURCES = {
     "bell2023exact": "The EPK paper",
     "chen2020label": "The LANTK paper or its reply",
     "ji2020neural": "The transport paper",
+    "chizat2019lazy": "Chizat, Oyallon and Bach's paper",
+    "yang2021feature": "Yang and Hu's paper",
+    "yang2022tensor": "The muTransfer paper",
 }
 
 

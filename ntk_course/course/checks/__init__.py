@@ -15,6 +15,7 @@ from . import (
     label_aware,
     labels,
     laboratories,
+    lazy,
     machines,
     moving,
     one_step,
@@ -31,6 +32,7 @@ from .forgetting import *  # noqa: F403
 from .label_aware import *  # noqa: F403
 from .labels import *  # noqa: F403
 from .laboratories import *  # noqa: F403
+from .lazy import *  # noqa: F403
 from .machines import *  # noqa: F403
 from .moving import *  # noqa: F403
 from .one_step import *  # noqa: F403
@@ -49,6 +51,7 @@ __all__ = [
     *label_aware.__all__,
     *labels.__all__,
     *laboratories.__all__,
+    *lazy.__all__,
     *machines.__all__,
     *moving.__all__,
     *one_step.__all__,

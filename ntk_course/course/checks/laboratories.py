@@ -18,6 +18,7 @@ __all__ = [
     "power_of_the_units",
     "do_labels_help",
     "what_training_made",
+    "power_of_the_scale",
 ]
 
 break_a_factor = Laboratory(
@@ -538,4 +539,33 @@ what_training_made = Laboratory(
         rise_of(1.2),
         first_value(2, wanted=92),
     ),
+)
+
+power_of_the_scale = Laboratory(
+    number="15.6",
+    quantity="the power of the scale in the change of a ReLU network's kernel",
+    low=-0.8,
+    high=-0.45,
+    ours="-0.58, with a standard error of 0.02 over five seeds; tanh -1.13",
+    widest=0.15,
+    readings=(
+        (-1.2, -0.9, "That is what a smooth network does, tanh for instance: was it the ReLU that you measured?"),
+        (0.45, 0.8, "The sign is lost: the change falls as the scale grows."),
+        (-0.3, 0.1, "Next to no fall. Is the network centred, and the rate divided by the square of the scale?"),
+    ),
+    x=(32, 80, 200, 500),
+    y=(0.02153, 0.01136, 0.00729, 0.00434),
+    axes=("scale", "relative change of the kernel"),
+    logs=True,
+    rubric=(
+        "2 points: the power with its error over several networks, and tanh's beside it.",
+        "1 point: units that turn, with random signs: why it is not one.",
+        "1 point: says at which end the curve is steeper, or that the power is a fit over this range.",
+    ),
+    answers=(
+        "4: -0.58 ± 0.02 for ReLU against -1.13 ± 0.05 for tanh. Few units turn, with signs that have nothing to do with one another, so "
+        "their sum falls like a root; at the small scales the smooth part still adds to it, so the fit is between -1/2 and -1.",
+        "2: The kernel changes less for larger scales, with power -0.6.",
+    ),
+    held=(power_of(0.08),),
 )
