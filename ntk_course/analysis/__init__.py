@@ -5,6 +5,7 @@ from .comparisons import Comparison, compare_means
 from .curvature import sharpness
 from .diagonal_bias import bias_penalty, implicit_bias
 from .difficulty import difficulty_correlation, learning_difficulty, nested_subsets, visits_by_size
+from .eigenframework import LearningCurve, learning_curve, risk_estimate
 from .forgetting import (
     PREDICTORS,
     ForgettingRun,
@@ -37,6 +38,7 @@ __all__ = [
     "Comparison",
     "Fit",
     "ForgettingRun",
+    "LearningCurve",
     "PREDICTORS",
     "Predictor",
     "Relation",
@@ -68,6 +70,7 @@ __all__ = [
     "kernel_distance",
     "kernel_ridge",
     "lazy_move",
+    "learning_curve",
     "learning_difficulty",
     "leave_one_out",
     "local_elasticity",
@@ -79,6 +82,7 @@ __all__ = [
     "redundant",
     "relations",
     "relative_change",
+    "risk_estimate",
     "rkhs_transport",
     "scores_per_iteration",
     "sgd_step",

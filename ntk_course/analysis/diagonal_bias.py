@@ -66,7 +66,7 @@ def implicit_bias(x: Tensor, y: Tensor, alpha: float) -> Tensor:
         >>> x = torch.tensor([[1.0, 2.0]], dtype=torch.float64)
         >>> y = torch.tensor([1.0], dtype=torch.float64)
         >>> implicit_bias(x, y, 10.0), implicit_bias(x, y, 1e-4)  # least squares, and the one large input alone
-        (tensor([0.2000, 0.4000], dtype=torch.float64), tensor([1.5874e-06, 5.0000e-01], dtype=torch.float64))
+        (tensor([0.2000, 0.4000], dtype=torch.float64), tensor([7.0708e-05, 4.9996e-01], dtype=torch.float64))
     """
     x, y = validate.double(x), torch.as_tensor(y, dtype=torch.float64, device=x.device)
     if x.dim() != 2 or y.shape != (len(x),):

@@ -52,8 +52,8 @@ def kernel_distance(before: Tensor, after: Tensor) -> Tensor:
         ValueError: shapes that differ, a norm of 0.
 
     Example:
-        >>> kernel_distance(torch.eye(2), 3 * torch.eye(2))
-        tensor(0.)
+        >>> kernel_distance(torch.eye(2), torch.tensor([[1.0, 0.0], [0.0, 0.0]]))  # 1 - 1/sqrt(2)
+        tensor(0.2929)
     """
     _alike(before, after)
     if not float(before.norm()) or not float(after.norm()):

@@ -26,8 +26,11 @@ _TOGETHER = 2**15
 def hierarchy(model: nn.Module, x: Tensor, num_training: int) -> tuple[Tensor, Tensor, Tensor]:
     r"""Compute the first kernels of the neural tangent hierarchy of one network, by nested forward mode (Huang & Yau, 2020).
 
-    :math:`K_2(x, x') = \langle\nabla f(x), \nabla f(x')\rangle,\quad K_3(x, x', a) = \langle\nabla K_2(x, x'), \nabla f(a)\rangle,
-    \quad K_4(x, x', a, b) = \langle\nabla K_3(x, x', a), \nabla f(b)\rangle`, for a, b among the training points.
+    .. math:: K_2(x, x') &= \langle\nabla f(x), \nabla f(x')\rangle, \\
+              K_3(x, x', a) &= \langle\nabla K_2(x, x'), \nabla f(a)\rangle, \\
+              K_4(x, x', a, b) &= \langle\nabla K_3(x, x', a), \nabla f(b)\rangle
+
+    for a, b among the training points.
 
     Args:
         model: one output; every trainable parameter counts.
@@ -136,9 +139,9 @@ def two_layer_hierarchy(
     :math:`\rho_{xy} = \sigma_w^2\,x \cdot y/d + \sigma_b^2` the covariance of a unit's inputs, and
     :math:`\mathbb 1` for "the unit is on at all four points",
 
-    .. math:: \mathbb E K_4(x, y, z, v) = \frac{\sigma_w^4}m\Big\{2\rho_{xy}\mathbb E u_z u_v\mathbb 1 + \rho_{xz}\mathbb E u_y u_v\mathbb 1
-              + \rho_{yz}\mathbb E u_x u_v\mathbb 1
-              + (2\rho_{xy}\rho_{zv} + \rho_{xz}\rho_{yv} + \rho_{yz}\rho_{xv})\,\mathbb E\mathbb 1\Big\} .
+    .. math:: \mathbb E K_4(x, y, z, v) = \frac{\sigma_w^4}m\Big\{& 2\rho_{xy}\mathbb E u_z u_v\mathbb 1
+              + \rho_{xz}\mathbb E u_y u_v\mathbb 1 + \rho_{yz}\mathbb E u_x u_v\mathbb 1 \\
+              &+ (2\rho_{xy}\rho_{zv} + \rho_{xz}\rho_{yv} + \rho_{yz}\rho_{xv})\,\mathbb E\mathbb 1\Big\} .
 
     The second derivative of the ReLU counts as 0, as in :func:`hierarchy`; K3 vanishes in the mean. The expectations are
     those of :func:`ntk_course.kernels.infinite.positive_moments`.
