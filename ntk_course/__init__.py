@@ -18,7 +18,7 @@ The rooms, each of which imports only from those before it:
 """
 
 from . import analysis, basics, course, data, gram, kernels, models, replication, tangents, training
-from .analysis import farthest_point_clustering, redundant
+from .analysis import KernelClassifier, KernelRidge, farthest_point_clustering, redundant
 from .basics import processes
 from .course import checks, claim, plots, sketches, table, widgets
 from .data import load
@@ -71,6 +71,8 @@ __all__ = [
     # what they say
     "farthest_point_clustering",
     "redundant",
+    "KernelRidge",
+    "KernelClassifier",
     # around them
     "checks",
     "plots",

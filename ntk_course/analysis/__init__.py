@@ -6,6 +6,7 @@ from .curvature import sharpness
 from .diagonal_bias import bias_penalty, implicit_bias
 from .difficulty import difficulty_correlation, learning_difficulty, nested_subsets, visits_by_size
 from .eigenframework import LearningCurve, learning_curve, risk_estimate
+from .estimator import KernelClassifier, KernelRidge
 from .forgetting import (
     PREDICTORS,
     ForgettingRun,
@@ -38,6 +39,8 @@ __all__ = [
     "Comparison",
     "Fit",
     "ForgettingRun",
+    "KernelClassifier",
+    "KernelRidge",
     "LearningCurve",
     "PREDICTORS",
     "Predictor",

@@ -82,8 +82,9 @@ def _capital(words: str) -> str:
 
 def _over(figure: Quoted) -> str:
     """Write a figure with its deviation, and say over how many runs."""
-    alone = figure.sd is None or figure.count < 2
-    return ours(figure) if alone else f"{Spread(figure.ours, figure.sd, figure.count)} (mean and deviation of {figure.count})"
+    if figure.sd is None or figure.count < 2:
+        return ours(figure)
+    return f"{Spread(figure.ours, figure.sd, figure.count)} (mean and deviation of {figure.count})"
 
 
 def _here(claim: Claim) -> str:
