@@ -6,6 +6,7 @@ import re
 import signal
 import sys
 from contextlib import contextmanager
+from fractions import Fraction
 from pathlib import Path
 
 import jupytext
@@ -524,7 +525,12 @@ def rotated(answer):
     return features
 
 
+FATE = lambda gram, rate: rate * float(torch.linalg.eigvalsh(gram)[-1]) / len(gram)  # noqa: E731
 RIGHT = [
+    ("fate_of_a_rate", lambda g, r: np.select([FATE(g, r) < 2, FATE(g, r) < 4], ["lazy", "catapult"], "diverges")),
+    ("scale_for_a_change", lambda c, a, w, s: np.longdouble(a) * c / w if s else Fraction(a) * (Fraction(c) / Fraction(w)) ** 2),
+    ("catapult_step", lambda f, k, r, n: [v[-1] for v in ntk.analysis.catapult(f, k, r, width=n, steps=1)]),
+    ("shifted_exponents", lambda a, b, c, t: np.array([*(a + t).tolist(), *(b - t).tolist(), c - 2 * t], dtype=object)),
     ("scale_for_a_change", lambda c, a, w, s: np.float32(a * c / w) if s else a * c * c / w / w),
     ("shifted_exponents", lambda a, b, c, t: np.concatenate([a + t, b - t, [c - 2 * t]])),
     ("end_of_the_diagonal", lambda x, nu, a: 8 * a * a * (x * torch.cosh(x.T @ nu)) @ x.T),

@@ -8,6 +8,7 @@ import seaborn as sns
 import torch
 from IPython import get_ipython
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, NullFormatter
 from matplotlib_inline.backend_inline import set_matplotlib_formats
 from scipy.stats import t as student
 from torch import Tensor
@@ -211,6 +212,8 @@ def curves(
         ax.set(title=title, xscale="log" if "x" in log else "linear", yscale="log" if "y" in log else "linear")
         if "x" in log and x is not None:
             _name_values(ax, x, at_most=7 if len(panels) == 1 else 4)
+        if "y" in log:
+            ax.yaxis.set_minor_formatter(NullFormatter() if _decades(ax) > 1 else FuncFormatter(lambda v, place: f"{v:g}"))
     fig.supxlabel(xlabel, fontsize="medium")
     fig.supylabel(ylabel, fontsize="medium")
     fig.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=2)  # never over what is drawn
@@ -378,6 +381,11 @@ def clouds(
     fig.supxlabel("first coordinate", fontsize="medium")
     fig.supylabel("second coordinate", fontsize="medium")
     return fig
+
+
+def _decades(ax) -> float:
+    low, high = ax.get_ylim()
+    return float(np.log10(high / low))
 
 
 def _dots(count: int) -> dict:

@@ -10,8 +10,8 @@ __all__ = ["scale_for_a_change", "shifted_exponents", "end_of_the_diagonal", "ca
 
 
 def _changes(draw: Draw):
-    yield 0.2, 1.0, 0.1, True
-    yield 0.2, 1.0, 0.1, False
+    yield 0.2, 2.0, 0.1, True
+    yield 0.2, 2.0, 0.1, False
     for smooth in (True, False, True, False):
         yield draw.uniform(0.1, 0.9, 2), draw.uniform(0.5, 8, 2), draw.uniform(0.005, 0.09, 3), smooth
 
@@ -29,6 +29,9 @@ scale_for_a_change = Check(
         "Smooth networks keep to one over the scale; the square is for kinks.": lambda c, a, w, smooth: a * (c / w) ** 2,
         "The exponent is turned round: square the ratio, do not take its root.": lambda c, a, w, smooth: (
             a * c / w if smooth else a * (c / w) ** 0.5
+        ),
+        "The two cases are exchanged: one over the scale is for smooth networks.": lambda c, a, w, smooth: (
+            a * c / w if not smooth else a * (c / w) ** 2
         ),
         "This is the factor; multiply it by the scale at which the change was measured.": lambda c, a, w, smooth: (
             c / w if smooth else (c / w) ** 2
@@ -112,8 +115,14 @@ def _thrown(draw: Draw):
     yield 1.0, 1.0, 1.0, 4
     yield 2.0, 1.5, 2.0, 16
     yield -1.0, 1.0, 3.0, 10
-    for _ in range(4):
-        yield draw.uniform(-3, 3, 2) or 0.5, draw.uniform(0.9, 3, 2), draw.uniform(0.2, 3.5, 2), draw.integer(12, 90)
+    for _ in range(4):  # |f| is at most half of the root of m times the kernel, or no weights have these two
+        m, kernel = draw.integer(12, 90), draw.uniform(0.9, 3, 2)
+        yield (
+            round(draw.choice((-1, 1)) * draw.uniform(0.3, 0.9, 2) * m**0.5 * kernel / 2, 2),
+            kernel,
+            draw.uniform(0.2, 3.5, 2),
+            m,
+        )
 
 
 def _step(f: float, k: float, r: float, n: int, four: float = 4.0, width: float = 1.0) -> Tensor:
@@ -127,7 +136,7 @@ catapult_step = Check(
     reference=_step,
     cases=_thrown,
     mistakes={
-        "That is the linear step: at finite width both numbers have a term in f^2 / n.": lambda f, k, r, n: torch.tensor(
+        "That is the linear step: at finite width both numbers have a term in f^2 / m.": lambda f, k, r, n: torch.tensor(
             [(1 - r * k) * f, k], dtype=torch.float64
         ),
         "The kernel moves as well.": lambda f, k, r, n: torch.stack([_step(f, k, r, n)[0], torch.tensor(k, dtype=torch.float64)]),
@@ -135,7 +144,7 @@ catapult_step = Check(
             [_step(f, k, r, n)[0], _step(float(_step(f, k, r, n)[0]), k, r, n)[1]]
         ),
         "eta K - 4, not eta K - 2: each of u and v brings two.": lambda f, k, r, n: _step(f, k, r, n, four=2.0),
-        "The terms of finite width are divided by n, not by its root.": lambda f, k, r, n: _step(f, k, r, n, width=0.5),
+        "The terms of finite width are divided by the width m, not by its root.": lambda f, k, r, n: _step(f, k, r, n, width=0.5),
         "The output's new term has the rate squared.": lambda f, k, r, n: torch.stack(
             [
                 torch.tensor((1 - r * k + r * f * f / n) * f, dtype=torch.float64),
@@ -156,7 +165,8 @@ def _rates(draw: Draw):
     yield one, 4.5
     yield one, 2.0
     yield one, 4.0
-    for aim in (0.7, 1.3, 2.6, 0.4, 1.6, 3.1):
+    yield torch.tensor([[2.0, 1.0], [1.0, 2.0]], dtype=torch.float64), 1.0
+    for aim in (0.95, 1.05, 1.9, 2.1, 0.4, 0.8, 1.3, 1.6, 2.6, 3.1):
         n = draw.integer(2, 6)
         phi = draw.normal(n, n + 2)
         gram = phi @ phi.T

@@ -1,6 +1,8 @@
 """What an answer may return, how two values are compared, and how one is shown."""
 
 from collections.abc import Mapping, Sequence
+from decimal import Decimal
+from fractions import Fraction
 
 import numpy as np
 import torch
@@ -25,6 +27,12 @@ def read(value) -> Tensor | list | str:
         return value
     if isinstance(value, Mapping):
         return read(list(value.values()))
+    if isinstance(value, (np.ndarray, np.generic)) and value.dtype.kind in "USO":  # words, and numbers of Python
+        return read(value.tolist())
+    if isinstance(value, (np.ndarray, np.generic)) and value.dtype.kind == "f" and value.dtype.itemsize > 8:
+        value = value.astype(np.float64)
+    if isinstance(value, (Fraction, Decimal)):
+        value = float(value)
     try:
         if isinstance(value, (Tensor, np.ndarray, np.generic, bool, int, float)):
             if isinstance(value, np.ndarray):

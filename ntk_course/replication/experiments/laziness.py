@@ -19,6 +19,7 @@ from ..experiment import Experiment
 from ..results import Quoted, Result, over_seeds
 from ._common import both_splits, together
 
+NAMES = {"ntk": "NTK", "mup": "muP", "standard": "standard"}
 POWERS = {"kernel": "change of the kernel", "features": "change of the features", "weights": "change of the weights"}
 
 
@@ -216,14 +217,17 @@ def quoted(result: Result) -> list[Quoted]:
         rows = result.frame(part="scale", activation=activation, centred=True)
         rows = rows[rows.alpha >= high / 16]
         for key, words in POWERS.items():
-            found.append(Quoted.of("Lazy training", f"power of alpha, {words}, {activation}", -1, slopes(rows, "alpha", key)))
+            said = -1 if key == "weights" else None  # of features and kernel the theorem says nothing
+            found.append(Quoted.of("Lazy training", f"power of alpha, {words}, {activation}", said, slopes(rows, "alpha", key)))
     rows = result.frame(part="predicted", alpha=max(result.provenance["config"]["few_alphas"]))
     found.append(Quoted.of("Lazy training", "share of the kernel's change not predicted", 0, rows.missed))
     for how in ("ntk", "mup"):
         rows = result.frame(part="width", how=how)
         for key, words in POWERS.items():
             found.append(
-                Quoted.of("Limits of wide networks", f"power of the width, {words}, {how}", None, slopes(rows, "width", key))
+                Quoted.of(
+                    "Limits of wide networks", f"power of the width, {words}, {NAMES[how]}", None, slopes(rows, "width", key)
+                )
             )
     return found
 

@@ -12,6 +12,8 @@ from ..experiment import Experiment
 from ..results import Quoted, Result, over_seeds
 from ._common import both_splits
 
+NAMES = {"ntk": "NTK", "mup": "muP", "standard": "standard"}
+
 
 @dataclass(frozen=True)
 class Config:
@@ -103,7 +105,9 @@ def quoted(result: Result) -> list[Quoted]:
         for _, rows in result.frame(how=how).groupby("seed"):
             best = [best_power(mine.power, mine.loss) for _, mine in rows.groupby("width")]
             moved.append((best[-1] - best[0]) / doublings)
-        found.append(Quoted.of("Rate transfer", f"powers of two of the best rate a doubling, {how}", wanted, moved))
+        found.append(
+            Quoted.of("Rate transfer", f"powers of two of the best rate a doubling of the width, {NAMES[how]}", wanted, moved)
+        )
     return found
 
 
