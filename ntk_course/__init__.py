@@ -18,11 +18,11 @@ The rooms, each of which imports only from those before it:
 """
 
 from . import analysis, basics, course, data, gram, kernels, models, replication, tangents, training
-from .analysis import KernelClassifier, KernelRidge, farthest_point_clustering, redundant
+from .analysis import KernelRidge, farthest_point_clustering, redundant
 from .basics import processes
 from .course import checks, claim, plots, sketches, table, widgets
 from .data import load
-from .gram import Gram, Histogram, TopPartners, open_gram
+from .gram import Gram, TopPartners, open_gram
 from .kernels import entk, infinite, lantk_hr, lantk_nth, lpntk, pntk, tangent_kernel
 from .kernels.infinite import cntk
 from .kernels.paths import dpk, epk
@@ -55,7 +55,6 @@ __all__ = [
     # Gram matrices
     "Gram",
     "TopPartners",
-    "Histogram",
     "open_gram",
     # kernels
     "tangent_kernel",
@@ -72,7 +71,6 @@ __all__ = [
     "farthest_point_clustering",
     "redundant",
     "KernelRidge",
-    "KernelClassifier",
     # around them
     "checks",
     "plots",

@@ -48,16 +48,16 @@ def test_a_linear_kernel_is_ridge_regression():
 @pytest.mark.parametrize("names", [None, np.array(list("abcdefghij")), np.arange(10) * 7 - 3])
 def test_classes_may_be_called_anything(kernel, names):
     y = Y.numpy() if names is None else names[Y.numpy()]
-    model = ntk.KernelClassifier(kernel).fit(X, y)
+    model = ntk.analysis.KernelClassifier(kernel).fit(X, y)
     assert set(model.predict(NEW)) <= set(y) and model.score(X, y) == 1.0
     assert model.decision_function(NEW).shape == (40, 10)
-    wanted = ntk.KernelClassifier(kernel).fit(X, Y).predict(NEW)
+    wanted = ntk.analysis.KernelClassifier(kernel).fit(X, Y).predict(NEW)
     np.testing.assert_array_equal(model.predict(NEW), wanted if names is None else names[wanted])
 
 
 def test_two_classes_decide_by_a_sign(kernel):
     y = np.where(Y.numpy() % 2, "odd", "even")
-    model = ntk.KernelClassifier(kernel).fit(X, y)
+    model = ntk.analysis.KernelClassifier(kernel).fit(X, y)
     decided = model.decision_function(NEW)
     assert decided.shape == (40,)
     np.testing.assert_array_equal(model.predict(NEW), np.where(decided > 0, "odd", "even"))
@@ -65,18 +65,22 @@ def test_two_classes_decide_by_a_sign(kernel):
 
 
 def test_it_is_cloned_searched_and_piped(kernel):
-    assert is_classifier(ntk.KernelClassifier(kernel)) and is_regressor(ntk.KernelRidge(kernel))
-    fitted = ntk.KernelClassifier(kernel, ridge=0.5).fit(X, Y)
+    assert is_classifier(ntk.analysis.KernelClassifier(kernel)) and is_regressor(ntk.KernelRidge(kernel))
+    fitted = ntk.analysis.KernelClassifier(kernel, ridge=0.5).fit(X, Y)
     fresh = clone(fitted)
     assert fresh.ridge == 0.5 and not hasattr(fresh, "fit_")
-    search = GridSearchCV(ntk.KernelClassifier(kernel), {"ridge": [1e-4, 1e-1, 1e3]}, cv=3).fit(X.flatten(1).numpy(), Y.numpy())
+    search = GridSearchCV(ntk.analysis.KernelClassifier(kernel), {"ridge": [1e-4, 1e-1, 1e3]}, cv=3).fit(
+        X.flatten(1).numpy(), Y.numpy()
+    )
     assert search.best_params_["ridge"] < 1e3 and search.best_score_ > 0.6
     other = {"kernel": [kernel, lambda a, b=None: torch.eye(len(a), len(a if b is None else b), dtype=a.dtype)]}
     assert (
-        GridSearchCV(ntk.KernelClassifier(kernel), other, cv=3).fit(X.flatten(1).numpy(), Y.numpy()).best_params_["kernel"]
+        GridSearchCV(ntk.analysis.KernelClassifier(kernel), other, cv=3)
+        .fit(X.flatten(1).numpy(), Y.numpy())
+        .best_params_["kernel"]
         is not None
     )
-    piped = make_pipeline(StandardScaler(), ntk.KernelClassifier(kernel))
+    piped = make_pipeline(StandardScaler(), ntk.analysis.KernelClassifier(kernel))
     assert cross_val_score(piped, X.flatten(1).numpy(), Y.numpy(), cv=3).mean() > 0.6
     infinite = ntk.KernelRidge(lambda a, b=None: ntk.infinite.mlp(a, b, depth=1).ntk).fit(X.flatten(1), Y.double())
     assert infinite.predict(NEW.flatten(1)).shape == (40,)
@@ -92,6 +96,6 @@ def test_errors_say_what_is_wanted(kernel):
     with pytest.raises(ValueError, match="not fitted"):
         ntk.KernelRidge(kernel).predict(X)
     with pytest.raises(ValueError, match="continuous"):
-        ntk.KernelClassifier(kernel).fit(X, np.linspace(0, 1, 80))
+        ntk.analysis.KernelClassifier(kernel).fit(X, np.linspace(0, 1, 80))
     with pytest.raises(ValueError, match="targets"):
         ntk.KernelRidge(kernel).fit(X, Y[:5])

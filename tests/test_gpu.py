@@ -122,7 +122,7 @@ def test_streams_stores_and_operators(tmp_path):
     matrix = ntk.tangent_kernel(model, x, c)
     top = ntk.Gram(far, x_far, c_far, block_size=16).reduce(TopPartners(3), progress=False, checkpoint=tmp_path / "kept")
     assert relative(top.value.cpu(), matrix.clone().fill_diagonal_(-torch.inf).topk(3).values) < 1e-4
-    counts = ntk.Gram(far, x_far, c_far).reduce(ntk.Histogram((0.0, 1.0)), progress=False)
+    counts = ntk.Gram(far, x_far, c_far).reduce(ntk.gram.Histogram((0.0, 1.0)), progress=False)
     assert counts.sum() == 70 * 70
     pytest.importorskip("zarr")
     array = ntk.Gram(far, x_far, c_far, block_size=32).save(tmp_path / "g.zarr", progress=False)

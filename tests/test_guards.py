@@ -174,7 +174,7 @@ def gram():
         (lambda: gram().only([]), ValueError, "parameters: got none"),
         (lambda: gram().reduce(ntk.TopPartners), TypeError, "reducer: got <class.*wanted an object with begin"),
         (lambda: gram().reduce("mean"), TypeError, "reducer: got 'mean'"),
-        (lambda: ntk.Histogram(["a"]), TypeError, "edges: got list"),
+        (lambda: ntk.gram.Histogram(["a"]), TypeError, "edges: got list"),
         (lambda: gram().nystrom(3, seed=1.5), ValueError, "seed: got 1.5"),
         (lambda: gram().projected(3, seed="a"), ValueError, "seed: got 'a'"),
         (lambda: gram().nystrom([0, 0]), ValueError, "landmarks: got .*wanted different indices"),

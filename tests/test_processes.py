@@ -67,7 +67,7 @@ def test_processes_find_what_one_finds(helpers, tmp_path, count):
 with processes.joined() as here:
     assert here.rank == rank and here.size == int(os.environ["WORLD_SIZE"])
     top = ntk.Gram(model, x, c, block_size=25).reduce(TopPartners(4), progress=False)
-    two = ntk.Gram(model, x[:90], c[:90], x[90:], c[90:], block_size=25).reduce(ntk.Histogram((0.0, 1.0)), progress=False)
+    two = ntk.Gram(model, x[:90], c[:90], x[90:], c[90:], block_size=25).reduce(ntk.gram.Histogram((0.0, 1.0)), progress=False)
     ntk.Gram(model, x, c, block_size=25).save(folder + "/g.zarr", progress=False)
     torch.save([*top, two], f"{folder}/found{rank}.pt")
 assert processes.world() == (0, 1)
@@ -75,7 +75,7 @@ assert processes.world() == (0, 1)
         count,
     )
     top = ntk.Gram(model, x, c, block_size=25).reduce(TopPartners(4), progress=False)
-    two = ntk.Gram(model, x[:90], c[:90], x[90:], c[90:], block_size=25).reduce(ntk.Histogram((0.0, 1.0)), progress=False)
+    two = ntk.Gram(model, x[:90], c[:90], x[90:], c[90:], block_size=25).reduce(ntk.gram.Histogram((0.0, 1.0)), progress=False)
     for rank in range(count):
         found = torch.load(tmp_path / f"found{rank}.pt", weights_only=True)
         assert all(torch.equal(a, b) for a, b in zip(found, [*top, two], strict=True))

@@ -41,7 +41,7 @@ WITH_FIGURES = {p: (ROOT / f"{p}.md").read_text().count("\n    alt: ") for p in 
 # Drawn figures that stick out of what holds them without a way to move them there, or whose letters are too small: they have
 # 9.5 points and more in plots, at most 5.2 inches wide, and 12 in drawings of 7.2. On a phone a figure moves in its own frame.
 SHRUNK = """[...document.querySelectorAll('article svg.ntk-plot')].filter(s => s.getClientRects().length).map(s => {
-    const moves = [...function* () { for (let it = s.parentElement; it; it = it.parentElement) yield it }()].some(
+    const moves = innerWidth <= 600 && [...function* () { for (let it = s.parentElement; it; it = it.parentElement) yield it }()].some(
         it => it.tagName !== 'HTML' && it.tagName !== 'BODY' && getComputedStyle(it).overflowX === 'auto')
     const width = +s.getAttribute('width')
     return [s.getAttribute('aria-label'), s.clientWidth / width, moves ? 0 : s.clientWidth - s.parentElement.clientWidth, width]})
@@ -51,7 +51,7 @@ BARS_IN_LINES = """[...document.querySelectorAll('mjx-container:not([display="tr
     const line = it.closest('p, li, td, th, dd, dt, figcaption, h1, h2, h3, h4, summary, div')
     const wide = it.classList.contains('ntk-too-wide')
     if (!it.getClientRects().length || !line.clientWidth) return false
-    if (wide) return it.scrollWidth <= it.clientWidth
+    if (wide) return innerWidth > 600 || it.scrollWidth <= it.clientWidth
     return getComputedStyle(it).overflowX !== 'visible' || it.getBoundingClientRect().width > line.clientWidth + 1
 }).map(it => it.closest('p, li, td, th, h1, h2, h3, dd, div').textContent.slice(0, 80))"""
 # Cells whose words are cut in two: where breaks anywhere are allowed, a column may be one letter wide.

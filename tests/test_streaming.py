@@ -390,12 +390,12 @@ def test_histogram_counts_the_whole_matrix(digits):
     model, x, c = digits
     matrix = ntk.tangent_kernel(model, x, c, block_size=50)
     edges = tuple(matrix.quantile(torch.tensor([0.1, 0.5, 0.9])).tolist())
-    counts = ntk.Gram(model, x, c, block_size=50).reduce(ntk.Histogram(edges), progress=False)
+    counts = ntk.Gram(model, x, c, block_size=50).reduce(ntk.gram.Histogram(edges), progress=False)
     bins = [sum(bool(v >= e) for e in torch.tensor(edges)) for v in matrix.flatten()]
     assert counts.tolist() == torch.bincount(torch.tensor(bins), minlength=4).tolist()
     for wrong in ((), (1.0, 1.0), (2.0, 1.0), (float("nan"),)):
         with pytest.raises(ValueError, match="edges: got .*wanted"):
-            ntk.Histogram(wrong)
+            ntk.gram.Histogram(wrong)
     with pytest.raises(ValueError, match="count: got 0"):
         TopPartners(0)
 
@@ -403,7 +403,7 @@ def test_histogram_counts_the_whole_matrix(digits):
 def test_two_sides_reduce_too(digits):
     model, x, c = digits
     matrix = ntk.tangent_kernel(model, x[:30], c[:30], x[30:], c[30:])
-    counts = ntk.Gram(model, x[:30], c[:30], x[30:], c[30:], block_size=16).reduce(ntk.Histogram((0.0,)), progress=False)
+    counts = ntk.Gram(model, x[:30], c[:30], x[30:], c[30:], block_size=16).reduce(ntk.gram.Histogram((0.0,)), progress=False)
     assert counts.tolist() == [int((matrix < 0).sum()), int((matrix >= 0).sum())]
 
 
@@ -478,25 +478,25 @@ def test_a_checkpoint_of_something_else_is_refused(digits, tmp_path, monkeypatch
 
 
 def test_an_entry_on_an_edge_belongs_to_the_bin_above():
-    state = ntk.Histogram((0.0, 1.0)).begin(like(2, 2))
-    ntk.Histogram((0.0, 1.0)).fold(state, slice(0, 2), slice(0, 2), torch.tensor([[-1.0, 0.0], [0.5, 1.0]]))
+    state = ntk.gram.Histogram((0.0, 1.0)).begin(like(2, 2))
+    ntk.gram.Histogram((0.0, 1.0)).fold(state, slice(0, 2), slice(0, 2), torch.tensor([[-1.0, 0.0], [0.5, 1.0]]))
     assert state["counts"].tolist() == [1, 2, 1]
 
 
 def test_an_edge_between_two_neighbouring_floats_parts_them():
     below = torch.tensor([[1.0]])
     above = torch.nextafter(below, below + 1)
-    state = ntk.Histogram((1.0,)).begin(like(1, 1))
+    state = ntk.gram.Histogram((1.0,)).begin(like(1, 1))
     for block in (below, above):
-        ntk.Histogram((1.0 + 1e-9,)).fold(state, slice(0, 1), slice(0, 1), block)
+        ntk.gram.Histogram((1.0 + 1e-9,)).fold(state, slice(0, 1), slice(0, 1), block)
     assert state["counts"].tolist() == [1, 1]
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf")])
 def test_a_histogram_counts_no_entry_that_is_no_number(bad):
     with pytest.raises(ValueError, match="gram: got 1 non-finite"):
-        ntk.Histogram((0.0,)).fold(
-            ntk.Histogram((0.0,)).begin(like(2, 2)), slice(0, 2), slice(0, 2), torch.tensor([[1.0, bad], [0.0, 2.0]])
+        ntk.gram.Histogram((0.0,)).fold(
+            ntk.gram.Histogram((0.0,)).begin(like(2, 2)), slice(0, 2), slice(0, 2), torch.tensor([[1.0, bad], [0.0, 2.0]])
         )
 
 
@@ -547,7 +547,7 @@ def test_reducers_are_told_apart_by_all_they_hold():
     other[1000] += 1e-9
     things = [Plain(v) for v in (1, 1.0, True, "1", None, [1], [[1], 2], [1, [2]], {"a": 1}, {"a": 2}, torch.amax, torch.amin)]
     things += [Plain(v) for v in (edges, other, edges.numpy(), edges.float(), edges.tolist(), torch.float32, slice)]
-    things += [ntk.Histogram(edges), ntk.Histogram(other), TopPartners(3), TopPartners(4), Stopping(3)]
+    things += [ntk.gram.Histogram(edges), ntk.gram.Histogram(other), TopPartners(3), TopPartners(4), Stopping(3)]
     digests = [fingerprints.of_object(thing) for thing in things]
     assert len(set(digests)) == len(digests)
     assert digests == [fingerprints.of_object(copy.deepcopy(thing)) for thing in things]

@@ -50,11 +50,9 @@ def catapult(output: float, kernel: float, rate: float, *, width: int, steps: in
     """
     validate.positive(width, "width")
     validate.whole(steps, "steps")
-    kernel, rate = validate.number(kernel, "kernel"), validate.number(rate, "rate")
+    kernel, rate = validate.number(kernel, "kernel"), validate.above_zero(rate, "rate")
     if not 0 < abs(output) < math.inf:
         raise ValueError(f"output: got {output}; wanted a number other than 0")
-    if not rate:
-        raise ValueError("rate: got 0; wanted a positive number")
     if abs(output) > width**0.5 * kernel / 2 * (1 + 1e-12):
         raise ValueError(
             f"kernel: got {kernel:g} for an output of {output:g} at width {width}; wanted at least {2 * abs(output) / width**0.5:g}"

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ..basics import validate
 
-# Newton's steps; from alpha to a tenth of it is easy, so small ones are come to by steps.
+# Newton's steps at one alpha; and by how much alpha falls at a time, from a large one, where the answer is least squares.
 _STEPS, _FACTOR = 200, 4.0
 
 
@@ -37,7 +37,7 @@ def bias_penalty(beta: Tensor, alpha: float) -> Tensor:
         >>> float(bias_penalty(torch.zeros(3), 0.5))
         0.0
     """
-    q = 2 * _start(alpha) ** 2
+    q = 2 * validate.above_zero(alpha, "alpha") ** 2
     # The second and third term as one fraction: their difference is lost to rounding where beta is far below q.
     return (beta * (beta / q).asinh() - beta.square() / ((beta.square() + q * q).sqrt() + q)).sum(-1)
 
@@ -71,7 +71,7 @@ def implicit_bias(x: Tensor, y: Tensor, alpha: float) -> Tensor:
     x, y = validate.double(x), torch.as_tensor(y, dtype=torch.float64, device=x.device)
     if x.dim() != 2 or y.shape != (len(x),):
         raise ValueError(f"x, y: got shapes {tuple(x.shape)} and {tuple(y.shape)}; wanted (N, d) and (N,)")
-    wanted = _start(alpha)
+    wanted = validate.above_zero(alpha, "alpha")
     least = torch.linalg.lstsq(x, y).solution
     if not torch.allclose(x @ least, y, rtol=0, atol=1e-9 * float(y.abs().max() + 1)):
         raise ValueError("y: got targets that no coefficients reach; wanted rows of x that do not depend on one another")
@@ -109,9 +109,3 @@ def _dual(x: Tensor, y: Tensor, alpha: float, nu: Tensor) -> Tensor:
                 return nu
         nu = nu - size * step
     raise ValueError(f"alpha: got {alpha:.3g}, at which Newton's method does not settle; wanted a larger one")
-
-
-def _start(alpha: float) -> float:
-    if not 0 < validate.number(alpha, "alpha") < math.inf:
-        raise ValueError(f"alpha: got {alpha}; wanted a positive number")
-    return float(alpha)

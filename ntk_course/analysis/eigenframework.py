@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from ..basics import validate
-from .regression import kernel_ridge
+from .regression import inverse_diagonal, kernel_ridge
 
 
 class LearningCurve(NamedTuple):
@@ -94,7 +94,7 @@ def risk_estimate(gram: Tensor, targets: Tensor, ridge: float) -> Tensor:
     .. math:: \hat{\mathcal E} = \frac{\frac1n\, y^\top (K + \delta I)^{-2} y}{\big(\frac1n \mathrm{tr}\,(K + \delta I)^{-1}\big)^2} ,
 
     which is generalised cross-validation (Golub, Heath & Wahba, 1979): the training error, corrected by how much of it the fit
-    could have followed. Without a ridge it is its limit.
+    could have followed.
 
     Args:
         gram: (N, N).
@@ -113,10 +113,7 @@ def risk_estimate(gram: Tensor, targets: Tensor, ridge: float) -> Tensor:
     """
     gram = validate.gram(gram)
     fit = kernel_ridge(gram, targets, ridge)
-    shifted = gram.clone()
-    shifted.diagonal().add_(fit.ridge)
-    trace = torch.cholesky_inverse(torch.linalg.cholesky(shifted)).diagonal().mean()
-    return fit.coefficients.square().mean(0) / trace**2
+    return fit.coefficients.square().mean(0) / inverse_diagonal(gram, fit.ridge).mean() ** 2
 
 
 def _constant(lam: Tensor, n: int, ridge: float) -> float:

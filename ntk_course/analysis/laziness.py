@@ -1,7 +1,7 @@
 r"""How far training leaves the tangent kernel: the change that was made, and the change that first order predicts.
 
-Trained lazily, a network at scale alpha moves its weights by :math:`\Delta w/\alpha + O(1/\alpha^2)`, with the move of the
-linearised network :math:`\Delta w = J^\top K^{-1} y`. So its tangent kernel changes by :math:`DK[\Delta w]/\alpha`: the slope
+Trained lazily, a network at scale alpha moves its weights by :math:`\delta/\alpha + O(1/\alpha^2)`, with the move of the
+linearised network :math:`\delta = J^\top K^{-1} y`. So its tangent kernel changes by :math:`DK[\delta]/\alpha`: the slope
 -1 of the change over alpha, and its factor too, are known before anything is trained.
 """
 
@@ -65,7 +65,7 @@ def kernel_distance(before: Tensor, after: Tensor) -> Tensor:
 def lazy_move(model: nn.Module, x: Tensor, y: Tensor) -> dict[str, Tensor]:
     r"""Compute where the linearised network's weights go, trained to the end on the squared loss from f = 0.
 
-    .. math:: \Delta w = J^\top K^{-1} y, \qquad K = J J^\top ,
+    .. math:: \delta = J^\top K^{-1} y, \qquad K = J J^\top ,
 
     the shortest move that fits the targets to first order. A network at scale alpha (:func:`ntk_course.models.scaled`) moves
     by this over alpha, up to :math:`O(1/\alpha^2)` (Chizat, Oyallon & Bach, 2019, theorem 2.2).
@@ -80,7 +80,7 @@ def lazy_move(model: nn.Module, x: Tensor, y: Tensor) -> dict[str, Tensor]:
 
     Raises:
         TypeError, ValueError: several outputs, targets of another length, parameters of several dtypes;
-        torch.linalg.LinAlgError: a singular kernel.
+        torch.linalg.LinAlgError: a kernel that no small ridge makes definite.
 
     Example:
         >>> move = lazy_move(mlp((64, 32, 1)), x[:8], 2.0 * (y[:8] > 4) - 1)
@@ -92,16 +92,15 @@ def lazy_move(model: nn.Module, x: Tensor, y: Tensor) -> dict[str, Tensor]:
     if y.shape != (len(x),):
         raise ValueError(f"y: got shape {tuple(y.shape)}; wanted ({len(x)},)")
     with torch.no_grad():
-        jacobian = jacrev(lambda w: call_with(model, w, x)[:, 0])(weights)
-        rows = torch.cat([j.flatten(1) for j in jacobian.values()], dim=1)
-        coefficients = kernel_ridge(rows @ rows.T, y).coefficients
+        jacobian = _jacobian(model, x, weights)
+        coefficients = kernel_ridge(_gram(jacobian), y).coefficients
         return {name: torch.tensordot(coefficients, j, 1) for name, j in jacobian.items()}
 
 
 def kernel_derivative(model: nn.Module, x: Tensor, move: dict[str, Tensor]) -> Tensor:
     r"""Compute how the tangent kernel changes along a move of the weights, to first order, by forward mode over reverse mode.
 
-    .. math:: DK[\Delta w] = \tfrac{d}{dt}\, J(w + t\,\Delta w)\, J(w + t\,\Delta w)^\top \big|_{t=0}
+    .. math:: DK[\delta] = \tfrac{d}{dt}\, J(w + t\,\delta)\, J(w + t\,\delta)^\top \big|_{t=0}
 
     With :func:`lazy_move` for the move this is the limit of alpha times the change that training at scale alpha makes.
 
@@ -129,14 +128,18 @@ def kernel_derivative(model: nn.Module, x: Tensor, move: dict[str, Tensor]) -> T
     if not forward_agrees(model, x):
         raise ValueError("model: got a forward that forward mode does not differentiate as reverse mode does; wanted a plain one")
 
-    def gram(w: dict[str, Tensor]) -> Tensor:
-        jacobian = jacrev(lambda v: call_with(model, v, x)[:, 0])(w)
-        rows = torch.cat([j.flatten(1) for j in jacobian.values()], dim=1)
-        return rows @ rows.T
-
     along = {name: move.get(name, torch.zeros_like(p)) for name, p in weights.items()}
     with torch.no_grad():
-        return jvp(gram, (weights,), (along,))[1]
+        return jvp(lambda w: _gram(_jacobian(model, x, w)), (weights,), (along,))[1]
+
+
+def _jacobian(model: nn.Module, x: Tensor, weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    return jacrev(lambda w: call_with(model, w, x)[:, 0])(weights)
+
+
+def _gram(jacobian: dict[str, Tensor]) -> Tensor:
+    rows = torch.cat([j.flatten(1) for j in jacobian.values()], dim=1)
+    return rows @ rows.T
 
 
 def _one_output(model: nn.Module, x: Tensor) -> tuple[dict[str, Tensor], Tensor]:

@@ -83,10 +83,15 @@ def leave_one_out(gram: Tensor, targets: Tensor, ridge: float = 0.0) -> Tensor:
     """
     gram = validate.gram(gram)
     fit = kernel_ridge(gram, targets, ridge)
-    shifted = gram.clone()
-    shifted.diagonal().add_(fit.ridge)
-    inverse = torch.cholesky_inverse(torch.linalg.cholesky(shifted)).diagonal()
+    inverse = inverse_diagonal(gram, fit.ridge)
     return targets.to(gram) - fit.coefficients / inverse.view(-1, *[1] * (targets.dim() - 1))
+
+
+def inverse_diagonal(gram: Tensor, ridge: float) -> Tensor:
+    r"""Return the diagonal of :math:`(K + \rho I)^{-1}`, (N,), of a matrix that is definite."""
+    shifted = gram.clone()
+    shifted.diagonal().add_(ridge)
+    return torch.cholesky_inverse(torch.linalg.cholesky(shifted)).diagonal()
 
 
 def gradient_flow(

@@ -262,6 +262,13 @@ def number(value, name: str) -> float:
     return found
 
 
+def above_zero(value, name: str) -> float:
+    """Return a finite number above zero as a float."""
+    if not number(value, name):
+        raise ValueError(f"{name}: got {value!r}; wanted a number above 0")
+    return number(value, name)
+
+
 def finite(t: Tensor, name: str) -> None:
     """Refuse NaN and infinity."""
     # One pass and no copy: NaN and infinity go through a sum. One that overflows by itself gets a closer look.

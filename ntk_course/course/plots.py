@@ -212,8 +212,11 @@ def curves(
         ax.set(title=title, xscale="log" if "x" in log else "linear", yscale="log" if "y" in log else "linear")
         if "x" in log and x is not None:
             _name_values(ax, x, at_most=7 if len(panels) == 1 else 4)
-        if "y" in log:
-            ax.yaxis.set_minor_formatter(NullFormatter() if _decades(ax) > 1 else FuncFormatter(lambda v, place: f"{v:g}"))
+    if "y" in log:  # one scale for all panels, known when all are drawn
+        low, high = axes[0, 0].get_ylim()
+        few = FuncFormatter(lambda value, place: f"{value:g}") if high < 10 * low else NullFormatter()
+        for ax in axes.flat:
+            ax.yaxis.set_minor_formatter(few)
     fig.supxlabel(xlabel, fontsize="medium")
     fig.supylabel(ylabel, fontsize="medium")
     fig.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=2)  # never over what is drawn
@@ -381,11 +384,6 @@ def clouds(
     fig.supxlabel("first coordinate", fontsize="medium")
     fig.supylabel("second coordinate", fontsize="medium")
     return fig
-
-
-def _decades(ax) -> float:
-    low, high = ax.get_ylim()
-    return float(np.log10(high / low))
 
 
 def _dots(count: int) -> dict:

@@ -104,6 +104,20 @@ def self_check(chapter: int) -> None:
     display(HTML("\n".join(_question(chapter, i, **asked) for i, asked in enumerate(questions(chapter), start=1))))
 
 
+def right_answers(chapter: int) -> str:
+    """Return the right answers to a chapter's questions as an ordered list of markup, with the reason beside each.
+
+    Raises:
+        ValueError: there is no such chapter.
+
+    Example:
+        >>> right_answers(1).count("<li>") == len(questions(1))
+        True
+    """
+    said = (f"<li>{_set(asked['right'])}: <em>{_set(asked['because'])}</em></li>" for asked in questions(chapter))
+    return f"<ol>{''.join(said)}</ol>"
+
+
 @cache
 def questions(chapter: int) -> list[dict]:
     """Return a chapter's questions: dicts of question, right (the answer), because, and wrong, pairs (answer, reply)."""

@@ -420,7 +420,7 @@ class Gram:
         goes on from there after an interrupt, a kill or a failure, and clears the checkpoint away at its end.
 
         Args:
-            reducer: such as :class:`ntk_course.TopPartners`, :class:`ntk_course.Histogram`, or your own, see
+            reducer: such as :class:`ntk_course.TopPartners`, :class:`ntk_course.gram.Histogram`, or your own, see
                 :mod:`ntk_course.gram.reducers`.
             checkpoint: folder to keep the state in, which all processes see.
             progress: show a bar.

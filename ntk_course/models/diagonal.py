@@ -1,7 +1,5 @@
 r"""The diagonal linear network: linear in its input, quadratic in its weights (Woodworth et al., 2020)."""
 
-import math
-
 import torch
 from torch import Tensor, nn
 
@@ -31,9 +29,7 @@ class DiagonalNetwork(nn.Module):
     def __init__(self, dimension: int, alpha: float, dtype: torch.dtype = torch.float64):
         super().__init__()
         validate.positive(dimension, "dimension")
-        if not 0 < validate.number(alpha, "alpha") < math.inf:
-            raise ValueError(f"alpha: got {alpha}; wanted a positive number")
-        self.u = nn.Parameter(torch.full((dimension,), float(alpha), dtype=dtype))
+        self.u = nn.Parameter(torch.full((dimension,), validate.above_zero(alpha, "alpha"), dtype=dtype))
         self.v = nn.Parameter(self.u.detach().clone())
 
     def coefficients(self) -> Tensor:

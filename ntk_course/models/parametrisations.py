@@ -14,6 +14,9 @@ from torch.nn import functional as F
 from ..basics import validate
 from .networks import activation_module
 
+# The names, as they are written.
+NAMES = {"ntk": "NTK", "standard": "standard", "mup": "muP", "mean_field": "mean field"}
+
 
 class Exponents(NamedTuple):
     """Powers of one over the width: of the multipliers (a) and the deviations (b) by layer, and of the rate (c)."""

@@ -1,7 +1,6 @@
 r"""The scale of lazy training: a network whose output is multiplied by alpha (Chizat, Oyallon & Bach, 2019)."""
 
 import copy
-import math
 
 from torch import Tensor, nn
 
@@ -60,6 +59,4 @@ def scaled(model: nn.Module, alpha: float, *, centred: bool = True) -> Scaled:
         >>> history = train(h, x, y, epochs=2, lr=0.1 / 10.0**2, progress=False)
     """
     validate.a_module(model)
-    if not 0 < validate.number(alpha, "alpha") < math.inf:
-        raise ValueError(f"alpha: got {alpha}; wanted a positive number")
-    return Scaled(model, float(alpha), centred)
+    return Scaled(model, validate.above_zero(alpha, "alpha"), centred)

@@ -162,6 +162,12 @@ def clusters_of_class(model: nn.Module, x: Tensor, y: Tensor, label: int, share:
     return where, rows, farthest_point_clustering(rows, max(1, round(share * len(where))))
 
 
+def as_matrix(gram: Tensor) -> Tensor:
+    """Lay blocks (N, M, K, K) out as one matrix (N K, M K)."""
+    n, m, k, _ = gram.shape
+    return gram.permute(0, 2, 1, 3).reshape(n * k, m * k)
+
+
 def together(sets: Sequence[Dataset]) -> Dataset:
     """Join data sets into one for provenance: all names, checksums and notes."""
     checksum = hashlib.sha256("".join(data.checksum for data in sets).encode()).hexdigest()

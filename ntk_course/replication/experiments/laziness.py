@@ -13,13 +13,13 @@ from ...analysis.regression import alignment, gradient_flow
 from ...data.datasets import Dataset
 from ...kernels.named import entk, pntk
 from ...models.networks import mlp
-from ...models.parametrisations import parametrised
+from ...models.parametrisations import NAMES, parametrised
 from ...models.scale import scaled
+from ...training.sgd import train
 from ..experiment import Experiment
 from ..results import Quoted, Result, over_seeds
-from ._common import both_splits, together
+from ._common import as_matrix, both_splits, together
 
-NAMES = {"ntk": "NTK", "mup": "muP", "standard": "standard"}
 POWERS = {"kernel": "change of the kernel", "features": "change of the features", "weights": "change of the weights"}
 
 
@@ -74,17 +74,12 @@ PRESETS = {
 
 
 def descend(model: nn.Module, x: Tensor, t: Tensor, rate: float, steps: int) -> float:
-    """Take steps of gradient descent on half the mean squared distance; return the last loss, infinite where it diverged."""
-    optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=rate)
-    loss = torch.tensor(0.0)
-    for _ in range(steps):
-        optimizer.zero_grad()
-        loss = (model(x) - t).square().sum(1).mean() / 2
-        if not bool(loss < 1e6):
-            return math.inf
-        loss.backward()
-        optimizer.step()
-    return float(loss.detach())
+    """Take steps of gradient descent on half the mean squared distance; return the loss then, infinite where it diverged."""
+    how = {"loss": "squared", "batch_size": None, "each_epoch": False, "progress": False}
+    try:
+        return float(train(model, x, t, epochs=steps, lr=rate, **how).loss[-1])
+    except ArithmeticError:
+        return math.inf
 
 
 def run(config: Config, preset: str = "class", progress: bool = True, folder=None) -> Result:
@@ -97,7 +92,6 @@ def run(config: Config, preset: str = "class", progress: bool = True, folder=Non
 
     def changes(net: nn.Sequential, before: tuple) -> dict:
         kernel, features, weights = _state(net, x)
-        # the last layer's own kernel is left out of the features: what enters it
         moved = [(after - first).square().sum() for first, after in zip(before[2], weights, strict=True)]
         return {
             "kernel": float(relative_change(before[0], kernel)),
@@ -115,8 +109,8 @@ def run(config: Config, preset: str = "class", progress: bool = True, folder=Non
             net = parametrised((x[0].numel(), config.width, config.width, 10), "ntk", base=config.width, activation=activation)
             before = _state(net, x)
             if wanted is None:
-                gram = entk(net, x).permute(0, 2, 1, 3).reshape(len(x) * 10, -1).double()
-                cross = entk(net, x_test, x).permute(0, 2, 1, 3).reshape(len(x_test) * 10, -1).double()
+                gram = as_matrix(entk(net, x)).double()
+                cross = as_matrix(entk(net, x_test, x)).double()
                 rate = config.share * 2 * len(x) / float(torch.linalg.eigvalsh(gram)[-1])
                 wanted = gradient_flow(gram, cross, targets.flatten().double(), rate * config.steps / len(x)).view(-1, 10)
                 linear = float((wanted.argmax(1) == y_test).double().mean())
@@ -169,7 +163,7 @@ def run(config: Config, preset: str = "class", progress: bool = True, folder=Non
             net = parametrised((x[0].numel(), width, width, 10), how, base=config.widths[0])
             before = _state(net, x)
             if width == config.widths[0]:
-                gram = entk(net, x).permute(0, 2, 1, 3).reshape(len(x) * 10, -1).double()
+                gram = as_matrix(entk(net, x)).double()
                 rate = config.share / 4 * 2 * len(x) / float(torch.linalg.eigvalsh(gram)[-1])
             h = scaled(net, 1.0)
             loss = descend(h, x, targets, rate * net.rate_factor, config.width_steps)

@@ -18,6 +18,7 @@ from ...training.record import train_path
 from ...training.sgd import device
 from ..experiment import Experiment
 from ..results import Quoted, Result, over_seeds
+from ._common import as_matrix
 
 MEANS = ((1.0, 4.0), (4.0, 1.0), (5.0, 5.0))
 
@@ -62,12 +63,6 @@ PRESETS = {
     "class": Config(),
     "paper": Config(seeds=tuple(range(10))),
 }
-
-
-def as_matrix(gram: Tensor) -> Tensor:
-    """Lay blocks (N, N, K, K) out as one matrix (N K, N K)."""
-    n, _, k, _ = gram.shape
-    return gram.permute(0, 2, 1, 3).reshape(n * k, n * k)
 
 
 def asymmetry(matrix: Tensor) -> dict:

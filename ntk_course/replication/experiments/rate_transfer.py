@@ -7,12 +7,10 @@ import numpy as np
 import torch
 from torch.nn.functional import cross_entropy
 
-from ...models.parametrisations import parametrised
+from ...models.parametrisations import NAMES, parametrised
 from ..experiment import Experiment
 from ..results import Quoted, Result, over_seeds
 from ._common import both_splits
-
-NAMES = {"ntk": "NTK", "mup": "muP", "standard": "standard"}
 
 
 @dataclass(frozen=True)
