@@ -692,7 +692,9 @@ def test_what_a_check_says_helps():
 def test_a_summary_counts_the_last_check_of_each_exercise(monkeypatch):
     monkeypatch.setattr(tally, "_LAST", {})
     numbers = sorted((getattr(checks, e[0]).number for e in EVERY), key=lambda n: tuple(map(int, n.split("."))))
-    for chapter in range(1, 16):
+    chapters = {int(n.partition(".")[0]) for n in numbers}
+    assert chapters == set(range(1, max(chapters) + 1))
+    for chapter in chapters:
         summed = checks.summary(chapter)
         assert summed.open == tuple(n for n in numbers if n.startswith(f"{chapter}.")) and not summed.right + summed.wrong
     checks.jacobian_of_softmax(lambda q: q)
@@ -701,8 +703,8 @@ def test_a_summary_counts_the_last_check_of_each_exercise(monkeypatch):
     checks.jacobian_of_softmax(lambda q: torch.diag(q) - torch.outer(q, q))
     checks.break_a_factor("?", float("nan"), 1, None, "")
     assert checks.summary(1) == tally.Summary(1, ("1.1",), (), ("1.2", "1.3", "1.4", "1.5", "1.6", "1.7"))
-    with pytest.raises(ValueError, match="chapter: got 15; wanted one of .*1, 2"):
-        checks.summary(15)
+    with pytest.raises(ValueError, match="chapter: got 99; wanted one of .*1, 2"):
+        checks.summary(99)
 
 
 def test_a_check_raises_only_where_it_is_asked_to():

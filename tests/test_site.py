@@ -30,7 +30,6 @@ WITHOUT_EQUATIONS = {
     "book/exercises",
     "book/story",
     "book/rubrics",
-    "book/answer_key",
     "book/editions",
     "book/where_to_run",
     "genindex",

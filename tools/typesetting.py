@@ -2,6 +2,8 @@
 
 import re
 
+from docutils import nodes
+
 _FORMULA = re.compile(
     r"([(\[\u201c\u2018]*)(<span class=\"math notranslate nohighlight\">(?:(?!</span>).)*</span>)([,.;:?!)\]\u201d\u2019]*)",
     re.DOTALL,
@@ -17,6 +19,12 @@ def keep(app, pagename: str, templatename: str, context: dict, doctree) -> None:
         context["body"] = _FORMULA.sub(
             lambda m: f'<span class="ntk-kept">{m[0]}</span>' if m[1] or m[3] else m[0], context["body"]
         )
+
+
+def count(app, doctree) -> None:
+    """Tell Sphinx of formulas in printed HTML: it loads MathJax only on pages where it has read one itself."""
+    if any('class="math' in node.astext() for node in doctree.findall(nodes.raw)):
+        app.env.get_domain("math").data["has_equations"][app.env.docname] = True
 
 
 def mend(app, what: str, name: str, obj, options, lines: list[str]) -> None:
@@ -41,6 +49,7 @@ def mend(app, what: str, name: str, obj, options, lines: list[str]) -> None:
 
 def setup(app) -> dict:
     """Register the extension; docstrings before napoleon reads them."""
+    app.connect("doctree-read", count)
     app.connect("html-page-context", keep)
     app.connect("autodoc-process-docstring", mend, priority=100)
     return {"version": "1", "parallel_read_safe": True}
