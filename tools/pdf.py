@@ -17,7 +17,12 @@ from playwright.sync_api import Browser, sync_playwright
 OPEN = """for (const it of document.querySelectorAll('details[name]')) it.removeAttribute('name');  // one shuts the others
 for (const it of document.querySelectorAll('details:not(.hide)')) if (!it.closest('.cell_input')) it.open = true;
 for (const it of document.querySelectorAll('.dropdown.toggle-hidden')) it.classList.remove('toggle-hidden');
-for (const it of document.querySelectorAll('.ntk-explorer input, .ntk-opening button, script')) it.remove();"""
+for (const it of document.querySelectorAll('.ntk-explorer input, .ntk-opening button, script')) it.remove();
+for (const it of document.querySelectorAll('section')) {  // what is made only for the site, as its index, has a heading alone here
+  if (it.childElementCount > 1) continue;
+  for (const link of document.querySelectorAll(`a[href="#${it.id}"]`)) (link.closest('li') ?? link).remove();
+  it.remove();
+}"""
 FOOTER = '<div style="font-size:8px;width:100%;text-align:center"><span class="pageNumber"></span></div>'
 
 

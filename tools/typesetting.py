@@ -1,8 +1,14 @@
-"""Sphinx extension: what holds for text everywhere: punctuation stays with its formula, docstrings say what they say."""
+"""Sphinx extension: what holds for text everywhere.
+
+Punctuation stays with its formula, docstrings say what they say, titles in the bibliography keep their capitals.
+"""
 
 import re
 
 from docutils import nodes
+from pybtex.plugin import register_plugin
+from pybtex.style.formatting.plain import Style
+from pybtex.style.template import field, sentence
 
 _FORMULA = re.compile(
     r"([(\[\u201c\u2018]*)(<span class=\"math notranslate nohighlight\">(?:(?!</span>).)*</span>)([,.;:?!)\]\u201d\u2019]*)",
@@ -19,6 +25,15 @@ def keep(app, pagename: str, templatename: str, context: dict, doctree) -> None:
         context["body"] = _FORMULA.sub(
             lambda m: f'<span class="ntk-kept">{m[0]}</span>' if m[1] or m[3] else m[0], context["body"]
         )
+
+
+class AsWritten(Style):
+    """Sort and write as BibTeX's "plain" does, but leave a title's capitals as the paper has them."""
+
+    def format_title(self, e, which_field, as_sentence=True):
+        """Give the title, with a full stop where it is a sentence."""
+        title = field(which_field)
+        return sentence[title] if as_sentence else title
 
 
 def count(app, doctree) -> None:
@@ -49,6 +64,7 @@ def mend(app, what: str, name: str, obj, options, lines: list[str]) -> None:
 
 def setup(app) -> dict:
     """Register the extension; docstrings before napoleon reads them."""
+    register_plugin("pybtex.style.formatting", "as_written", AsWritten)
     app.connect("doctree-read", count)
     app.connect("html-page-context", keep)
     app.connect("autodoc-process-docstring", mend, priority=100)
