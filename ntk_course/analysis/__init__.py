@@ -31,6 +31,7 @@ from .laziness import kernel_derivative, kernel_distance, lazy_move, relative_ch
 from .one_step import first_order_change, predicted_change, prediction_error, sgd_step, softmax_jacobian, true_change
 from .pruning import class_support, el2n, flip_auc, flip_labels, forgetting_score, grand, influence_score, prune_head
 from .regression import Fit, alignment, gradient_flow, kernel_ridge, leave_one_out, local_elasticity, spectrum
+from .spheres import SphereSpectrum, sphere_spectrum
 from .transport import gaussian_bump_transport, hidden_kernel, rkhs_transport, shallow
 
 __all__ = [
@@ -46,6 +47,7 @@ __all__ = [
     "Predictor",
     "Relation",
     "Scores",
+    "SphereSpectrum",
     "alignment",
     "bias_penalty",
     "catapult",
@@ -93,6 +95,7 @@ __all__ = [
     "sharpness",
     "softmax_jacobian",
     "spectrum",
+    "sphere_spectrum",
     "true_change",
     "visits_by_size",
 ]

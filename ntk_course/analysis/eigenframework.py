@@ -19,7 +19,7 @@ class LearningCurve(NamedTuple):
     """Predictions for one number of samples, averaged over the draws of the samples.
 
     Attributes:
-        learnabilities: of the eigenfunctions, in [0, 1], (R,): the share of a coefficient that is learnt.
+        learnabilities: of the eigenfunctions (or groups), in [0, 1], (R,): the share of a coefficient that is learnt.
         constant: kappa, the eigenvalue that is learnt by half, in the kernel's units.
         overfitting: what the test error is multiplied by because the fit follows its sample, at least 1.
         test_error: mean squared error on new points, the noise of their targets included.
@@ -34,7 +34,13 @@ class LearningCurve(NamedTuple):
 
 
 def learning_curve(
-    eigenvalues: Tensor, coefficients: Tensor, samples: int, *, ridge: float = 0.0, noise: float = 0.0
+    eigenvalues: Tensor,
+    coefficients: Tensor,
+    samples: int,
+    *,
+    ridge: float = 0.0,
+    noise: float = 0.0,
+    multiplicities: Tensor | None = None,
 ) -> LearningCurve:
     r"""Predict the error of kernel regression on random samples from the spectrum (Simon et al., 2023, sec. 4).
 
@@ -54,13 +60,15 @@ def learning_curve(
         samples: n.
         ridge: delta, what is added to the diagonal of the Gram matrix.
         noise: sigma^2, variance of the noise on a target.
+        multiplicities: (R,), how many eigenfunctions share each eigenvalue, as on a sphere; then v is the norm of each group's
+            coefficients. One by default.
 
     Returns:
         A :class:`LearningCurve`, in the eigenvalues' dtype.
 
     Raises:
-        TypeError, ValueError: shapes that differ, a negative eigenvalue, all of them 0, a negative ridge or noise, or, without a
-        ridge, no fewer samples than positive eigenvalues.
+        TypeError, ValueError: shapes that differ, a negative eigenvalue, all of them 0, a multiplicity below 0, a negative ridge or
+        noise, or, without a ridge, no fewer samples than eigenfunctions with positive eigenvalues.
 
     Example:
         >>> spectrum = 1.0 / torch.arange(1, 101, dtype=torch.float64) ** 2
@@ -77,13 +85,15 @@ def learning_curve(
         raise ValueError("eigenvalues: got none above 0, or one below it; wanted numbers of at least 0")
     n = validate.positive(samples, "samples")
     ridge, noise = validate.number(ridge, "ridge"), validate.number(noise, "noise")
-    if not ridge and n >= int((lam > 0).sum()):
-        raise ValueError(
-            f"samples: got {n} without a ridge for {int((lam > 0).sum())} eigenvalues above 0; wanted fewer, or a ridge"
-        )
-    kappa = _constant(lam, n, ridge)
+    many = torch.ones_like(lam) if multiplicities is None else torch.as_tensor(multiplicities).to(lam)
+    if many.shape != lam.shape or not bool((many >= 0).all()):
+        raise ValueError(f"multiplicities: got {tuple(many.shape)}, or one below 0; wanted ({len(lam)},) of at least 0")
+    above = float(many[lam > 0].sum())
+    if not ridge and n >= above:
+        raise ValueError(f"samples: got {n} without a ridge for {above:g} eigenvalues above 0; wanted fewer, or a ridge")
+    kappa = _constant(lam, many, n, ridge)
     learnt = lam / (lam + kappa)
-    overfitting = n / (n - float(learnt.square().sum()))
+    overfitting = n / (n - float(many @ learnt.square()))
     test = overfitting * (float(((1 - learnt) * v).square().sum()) + noise)
     return LearningCurve(learnt, kappa, overfitting, test, (ridge / (n * kappa)) ** 2 * test)
 
@@ -116,12 +126,12 @@ def risk_estimate(gram: Tensor, targets: Tensor, ridge: float) -> Tensor:
     return fit.coefficients.square().mean(0) / inverse_diagonal(gram, fit.ridge).mean() ** 2
 
 
-def _constant(lam: Tensor, n: int, ridge: float) -> float:
+def _constant(lam: Tensor, many: Tensor, n: int, ridge: float) -> float:
     """Find kappa: the sum over eigenvalues falls from their number to 0 as it grows, so bisection on its logarithm finds it."""
-    low, high = math.log(float(lam[lam > 0].min())) - 60, math.log(float(lam.sum()) + ridge) + 1
+    low, high = math.log(float(lam[lam > 0].min())) - 60, math.log(float(many @ lam) + ridge) + 1
     for _ in range(200):
         middle = (low + high) / 2
         kappa = math.exp(middle)
-        more = float((lam / (lam + kappa)).sum()) + ridge / kappa > n
+        more = float(many @ (lam / (lam + kappa))) + ridge / kappa > n
         low, high = (middle, high) if more else (low, middle)
     return math.exp(high)

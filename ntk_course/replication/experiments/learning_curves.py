@@ -1,0 +1,197 @@
+"""What a kernel will have learnt from n samples: predicted from its spectrum and from the samples alone, and measured."""
+
+from dataclasses import dataclass
+from functools import cache
+
+import torch
+from torch import Tensor
+from torch.nn.functional import one_hot
+
+from ...analysis.eigenframework import learning_curve, risk_estimate
+from ...analysis.regression import kernel_ridge, spectrum
+from ...kernels.infinite import mlp as infinite_mlp
+from ...kernels.named import pntk
+from ...models.networks import mlp
+from ...training.sgd import train
+from ..experiment import Experiment
+from ..results import Quoted, Result, over_seeds
+from ._common import both_splits, together
+
+KERNELS = {
+    "infinite": "NTK of infinite width",
+    "linear": "linear kernel",
+    "start": "pseudo-NTK of a network at the start",
+    "trained": "pseudo-NTK of that network, trained",
+}
+
+
+@dataclass(frozen=True)
+class Config:
+    """Settings; regression on one-hot labels less their mean, inputs of norm sqrt(d), float64, on the CPU.
+
+    Attributes:
+        data: name of the data set.
+        pool: images whose spectrum makes the prediction; samples are drawn from them, and the error is over all others of them.
+        tested: images of the test split, which the pool's spectrum has not seen.
+        kernels: of :data:`KERNELS`.
+        depth: hidden layers of ReLUs, of every network.
+        width: of the finite network.
+        lessons: images outside the pool that the finite network is trained on.
+        epochs: passes over them.
+        sizes: samples drawn.
+        ridges: what is added to the diagonal, as shares of the kernel's mean diagonal.
+        flipped: share of the drawn labels that are replaced by a class at random, beside none.
+        seeds: of the draws.
+    """
+
+    data: str = "mnist"
+    pool: int = 5000
+    tested: int = 2000
+    kernels: tuple[str, ...] = ("infinite", "linear", "start", "trained")
+    depth: int = 2
+    width: int = 256
+    lessons: int = 4000
+    epochs: int = 5
+    sizes: tuple[int, ...] = (10, 20, 50, 100, 200, 500)
+    ridges: tuple[float, ...] = (1e-3, 1e-2, 1e-1, 1.0, 10.0)
+    flipped: tuple[float, ...] = (0.0, 0.2)
+    seeds: tuple[int, ...] = tuple(range(20))
+
+
+# "smoke", "class" (digits, ten draws), "paper" (MNIST) or "cifar10", which a CPU computes as well.
+PRESETS = {
+    "smoke": Config(
+        data="digits", pool=120, tested=50, width=32, lessons=100, epochs=1, sizes=(10, 30), ridges=(1e-2, 1.0), seeds=(0, 1)
+    ),
+    "class": Config(data="digits", pool=800, tested=300, lessons=600, sizes=(10, 20, 50, 100), seeds=tuple(range(10))),
+    "paper": Config(),
+    "cifar10": Config(data="cifar10"),
+}
+
+
+def run(config: Config, preset: str = "class", progress: bool = True, folder=None) -> Result:
+    """Draw, fit and predict; a row for each draw, kernel, number of samples, share of flipped labels and ridge."""
+    learnt, test = both_splits(config.data)
+    data = together([learnt, test])
+    classes = data.num_classes
+    x, y, lessons, answers = (
+        part
+        for start, count in ((0, config.pool), (config.pool, config.lessons))
+        for part in (_rows(learnt.x[start : start + count]), learnt.y[start : start + count])
+    )
+    asked, asked_y = _rows(test.x[: config.tested]), test.y[: config.tested]
+    wanted, asked_wanted = _centred(y, classes), _centred(asked_y, classes)
+
+    @cache
+    def world(name: str) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Return the kernel of the pool, of the asked with the pool, and the spectrum with the target's coefficients."""
+        gram, cross = _kernel(name, config, x, asked, lessons, answers)
+        unit = gram.diagonal().mean()
+        gram, cross = gram / unit, cross / unit
+        values, shares = spectrum(gram, wanted)
+        return gram, cross, values.clamp(min=0) / len(gram), (shares * wanted.square().sum() / len(gram)).sqrt()
+
+    def one_seed(seed: int, name: str) -> list[dict]:
+        gram, cross, values, coefficients = world(name)
+        rows = []
+        for size in config.sizes:
+            draw = torch.Generator().manual_seed(1000 * seed + size)
+            chosen, rest = torch.randperm(len(gram), generator=draw).split([size, len(gram) - size])
+            other = torch.randint(classes, (size,), generator=draw)
+            luck = torch.rand(size, generator=draw)
+            for share in config.flipped:
+                # a label replaced at random keeps 1 - share of its target on average; the rest of its length is noise
+                noise = (1 - 1 / classes) * (1 - (1 - share) ** 2)
+                targets = _centred(torch.where(luck < share, other, y[chosen]), classes)
+                for ridge in config.ridges:
+                    fit = kernel_ridge(gram[chosen][:, chosen], targets, ridge)
+                    new = fit.predict(cross[:, chosen])
+                    curve = learning_curve(values, (1 - share) * coefficients, size, ridge=ridge, noise=noise)
+                    rows.append(
+                        {
+                            "kernel": name,
+                            "samples": size,
+                            "flipped": share,
+                            "ridge": ridge,
+                            "error": _distance(fit.predict(gram[rest][:, chosen]), (1 - share) * wanted[rest]) + noise,
+                            "predicted": curve.test_error,
+                            "training": _distance(fit.predict(gram[chosen][:, chosen]), targets),
+                            "predicted_training": curve.training_error,
+                            "estimate": float(risk_estimate(gram[chosen][:, chosen], targets, ridge).sum()),
+                            "new": _distance(new, (1 - share) * asked_wanted) + noise,
+                            "accuracy": float((new.argmax(1) == asked_y).double().mean()),
+                            "overfitting": curve.overfitting,
+                        }
+                    )
+        return rows
+
+    parts = [(name,) for name in config.kernels]
+    where = torch.device("cpu")
+    return over_seeds(
+        "learning_curves", preset, config, data, one_seed, device=where, parts=parts, folder=folder, progress=progress
+    )
+
+
+def _rows(x: Tensor) -> Tensor:
+    """Return images as rows of norm sqrt(d), float64."""
+    x = x.flatten(1).double()
+    return x / x.square().mean(1, keepdim=True).sqrt()
+
+
+def _centred(y: Tensor, classes: int) -> Tensor:
+    """Return one-hot labels less their mean over classes."""
+    return one_hot(y, classes).double() - 1 / classes
+
+
+def _distance(a: Tensor, b: Tensor) -> float:
+    """Return the mean over samples of the squared distance, summed over classes."""
+    return float((a - b).square().sum(1).mean())
+
+
+def _kernel(name: str, config: Config, x: Tensor, asked: Tensor, lessons: Tensor, answers: Tensor) -> tuple[Tensor, Tensor]:
+    """Return a kernel of the pool, and of the images asked about with the pool."""
+    if name == "linear":
+        return x @ x.T, asked @ x.T
+    if name == "infinite":
+        how = {"depth": config.depth, "w_std": 2**0.5}
+        return infinite_mlp(x, **how).ntk, infinite_mlp(asked, x, **how).ntk
+    torch.manual_seed(0)
+    net = mlp((x.shape[1], *[config.width] * config.depth, int(answers.max()) + 1), "relu").double()
+    if name == "trained":
+        train(net, lessons, answers, epochs=config.epochs, lr=0.1, batch_size=50, each_epoch=False, progress=False)
+    return pntk(net, x), pntk(net, asked, x)
+
+
+def over_draws(result: Result, **where):
+    """Return means over draws with the error of the measured mean, a line for each setting."""
+    frame = result.frame(**where)
+    keys = ["kernel", "flipped", "ridge", "samples"]
+    means = frame.groupby(keys, sort=False).mean(numeric_only=True).drop(columns="seed")
+    errors = frame.groupby(keys, sort=False)["error"]
+    means["standard_error"] = errors.std() / errors.count() ** 0.5
+    return means.reset_index()
+
+
+def quoted(result: Result) -> list[Quoted]:
+    """Set what the theory says beside the run: measured over predicted, 1 where it is right."""
+    found = []
+    ridge = min(result.provenance["config"]["ridges"])
+    for name in result.provenance["config"]["kernels"]:
+        rows = result.frame(kernel=name, flipped=0.0, ridge=ridge)
+        ratios = rows.groupby("seed").apply(lambda mine: float((mine.error / mine.predicted).mean()), include_groups=False)
+        found.append(Quoted.of("Learning curves", f"error measured over predicted, {KERNELS[name]}", 1, ratios.tolist()))
+    rows = result.frame(flipped=0.0, ridge=ridge)
+    ratios = rows.groupby("seed").apply(lambda mine: float((mine.estimate / mine.error).mean()), include_groups=False)
+    found.append(Quoted.of("Risk from the samples alone", "estimated over measured error", 1, ratios.tolist()))
+    return found
+
+
+# Columns of the rows; "seed" is added to each.
+COLUMNS = {
+    "": (
+        "kernel", "samples", "flipped", "ridge", "error", "predicted", "training", "predicted_training", "estimate", "new",
+        "accuracy", "overfitting",
+    ),
+}  # fmt: skip
+
+EXPERIMENT = Experiment(PRESETS, run, quoted, COLUMNS)
