@@ -13,6 +13,8 @@ import jupytext
 import numpy as np
 import pytest
 import torch
+from scipy.optimize import brentq
+from sklearn.kernel_ridge import KernelRidge
 
 import ntk_course as ntk
 from ntk_course.course import checks
@@ -526,7 +528,21 @@ def rotated(answer):
 
 
 FATE = lambda gram, rate: rate * float(torch.linalg.eigvalsh(gram)[-1]) / len(gram)  # noqa: E731
+
+
+def regularised(gram, y, ridge):
+    """Generalised cross-validation by its textbook form: residuals of scikit-learn's fit, over a hat matrix's trace."""
+    hat = KernelRidge(alpha=ridge, kernel="precomputed").fit(gram.numpy(), np.eye(len(gram))).predict(gram.numpy())
+    return np.mean((y.numpy() - hat @ y.numpy()) ** 2) / (1 - hat.trace() / len(gram)) ** 2
+
+
 RIGHT = [
+    ("eigenvalue_on_the_circle", lambda k, ell: np.fft.fft(k.numpy())[ell].real / len(k)),
+    ("eigenvalue_on_the_circle", lambda k, ell: torch.fft.fft(k)[ell].real / len(k)),
+    ("steps_to_learn", lambda lam, rate, share: np.float64(np.log1p(-share) / np.log1p(-rate * lam))),
+    ("shares_of_the_budget", lambda lam, n, r: lam / (lam + brentq(lambda c: (lam / (lam + c)).sum() + r / c - n, 1e-9, 1e3))),
+    ("predicted_error", lambda s, v, n, z: float(((1 - s) ** 2 @ v**2 + z) / (1 - s @ s / n))),
+    ("error_from_the_samples", lambda g, y, r: regularised(g, y, r)),
     ("fate_of_a_rate", lambda g, r: np.select([FATE(g, r) < 2, FATE(g, r) < 4], ["lazy", "catapult"], "diverges")),
     ("scale_for_a_change", lambda c, a, w, s: np.longdouble(a) * c / w if s else Fraction(a) * (Fraction(c) / Fraction(w)) ** 2),
     ("catapult_step", lambda f, k, r, n: [v[-1] for v in ntk.analysis.catapult(f, k, r, width=n, steps=1)]),

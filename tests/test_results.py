@@ -36,6 +36,10 @@ SOURCES = (
     "chizat2019lazy",
     "yang2021feature",
     "yang2022tensor",
+    "basri2019convergence",
+    "simon2023eigenlearning",
+    "canatar2021spectral",
+    "jacot2020kernel",
 )
 CLAIMS = replication.claims()
 

@@ -323,6 +323,23 @@ def two_scales() -> Figure:
     return fig
 
 
+def budget_of_samples() -> Figure:
+    """Chapter 16: samples are spent on the largest eigenvalues; at the level kappa an eigenfunction is learnt by half."""
+    fig, ax = _board(7.2, 2.6)
+    heights = 21 - 0.78 * np.arange(26)  # of the logarithm
+    level = heights[10]
+    for i, value in enumerate(heights):
+        share = 1 / (1 + np.exp(0.45 * (i - 10)))
+        ax.add_patch(plt.Rectangle((9 + 3.2 * i, 3), 2.4, value, fill=False, ec="0.55", lw=1))
+        ax.add_patch(plt.Rectangle((9 + 3.2 * i, 3), 2.4, share * value, color=COLOURS[0], lw=0))
+    ax.plot([7, 93], [3 + level, 3 + level], ls="--", color="0.3", lw=1.4)
+    ax.text(94, 3 + level, r"$\kappa$", va="center", fontsize=15)
+    ax.text(50, 21, "filled: learnt. The fillings add up to the samples", ha="left", fontsize=12, color=COLOURS[0])
+    ax.text(8, 0.5, "large eigenvalues", ha="left", fontsize=12, color="0.3")
+    ax.text(92, 0.5, "small ones", ha="right", fontsize=12, color="0.3")
+    return fig
+
+
 def when_a_kernel_looks() -> Figure:
     """Chapter 14: the moments of training that each kernel sees."""
     fig, ax = _board(7.2, 2.4)

@@ -14,6 +14,10 @@ SOURCES = {
     "chizat2019lazy": "Chizat, Oyallon and Bach's paper",
     "yang2021feature": "Yang and Hu's paper",
     "yang2022tensor": "The muTransfer paper",
+    "basri2019convergence": "Basri and others' paper",
+    "simon2023eigenlearning": "The eigenlearning paper",
+    "canatar2021spectral": "Canatar, Bordelon and Pehlevan's paper",
+    "jacot2020kernel": "The paper on the risk estimator",
 }
 
 

@@ -20,6 +20,7 @@ from . import (
     moving,
     one_step,
     pruning,
+    spectra,
     steps,
     wide,
 )
@@ -37,6 +38,7 @@ from .machines import *  # noqa: F403
 from .moving import *  # noqa: F403
 from .one_step import *  # noqa: F403
 from .pruning import *  # noqa: F403
+from .spectra import *  # noqa: F403
 from .steps import *  # noqa: F403
 from .tally import summary
 from .wide import *  # noqa: F403
@@ -56,6 +58,7 @@ __all__ = [
     *moving.__all__,
     *one_step.__all__,
     *pruning.__all__,
+    *spectra.__all__,
     *steps.__all__,
     *wide.__all__,
     "summary",

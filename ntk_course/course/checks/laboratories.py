@@ -19,6 +19,7 @@ __all__ = [
     "do_labels_help",
     "what_training_made",
     "power_of_the_scale",
+    "price_of_noise",
 ]
 
 break_a_factor = Laboratory(
@@ -572,4 +573,39 @@ power_of_the_scale = Laboratory(
         "2: The kernel changes less for larger scales, with power -0.6.",
     ),
     held=(power_of(0.08),),
+)
+
+price_of_noise = Laboratory(
+    number="16.6",
+    quantity="what noise on the targets is multiplied by on the circle, without a ridge",
+    low=1.55,
+    high=1.8,
+    ours="1.66, with a standard error of 0.02 over thirty draws of 200 points (and 5/3 by interpolation between neighbours)",
+    widest=0.3,
+    readings=(
+        (
+            1.9,
+            2.1,
+            "That is what the formula says. Measure it: draw points and noise, fit, and take the error on new noisy targets.",
+        ),
+        (0.55, 0.8, "The new targets have noise of their own, of variance 1: it belongs to the error."),
+        (0.9, 1.1, "Noise alone, and nothing lost by the fit: is there a ridge, or are new targets compared with 0?"),
+        (2.1, 100, "More than the formula. Is the kernel singular (no bias), or were the points of training asked again?"),
+    ),
+    x=(2, 3, 4, 6, 10),
+    y=(1.658, 1.436, 1.37, 1.293, 1.352),
+    axes=("dimensions", "error over noise"),
+    logs=False,
+    rubric=(
+        "2 points: the factor on the circle with its standard error over draws, and other dimensions beside it.",
+        "1 point: the formula's value beside the measured one, and that they differ on the circle by more than the error.",
+        "1 point: a reason, or a test of one (features that are not independent; interpolation between two neighbours).",
+    ),
+    answers=(
+        "4: 1.66 ± 0.02 on the circle, where the formula says 1.99; 1.44 against 1.53 in three dimensions, and nearly the same in ten. "
+        "Between two neighbours the fit is nearly a straight line, which averages their noise: that gives 5/3. Waves on a circle "
+        "are not independent variables.",
+        "2: The noise is multiplied by 1.7, so overfitting is not so bad.",
+    ),
+    held=(value_at(2, 0.08),),
 )

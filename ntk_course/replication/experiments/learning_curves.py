@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn.functional import one_hot
 
 from ...analysis.eigenframework import learning_curve, risk_estimate
-from ...analysis.regression import kernel_ridge, spectrum
+from ...analysis.regression import kernel_ridge, leave_one_out, spectrum
 from ...kernels.infinite import mlp as infinite_mlp
 from ...kernels.named import pntk
 from ...models.networks import mlp
@@ -31,12 +31,13 @@ class Config:
 
     Attributes:
         data: name of the data set.
-        pool: images whose spectrum makes the prediction; samples are drawn from them, and the error is over all others of them.
+        pool: images of the training split, taken at random, that stand for the distribution: samples are drawn from them, the
+            error is over all of them, and their spectrum makes the prediction.
         tested: images of the test split, which the pool's spectrum has not seen.
         kernels: of :data:`KERNELS`.
         depth: hidden layers of ReLUs, of every network.
         width: of the finite network.
-        lessons: images outside the pool that the finite network is trained on.
+        lessons: images of the training split outside the pool that the finite network is trained on.
         epochs: passes over them.
         sizes: samples drawn.
         ridges: what is added to the diagonal, as shares of the kernel's mean diagonal.
@@ -74,11 +75,9 @@ def run(config: Config, preset: str = "class", progress: bool = True, folder=Non
     learnt, test = both_splits(config.data)
     data = together([learnt, test])
     classes = data.num_classes
-    x, y, lessons, answers = (
-        part
-        for start, count in ((0, config.pool), (config.pool, config.lessons))
-        for part in (_rows(learnt.x[start : start + count]), learnt.y[start : start + count])
-    )
+    order = torch.randperm(len(learnt.x), generator=torch.Generator().manual_seed(0))
+    pool, others = order[: config.pool], order[config.pool : config.pool + config.lessons]
+    x, y, lessons, answers = _rows(learnt.x[pool]), learnt.y[pool], _rows(learnt.x[others]), learnt.y[others]
     asked, asked_y = _rows(test.x[: config.tested]), test.y[: config.tested]
     wanted, asked_wanted = _centred(y, classes), _centred(asked_y, classes)
 
@@ -96,7 +95,7 @@ def run(config: Config, preset: str = "class", progress: bool = True, folder=Non
         rows = []
         for size in config.sizes:
             draw = torch.Generator().manual_seed(1000 * seed + size)
-            chosen, rest = torch.randperm(len(gram), generator=draw).split([size, len(gram) - size])
+            chosen = torch.randperm(len(gram), generator=draw)[:size]
             other = torch.randint(classes, (size,), generator=draw)
             luck = torch.rand(size, generator=draw)
             for share in config.flipped:
@@ -104,8 +103,9 @@ def run(config: Config, preset: str = "class", progress: bool = True, folder=Non
                 noise = (1 - 1 / classes) * (1 - (1 - share) ** 2)
                 targets = _centred(torch.where(luck < share, other, y[chosen]), classes)
                 for ridge in config.ridges:
-                    fit = kernel_ridge(gram[chosen][:, chosen], targets, ridge)
-                    new = fit.predict(cross[:, chosen])
+                    own = gram[chosen][:, chosen]
+                    fit = kernel_ridge(own, targets, ridge)
+                    everywhere, new = fit.predict(gram[:, chosen]), fit.predict(cross[:, chosen])
                     curve = learning_curve(values, (1 - share) * coefficients, size, ridge=ridge, noise=noise)
                     rows.append(
                         {
@@ -113,11 +113,12 @@ def run(config: Config, preset: str = "class", progress: bool = True, folder=Non
                             "samples": size,
                             "flipped": share,
                             "ridge": ridge,
-                            "error": _distance(fit.predict(gram[rest][:, chosen]), (1 - share) * wanted[rest]) + noise,
+                            "error": _distance(everywhere, (1 - share) * wanted) + noise,
                             "predicted": curve.test_error,
-                            "training": _distance(fit.predict(gram[chosen][:, chosen]), targets),
+                            "training": _distance(everywhere[chosen], targets),
                             "predicted_training": curve.training_error,
-                            "estimate": float(risk_estimate(gram[chosen][:, chosen], targets, ridge).sum()),
+                            "estimate": float(risk_estimate(own, targets, ridge).sum()),
+                            "left_out": _distance(leave_one_out(own, targets, ridge), targets),
                             "new": _distance(new, (1 - share) * asked_wanted) + noise,
                             "accuracy": float((new.argmax(1) == asked_y).double().mean()),
                             "overfitting": curve.overfitting,
@@ -181,15 +182,15 @@ def quoted(result: Result) -> list[Quoted]:
         ratios = rows.groupby("seed").apply(lambda mine: float((mine.error / mine.predicted).mean()), include_groups=False)
         found.append(Quoted.of("Learning curves", f"error measured over predicted, {KERNELS[name]}", 1, ratios.tolist()))
     rows = result.frame(flipped=0.0, ridge=ridge)
-    ratios = rows.groupby("seed").apply(lambda mine: float((mine.estimate / mine.error).mean()), include_groups=False)
-    found.append(Quoted.of("Risk from the samples alone", "estimated over measured error", 1, ratios.tolist()))
+    ratios = rows.groupby("seed").apply(lambda mine: float((mine.estimate / mine.new).mean()), include_groups=False)
+    found.append(Quoted.of("Risk from the samples alone", "estimated over measured error on new images", 1, ratios.tolist()))
     return found
 
 
 # Columns of the rows; "seed" is added to each.
 COLUMNS = {
     "": (
-        "kernel", "samples", "flipped", "ridge", "error", "predicted", "training", "predicted_training", "estimate", "new",
+        "kernel", "samples", "flipped", "ridge", "error", "predicted", "training", "predicted_training", "estimate", "left_out", "new",
         "accuracy", "overfitting",
     ),
 }  # fmt: skip
