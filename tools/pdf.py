@@ -19,8 +19,9 @@ for (const it of document.querySelectorAll('details:not(.hide)')) if (!it.closes
 for (const it of document.querySelectorAll('.dropdown.toggle-hidden')) it.classList.remove('toggle-hidden');
 for (const it of document.querySelectorAll('.ntk-explorer input, .ntk-opening button, script')) it.remove();
 for (const it of document.querySelectorAll('section')) {  // what is made only for the site, as its index, has a heading alone here
-  if (it.childElementCount > 1) continue;
-  for (const link of document.querySelectorAll(`a[href="#${it.id}"]`)) (link.closest('li') ?? link).remove();
+  if (it.childElementCount > 1 || !it.firstElementChild?.matches('h1, h2, h3, h4')) continue;
+  const names = [it.id, it.previousElementSibling?.id];
+  for (const link of document.querySelectorAll('a')) if (names.includes(link.hash.slice(1)) && link.hash) (link.closest('li') ?? link).remove();
   it.remove();
 }"""
 FOOTER = '<div style="font-size:8px;width:100%;text-align:center"><span class="pageNumber"></span></div>'

@@ -248,7 +248,8 @@ def scatters(
         if diagonal:
             ax.plot(ends, ends, color="0.6", lw=1, zorder=0)
             ax.set(xlim=ends, ylim=ends)
-        ax.set(title=f"{title}: correlation {np.corrcoef(a, b)[0, 1]:.2f}".replace("-", "−") if correlation else title)
+        correlated = f"{np.corrcoef(a, b)[0, 1]:.2f}".replace("-", "−")
+        ax.set(title=f"{title}: correlation {correlated}" if correlation else title)
     fig.supxlabel(xlabel, fontsize="medium")
     fig.supylabel(ylabel, fontsize="medium")
     return fig

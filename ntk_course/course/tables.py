@@ -2,6 +2,7 @@
 
 import html
 import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
@@ -12,6 +13,7 @@ from torch import Tensor
 from .spoken import spoken
 
 NOTHING = "–"
+_HYPHEN, _KEPT = re.compile(r"\b([A-Za-z])-(?=\w)"), "\\1\N{NON-BREAKING HYPHEN}"  # no line ends after the p of a p-value
 LONG = 12  # rows from which on a table of a page can be sorted by its columns
 LETTERS = 16  # of a cell from which on its column is one of sentences, which may break
 WIDE = 7  # columns from which on it is set in smaller letters
@@ -151,7 +153,7 @@ class Table:
         cells = self._cells()
         wordy = [max(len(cell) for cell in column) > LETTERS for column in zip(*cells, strict=True)]
         head = "".join(
-            f'<th scope="col" style="text-align:{side}">{html.escape(name)}</th>'
+            f'<th scope="col" style="text-align:{side}">{html.escape(_HYPHEN.sub(_KEPT, name))}</th>'
             for name, side in zip(self._heads(), sides, strict=True)
         )
         body = "".join(

@@ -166,7 +166,9 @@ def _rates(draw: Draw):
     yield one, 2.0
     yield one, 4.0
     yield torch.tensor([[2.0, 1.0], [1.0, 2.0]], dtype=torch.float64), 1.0
-    for aim in (0.95, 1.05, 1.9, 2.1, 0.4, 0.8, 1.3, 1.6, 2.6, 3.1):
+    for small, large in draw.each(((1.0, 2.0), (2.0, 1.0), (1.0, 3.0))):  # the largest stands first, or last
+        yield torch.diag(torch.tensor([small, large], dtype=torch.float64)), draw.uniform(1.2, 1.3, 2)
+    for aim in (0.97, 1.03, 1.96, 2.04, 0.4, 0.8, 0.98, 1.02, 1.3, 1.6, 2.6, 3.1):
         n = draw.integer(2, 6)
         phi = draw.normal(n, n + 2)
         gram = phi @ phi.T

@@ -96,6 +96,8 @@ def run(config: Config, preset: str = "class", progress: bool = True, folder=Non
         for size in config.sizes:
             draw = torch.Generator().manual_seed(1000 * seed + size)
             chosen = torch.randperm(len(gram), generator=draw)[:size]
+            columns, asking = gram[chosen].T, cross[:, chosen]
+            own = columns[chosen]
             other = torch.randint(classes, (size,), generator=draw)
             luck = torch.rand(size, generator=draw)
             for share in config.flipped:
@@ -103,9 +105,8 @@ def run(config: Config, preset: str = "class", progress: bool = True, folder=Non
                 noise = (1 - 1 / classes) * (1 - (1 - share) ** 2)
                 targets = _centred(torch.where(luck < share, other, y[chosen]), classes)
                 for ridge in config.ridges:
-                    own = gram[chosen][:, chosen]
                     fit = kernel_ridge(own, targets, ridge)
-                    everywhere, new = fit.predict(gram[:, chosen]), fit.predict(cross[:, chosen])
+                    everywhere, new = fit.predict(columns), fit.predict(asking)
                     curve = learning_curve(values, (1 - share) * coefficients, size, ridge=ridge, noise=noise)
                     rows.append(
                         {
