@@ -402,6 +402,7 @@ def changed(node, kind):
 
 # Mutants that answer the same: why they are no mistake.
 EQUIVALENT = {
+    "shares_of_the_budget": "any bracket that holds the level is right",
     "nothing_in_common": "any block that is blind is right",
     "same_samples_other_order": "any two vectors with these coefficients are right",
     "softmax_misses_it": "any such case is right",

@@ -293,7 +293,7 @@ def test_events_that_the_code_counts_are_changes_of_the_dropout_mask():
     """What chapter 6 says of Table 1: the count, the means with empty iterations, and what a factor does."""
     code, text = stored("forgetting_prediction", "code"), stored("forgetting_prediction", "paper")
     frame = code.frame(lr=0.001, batches="trained", predictor="softmax, gradient")
-    assert abs(frame.between_passes.mean() / 787.3 - 1) < 0.1
+    assert abs(frame.between_passes.mean() / 787.3 - 1) < 0.02 and len(frame) == 10
     assert frame.events.mean() < 0.05 * frame.between_passes.mean()
     assert frame.iterations_with_events.mean() < 25  # of 50
     assert text.frame(lr=0.001, predictor="softmax, gradient").between_passes.max() < 20
@@ -307,10 +307,10 @@ def test_events_that_the_code_counts_are_changes_of_the_dropout_mask():
         assert factor["recall"] > factor["precision"] and plain["recall"] < plain["precision"]
     lost = {key: 1 - rows[key[0], "stored", key[2]]["recall"] / rows[key]["recall"] for key in rows if key[1] == "trained"}
     from_gradients = {key: share for key, share in lost.items() if "step" not in key[2]}
-    assert all((0.5 if lr < 0.1 else 0.25) <= share <= (0.67 if lr < 0.1 else 0.37) for (lr, *_), share in from_gradients.items())
+    assert all((0.4 if lr < 0.1 else 0.2) <= share <= (0.6 if lr < 0.1 else 0.31) for (lr, *_), share in from_gradients.items())
     for lr, batches, predictor in rows:
         if predictor == "softmax, gradient":
-            assert frame.events.sum() == 116 and 38 < frame.between_passes.mean() / frame.events.mean() < 42
+            assert 190 < frame.events.sum() < 250 and 30 < frame.between_passes.mean() / frame.events.mean() < 40
             assert rows[lr, batches, "logits, step"]["F1"] > 0.7
     for r in forgetting_prediction.pooled(text):
         if r["lr"] == 0.1 and "kappa" in r["predictor"]:
