@@ -20,6 +20,7 @@ from ntk_course.replication.experiments import (
     find,
     forgetting_prediction,
     forgetting_relations,
+    learning_curves,
     names,
 )
 from ntk_course.replication.results import Quoted, stored
@@ -594,6 +595,7 @@ SETTINGS += [
 ]
 SETTINGS += ["roughly 20 % of the total", "more than 85 per cent are kept", "section 3.1", "1.2 million weights"]
 SETTINGS += ["by steps of rate 0.02", "at the rate 0.02", "line printed below takes 0.3", "where the limit is 0.6"]
+SETTINGS += ["network on 64 points of the circle"]
 SETTINGS += ["over 200 points", "there are 600 points"]
 SETTINGS += ["threshold below 0.6", "few at 0.7", "right for 60 per cent", "at the rate 0.003"]
 # Numbers that a live cell of the page prints and bounds.
@@ -665,6 +667,13 @@ def said(words, number):
     return words.format(*number) if isinstance(number, tuple) else words.format(number)
 
 
+def linear_on_cifar():
+    """Return the least and the largest per cent by which chapter 16's linear kernel exceeds its prediction."""
+    means = learning_curves.over_draws(stored("learning_curves", "cifar10"), kernel="linear", ridge=0.01, flipped=0.0)
+    over = 100 * (means.error / means.predicted - 1)
+    return over.min(), over.max()
+
+
 # Every measured number of a stored run that stands in a sentence: the page, the words around it, and what it has to be.
 SHOWN = [
     ("08_pruning", "gives {:.0f} to {:.0f} per cent", lambda: (100 * min(redundant()), 100 * max(redundant()))),
@@ -690,6 +699,7 @@ SHOWN = [
     ("05_learning_difficulty", "own weights, off by {:.2f}.", lambda: off_table("Table 4")[0]),
     ("disagreements", "none comes nearer than {:.2f} in the mean", lambda: off_table("Table 5")[0]),
     ("disagreements", "comes within {:.2f} in the mean", lambda: off_table("Table 4")[0]),
+    ("16_learning_curves", "the linear kernel's error is {:.0f} to {:.0f} per cent above its prediction", linear_on_cifar),
     ("13_label_aware_kernels", "is {:.1f} to {:.1f} times the error bar", lambda: (min(over_error_bar()), max(over_error_bar()))),
 ]
 

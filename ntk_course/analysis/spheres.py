@@ -58,7 +58,7 @@ def sphere_spectrum(
 
     Example:
         >>> spectrum = sphere_spectrum(lambda a, b: (a @ b.T) ** 2, 3, 3)  # 1/3 + 2/3 P_2
-        >>> spectrum.multiplicities * spectrum.eigenvalues
+        >>> (spectrum.multiplicities * spectrum.eigenvalues).round(decimals=4).abs()
         tensor([0.3333, 0.0000, 0.6667, 0.0000], dtype=torch.float64)
     """
     d, top = validate.whole(dimension, "dimension", least=2), validate.whole(degree, "degree")

@@ -25,6 +25,7 @@ class Experiment:
         seconds_on_a_gpu: what a seed of "cifar10" takes as far as we reckon, where no run says it.
         name: of the module.
         summary: in a line.
+        of_ours: the setting is ours: a source whose theory is tried has none.
     """
 
     presets: Mapping[str, Any]
@@ -34,6 +35,7 @@ class Experiment:
     seconds_on_a_gpu: float | None = None
     name: str = ""
     summary: str = ""
+    of_ours: bool = False
 
     @property
     def Config(self) -> type:  # noqa: N802

@@ -10,6 +10,7 @@ from importlib import resources
 from scipy import stats
 
 from ..analysis.comparisons import compare_means
+from ..course.spoken import spoken
 from ..course.tables import Spread, number
 from . import experiments
 from .experiments.pruned_training import METHODS
@@ -82,6 +83,14 @@ def runs(name: str) -> list[Result]:
             protocol = run.provenance["config"].get("protocol", {"follows": "text"})
             found.setdefault((run.provenance["data"]["name"], protocol["follows"], protocol.get("width", 64)), run)
     return list(found.values())
+
+
+def setting(name: str, preset: str) -> str:
+    """Say in words what a preset of an experiment stands for."""
+    found = experiments.find(name) if name in experiments.names() else None
+    if found and found.of_ours:
+        return f"at a setting of ours, {spoken(found.settings(preset).data)}"
+    return WORDS.get(preset, preset)
 
 
 def evidence(claim: Claim) -> list[tuple[Quoted, str, str]]:
@@ -170,7 +179,7 @@ def _figures(found: list[tuple[Quoted, str, str]]) -> str:
     lines, groups = [], dict.fromkeys((name, preset) for _, name, preset in found)
     for group in groups:
         if len(groups) > 1:
-            words = f"{group[0].replace('_', ' ')}: {WORDS.get(group[1], group[1])}"
+            words = f"{group[0].replace('_', ' ')}: {setting(*group)}"
             lines.append(f'<tr><th colspan="4" scope="rowgroup">{html.escape(words)}</th></tr>')
         for f in (f for f, *of in found if tuple(of) == group):
             paper, difference = ("", "") if f.paper is None else (number(f.paper), number(f.ours - f.paper, 2, sign=True))

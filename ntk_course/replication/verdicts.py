@@ -3,7 +3,7 @@
 from typing import NamedTuple
 
 from ..course.tables import Spread, number
-from .report import WORDS, Claim, anchor, claims, evidence, ours
+from .report import Claim, anchor, claims, evidence, ours, setting
 from .results import Quoted
 
 SOURCES = {
@@ -93,10 +93,10 @@ def _over(figure: Quoted) -> str:
 
 def _here(claim: Claim) -> str:
     said = []
-    both = [(f, f.paper, preset) for f, _, preset in evidence(claim) if f.paper is not None][:2]
-    for preset in dict.fromkeys(preset for *_, preset in both):
-        numbers = (f"{f.quantity}: {_over(f)}; the source has {number(paper)}." for f, paper, at in both if at == preset)
-        said.append(f"Run {WORDS[preset]}: {' '.join(map(_capital, numbers))}")
+    both = [(f, f.paper, setting(name, preset)) for f, name, preset in evidence(claim) if f.paper is not None][:2]
+    for where in dict.fromkeys(where for *_, where in both):
+        numbers = (f"{f.quantity}: {_over(f)}; the source has {number(paper)}." for f, paper, at in both if at == where)
+        said.append(f"Run {where}: {' '.join(map(_capital, numbers))}")
     if claim.not_run:
         said.append(f"Not run: {claim.not_run}.")
     return " ".join(said)

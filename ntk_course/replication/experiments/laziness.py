@@ -236,4 +236,4 @@ COLUMNS = {
     "width": ("how", "width", "loss", *_CHANGES, "accuracy"),
 }  # fmt: skip
 
-EXPERIMENT = Experiment(PRESETS, run, quoted, COLUMNS)
+EXPERIMENT = Experiment(PRESETS, run, quoted, COLUMNS, of_ours=True)

@@ -112,4 +112,4 @@ def quoted(result: Result) -> list[Quoted]:
 # Columns of the rows; "seed" is added to each.
 COLUMNS = {"": ("how", "width", "power", "loss")}
 
-EXPERIMENT = Experiment(PRESETS, run, quoted, COLUMNS)
+EXPERIMENT = Experiment(PRESETS, run, quoted, COLUMNS, of_ours=True)
