@@ -669,8 +669,15 @@ def said(words, number):
 
 def linear_on_cifar():
     """Return the least and the largest per cent by which chapter 16's linear kernel exceeds its prediction."""
-    means = learning_curves.over_draws(stored("learning_curves", "cifar10"), kernel="linear", ridge=0.01, flipped=0.0)
+    means = learning_curves.over_draws(stored("learning_curves", "narrow"), kernel="linear", ridge=0.01, flipped=0.0)
     over = 100 * (means.error / means.predicted - 1)
+    return over.min(), over.max()
+
+
+def above_on_new_images(samples):
+    """Return the least and the largest per cent by which errors on MNIST's test split exceed chapter 16's predictions."""
+    means = learning_curves.over_draws(stored("learning_curves", "paper"), samples=samples, ridge=0.01, flipped=0.0)
+    over = 100 * (means.new / means.predicted - 1)
     return over.min(), over.max()
 
 
@@ -699,6 +706,8 @@ SHOWN = [
     ("05_learning_difficulty", "own weights, off by {:.2f}.", lambda: off_table("Table 4")[0]),
     ("disagreements", "none comes nearer than {:.2f} in the mean", lambda: off_table("Table 5")[0]),
     ("disagreements", "comes within {:.2f} in the mean", lambda: off_table("Table 4")[0]),
+    ("16_learning_curves", "by {:.0f} to {:.0f} per cent with ten samples", lambda: above_on_new_images(10)),
+    ("16_learning_curves", "by {:.0f} to {:.0f} with five hundred", lambda: above_on_new_images(500)),
     ("16_learning_curves", "the linear kernel's error is {:.0f} to {:.0f} per cent above its prediction", linear_on_cifar),
     ("13_label_aware_kernels", "is {:.1f} to {:.1f} times the error bar", lambda: (min(over_error_bar()), max(over_error_bar()))),
 ]

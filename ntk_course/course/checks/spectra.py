@@ -117,7 +117,7 @@ shares_of_the_budget = Check(
         ),
         "The first n are not learnt wholly and the others not at all: every eigenfunction has a share.": _by_hand,
         "That is what is not learnt, 1 less the learnability.": lambda lam, n, ridge: 1 - _shares(lam, n, ridge),
-        "Divide by the sum of eigenvalue and kappa once, not by its square.": lambda lam, n, ridge: _shares(lam, n, ridge) ** 2,
+        "These are the squares of the learnabilities.": lambda lam, n, ridge: _shares(lam, n, ridge) ** 2,
     },
 )
 

@@ -7,8 +7,8 @@ from .. import results
 from ..experiment import Experiment
 
 # "smoke" is for tests, "class" for a laptop, "paper" has the papers' settings as far as a CPU reaches, "code" follows the lpNTK
-# paper's public code where that differs from the text, "narrow" is CIFAR-10 as far as a CPU reaches, there with a quarter of the code's width, and "cifar10" is what
-# the papers run on CIFAR-10, for a GPU.
+# paper's public code where that differs from the text, "narrow" is CIFAR-10 as far as a CPU reaches (there a quarter of the width),
+# and "cifar10" is what the papers run on CIFAR-10, for a GPU.
 PRESETS = ("smoke", "class", "paper", "code", "narrow", "cifar10")
 
 
