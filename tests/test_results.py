@@ -318,6 +318,25 @@ def test_events_that_the_code_counts_are_changes_of_the_dropout_mask():
             assert r["precision"] > r["recall"]
 
 
+@pytest.mark.parametrize("preset", ["paper", "narrow"])
+def test_learning_curves_with_noise(preset):
+    """What chapter 16 draws of labels that are wrong by chance: the formula's noise is what they have."""
+    means = learning_curves.over_draws(stored("learning_curves", preset), flipped=0.2)
+    means = means[means.kernel.ne("linear") & means.ridge.ge(0.1) & means.ridge.le(1)]
+    assert len(means) == 3 * 2 * 6
+    assert (means.error / means.predicted - 1).abs().max() < 0.04
+
+
+def test_two_figures_of_a_curve_are_at_one_ridge():
+    """The numbers beside the verdicts are those of the chapter's tables."""
+    run = stored("learning_curves", "paper")
+    found = {f.quantity: f.ours for f in learning_curves.EXPERIMENT.quoted(run)}
+    rows = run.frame(kernel="linear", flipped=0.0, ridge=learning_curves.RIDGE)
+    assert found["error measured over predicted, linear kernel"] == pytest.approx((rows.error / rows.predicted).mean(), abs=1e-4)
+    others = learning_curves.undrawn(run)
+    assert (others.others >= others.error * (1 - 1e-9)).all() and (others.others < 1.2 * others.error).all()
+
+
 def test_who_is_forgotten():
     """What chapter 6 says of section 3.1: data and networks disagree under the signs, and agree under the true errors."""
     areas = {}

@@ -2,8 +2,11 @@
 
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+from docutils import nodes
+from pybtex.database import BibliographyData, Entry
 
 import ntk_course as ntk
 from ntk_course.course.spoken import in_words, spoken
@@ -110,3 +113,21 @@ def test_a_panel_over_a_hole_has_numbers():
     shown = [any(t.label1.get_visible() for t in ax.xaxis.get_major_ticks()) for ax in fig.axes[:3]]
     assert shown == [False, True, True]
     plt.close("all")
+
+
+def test_titles_keep_their_capitals():
+    entries = BibliographyData(
+        {"a": Entry("article", {"title": "Exact Kernels of {ReLU} Networks", "journal": "J", "year": "2024"})}
+    )
+    (written,) = typesetting.AsWritten().format_bibliography(entries)
+    assert "Exact Kernels of ReLU Networks." in written.text.render_as("text")
+
+
+@pytest.mark.parametrize(("html", "counted"), [('<span class="math notranslate">x</span>', True), ("<p>x</p>", False)])
+def test_formulas_in_printed_html_are_counted(html, counted):
+    found = {}
+    domain = SimpleNamespace(data={"has_equations": found})
+    env = SimpleNamespace(docname="page", get_domain=lambda name: domain)
+    document = nodes.container("", nodes.raw("", html, format="html"))
+    typesetting.count(SimpleNamespace(env=env), document)
+    assert found == ({"page": True} if counted else {})

@@ -5,6 +5,7 @@ import math
 import torch
 from torch import Tensor
 
+from ...analysis.eigenframework import learning_curve
 from .core import Check
 from .draws import Draw
 
@@ -37,9 +38,7 @@ eigenvalue_on_the_circle = Check(
             (k * torch.cos(ell * torch.linspace(0, 2 * math.pi, len(k), dtype=torch.float64))).mean()
         ),
         "The angles go all the way round, not half of it.": lambda k, ell: float((k * _wave(k, ell, half=True)).mean()),
-        "An eigenvalue is linear in the kernel: no square, no absolute value.": lambda k, ell: float(
-            (k * _wave(k, ell)).mean() ** 2
-        ),
+        "An eigenvalue is linear in the kernel: no square.": lambda k, ell: float((k * _wave(k, ell)).mean() ** 2),
     },
 )
 
@@ -71,16 +70,11 @@ steps_to_learn = Check(
 )
 
 
-def _level(lam: Tensor, n: float, ridge: float) -> float:
-    low, high = -60.0, math.log(float(lam.sum()) + ridge) + 1
-    for _ in range(200):
-        middle = (low + high) / 2
-        more = float((lam / (lam + math.exp(middle))).sum()) + ridge / math.exp(middle) > n
-        low, high = (middle, high) if more else (low, middle)
-    return math.exp(high)
+def _level(lam: Tensor, n: int, ridge: float) -> float:
+    return learning_curve(lam, lam, n, ridge=ridge).constant
 
 
-def _shares(lam: Tensor, n: float, ridge: float) -> Tensor:
+def _shares(lam: Tensor, n: int, ridge: float) -> Tensor:
     return lam / (lam + _level(lam, n, ridge))
 
 

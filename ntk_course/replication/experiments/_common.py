@@ -162,6 +162,12 @@ def clusters_of_class(model: nn.Module, x: Tensor, y: Tensor, label: int, share:
     return where, rows, farthest_point_clustering(rows, max(1, round(share * len(where))))
 
 
+def as_rows(x: Tensor) -> Tensor:
+    """Lay samples (N, ...) out as rows of norm sqrt(d), (N, d), in their dtype."""
+    x = x.flatten(1)
+    return x / x.square().mean(1, keepdim=True).sqrt()
+
+
 def as_matrix(gram: Tensor) -> Tensor:
     """Lay blocks (N, M, K, K) out as one matrix (N K, M K)."""
     n, m, k, _ = gram.shape

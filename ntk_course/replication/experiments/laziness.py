@@ -18,7 +18,7 @@ from ...models.scale import scaled
 from ...training.sgd import train
 from ..experiment import Experiment
 from ..results import Quoted, Result, over_seeds
-from ._common import as_matrix, both_splits, together
+from ._common import as_matrix, as_rows, both_splits, together
 
 POWERS = {"kernel": "change of the kernel", "features": "change of the features", "weights": "change of the weights"}
 
@@ -189,8 +189,7 @@ def run(config: Config, preset: str = "class", progress: bool = True, folder=Non
 
 def _some(data: Dataset, count: int) -> tuple[Tensor, Tensor]:
     """Return the first samples as rows of norm sqrt(d)."""
-    x = data.x[:count].flatten(1)
-    return x / x.square().mean(1, keepdim=True).sqrt(), data.y[:count]
+    return as_rows(data.x[:count]), data.y[:count]
 
 
 def _state(net: nn.Sequential, x: Tensor) -> tuple[Tensor, Tensor, list[Tensor]]:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import one_hot
 
-from ...analysis.eigenframework import learning_curve, risk_estimate
+from ...analysis.eigenframework import LearningCurve, learning_curve, risk_estimate
 from ...analysis.regression import kernel_ridge, leave_one_out, spectrum
 from ...kernels.infinite import mlp as infinite_mlp
 from ...kernels.named import pntk
@@ -15,7 +15,7 @@ from ...models.networks import mlp
 from ...training.sgd import train
 from ..experiment import Experiment
 from ..results import Quoted, Result, over_seeds
-from ._common import both_splits, together
+from ._common import as_rows, both_splits, together
 
 KERNELS = {
     "infinite": "infinite NTK",
@@ -23,6 +23,8 @@ KERNELS = {
     "start": "network at the start",
     "trained": "network, trained",
 }
+
+RIDGE = 1e-2  # of the figures set beside the theory: small, and large enough for a linear kernel
 
 
 @dataclass(frozen=True)
@@ -77,8 +79,13 @@ def run(config: Config, preset: str = "class", progress: bool = True, folder=Non
     classes = data.num_classes
     order = torch.randperm(len(learnt.x), generator=torch.Generator().manual_seed(0))
     pool, others = order[: config.pool], order[config.pool : config.pool + config.lessons]
-    x, y, lessons, answers = _rows(learnt.x[pool]), learnt.y[pool], _rows(learnt.x[others]), learnt.y[others]
-    asked, asked_y = _rows(test.x[: config.tested]), test.y[: config.tested]
+    x, y, lessons, answers = (
+        as_rows(learnt.x[pool].double()),
+        learnt.y[pool],
+        as_rows(learnt.x[others].double()),
+        learnt.y[others],
+    )
+    asked, asked_y = as_rows(test.x[: config.tested].double()), test.y[: config.tested]
     wanted, asked_wanted = _centred(y, classes), _centred(asked_y, classes)
 
     @cache
@@ -90,8 +97,18 @@ def run(config: Config, preset: str = "class", progress: bool = True, folder=Non
         values, shares = spectrum(gram, wanted)
         return gram, cross, values.clamp(min=0) / len(gram), (shares * wanted.square().sum() / len(gram)).sqrt()
 
+    @cache
+    def theory(name: str, size: int, share: float, ridge: float) -> LearningCurve:
+        """Predict for labels of which a share is replaced, whatever is drawn."""
+        *_, values, coefficients = world(name)
+        return learning_curve(values, (1 - share) * coefficients, size, ridge=ridge, noise=noise(share))
+
+    def noise(share: float) -> float:
+        """Return the variance: a replaced label keeps 1 - share of its target on average, the rest of its length is noise."""
+        return (1 - 1 / classes) * (1 - (1 - share) ** 2)
+
     def one_seed(seed: int, name: str) -> list[dict]:
-        gram, cross, values, coefficients = world(name)
+        gram, cross, *_ = world(name)
         rows = []
         for size in config.sizes:
             draw = torch.Generator().manual_seed(1000 * seed + size)
@@ -101,26 +118,24 @@ def run(config: Config, preset: str = "class", progress: bool = True, folder=Non
             other = torch.randint(classes, (size,), generator=draw)
             luck = torch.rand(size, generator=draw)
             for share in config.flipped:
-                # a label replaced at random keeps 1 - share of its target on average; the rest of its length is noise
-                noise = (1 - 1 / classes) * (1 - (1 - share) ** 2)
                 targets = _centred(torch.where(luck < share, other, y[chosen]), classes)
                 for ridge in config.ridges:
                     fit = kernel_ridge(own, targets, ridge)
                     everywhere, new = fit.predict(columns), fit.predict(asking)
-                    curve = learning_curve(values, (1 - share) * coefficients, size, ridge=ridge, noise=noise)
+                    curve = theory(name, size, share, ridge)
                     rows.append(
                         {
                             "kernel": name,
                             "samples": size,
                             "flipped": share,
                             "ridge": ridge,
-                            "error": _distance(everywhere, (1 - share) * wanted) + noise,
+                            "error": _distance(everywhere, (1 - share) * wanted) + noise(share),
                             "predicted": curve.test_error,
                             "training": _distance(everywhere[chosen], targets),
                             "predicted_training": curve.training_error,
                             "estimate": float(risk_estimate(own, targets, ridge).sum()),
                             "left_out": _distance(leave_one_out(own, targets, ridge), targets),
-                            "new": _distance(new, (1 - share) * asked_wanted) + noise,
+                            "new": _distance(new, (1 - share) * asked_wanted) + noise(share),
                             "accuracy": float((new.argmax(1) == asked_y).double().mean()),
                         }
                     )
@@ -131,12 +146,6 @@ def run(config: Config, preset: str = "class", progress: bool = True, folder=Non
     return over_seeds(
         "learning_curves", preset, config, data, one_seed, device=where, parts=parts, folder=folder, progress=progress
     )
-
-
-def _rows(x: Tensor) -> Tensor:
-    """Return images as rows of norm sqrt(d), float64."""
-    x = x.flatten(1).double()
-    return x / x.square().mean(1, keepdim=True).sqrt()
 
 
 def _centred(y: Tensor, classes: int) -> Tensor:
@@ -164,26 +173,27 @@ def _kernel(name: str, config: Config, x: Tensor, asked: Tensor, lessons: Tensor
 
 
 def over_draws(result: Result, **where):
-    """Return means over draws with the error of the measured mean, a line for each setting."""
-    frame = result.frame(**where)
+    """Return means over draws, a line for each setting."""
     keys = ["kernel", "flipped", "ridge", "samples"]
-    means = frame.groupby(keys, sort=False).mean(numeric_only=True).drop(columns="seed")
-    errors = frame.groupby(keys, sort=False)["error"]
-    means["standard_error"] = errors.std() / errors.count() ** 0.5
-    return means.reset_index()
+    return result.frame(**where).groupby(keys, sort=False).mean(numeric_only=True).drop(columns="seed").reset_index()
+
+
+def undrawn(result: Result):
+    """Return the rows with right labels, and in "others" the error on images of the pool that were not drawn."""
+    rows = result.frame(flipped=0.0)
+    drawn = rows.samples / result.provenance["config"]["pool"]
+    return rows.assign(others=(rows.error - drawn * rows.training) / (1 - drawn))
 
 
 def quoted(result: Result) -> list[Quoted]:
     """Set what the theory says beside the run: measured over predicted, 1 where it is right."""
-    found = []
-    ridge = min(result.provenance["config"]["ridges"])
-    for name in result.provenance["config"]["kernels"]:
-        rows = result.frame(kernel=name, flipped=0.0, ridge=ridge)
-        ratios = rows.groupby("seed").apply(lambda mine: float((mine.error / mine.predicted).mean()), include_groups=False)
-        found.append(Quoted.of("Learning curves", f"error measured over predicted, {KERNELS[name]}", 1, ratios.tolist()))
-    rows = result.frame(flipped=0.0, ridge=ridge)
-    ratios = rows.groupby("seed").apply(lambda mine: float((mine.estimate / mine.new).mean()), include_groups=False)
-    found.append(Quoted.of("Risk from the samples alone", "estimated over measured error on new images", 1, ratios.tolist()))
+    found, rows = [], undrawn(result)
+    rows = rows[rows.ridge == RIDGE].assign(curve=lambda r: r.error / r.predicted, risk=lambda r: r.estimate / r.others)
+    for name, mine in rows.groupby("kernel", sort=False):
+        ratios = mine.groupby("seed").curve.mean()
+        found.append(Quoted.of("Learning curves", f"error measured over predicted, {KERNELS[name]}", 1, ratios))
+    ratios = rows.groupby("seed").risk.mean()
+    found.append(Quoted.of("Risk from the samples alone", "estimated over measured error on images not drawn", 1, ratios))
     return found
 
 

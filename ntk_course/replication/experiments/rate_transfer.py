@@ -10,7 +10,7 @@ from torch.nn.functional import cross_entropy
 from ...models.parametrisations import NAMES, parametrised
 from ..experiment import Experiment
 from ..results import Quoted, Result, over_seeds
-from ._common import both_splits
+from ._common import as_rows, both_splits
 
 
 @dataclass(frozen=True)
@@ -49,8 +49,7 @@ PRESETS = {
 def run(config: Config, preset: str = "class", progress: bool = True, folder=None) -> Result:
     """Train at every rate, width and parametrisation; a row for each seed with the mean loss of the last half epoch."""
     data, _ = both_splits(config.data, config.train)
-    x, y = data.x.flatten(1), data.y
-    x = x / x.square().mean(1, keepdim=True).sqrt()
+    x, y = as_rows(data.x), data.y
 
     def trained(how: str, width: int, rate: float, seed: int) -> float:
         torch.manual_seed(seed)
