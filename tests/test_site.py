@@ -18,6 +18,7 @@ import yaml
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tools"))
 import edition  # noqa: E402
+import pdf  # noqa: E402
 
 SITE = ROOT / "_build" / "html"
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -438,3 +439,17 @@ def test_screenshots_of_the_readme(visit, tmp_path, name, scheme):
 def test_no_progress_bar_was_left_on_a_page(page):
     """Neither its text, nor the state of a widget that nobody can see."""
     assert not re.search(r"\d(step|block|epoch|it)/s\]", (SITE / f"{page}.html").read_text())
+
+
+def test_print_keeps_what_has_words(browser):
+    """Of a page made only for the site a heading is left in the whole book: it goes, with its link; a short section stays."""
+    page = browser.new_page()
+    page.set_content(
+        """<ul><li><a href="#document-genindex">Index</a></li><li><a href="#one">One</a></li></ul>
+        <span id="document-genindex"></span><section id="index"><h2>Index</h2></section>
+        <section id="one"><h2>One</h2><p>A word.</p></section>
+        <div><p>Theorem</p><section id="proof-content"><p>All is well.</p></section></div>"""
+    )
+    page.evaluate(pdf.OPEN)
+    assert page.inner_text("body").split() == ["One", "One", "A", "word.", "Theorem", "All", "is", "well."]
+    page.close()

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 from docutils import nodes
-from pybtex.database import BibliographyData, Entry
+from pybtex.database import BibliographyData, Entry, Person
 
 import ntk_course as ntk
 from ntk_course.course.spoken import in_words, spoken
@@ -116,10 +116,9 @@ def test_a_panel_over_a_hole_has_numbers():
 
 
 def test_titles_keep_their_capitals():
-    entries = BibliographyData(
-        {"a": Entry("article", {"title": "Exact Kernels of {ReLU} Networks", "journal": "J", "year": "2024"})}
-    )
-    (written,) = typesetting.AsWritten().format_bibliography(entries)
+    fields = {"title": "Exact Kernels of {ReLU} Networks", "journal": "J", "year": "2024"}
+    entry = Entry("article", fields, {"author": [Person("Bell, Brian")]})
+    (written,) = typesetting.AsWritten().format_bibliography(BibliographyData({"a": entry}))
     assert "Exact Kernels of ReLU Networks." in written.text.render_as("text")
 
 
