@@ -10,7 +10,8 @@ from conftest import relative
 
 import ntk_course as ntk
 from ntk_course.kernels.infinite.convolutional import cntk
-from ntk_course.kernels.infinite.dense import SMOOTH, expectations, mlp, network
+from ntk_course.kernels.infinite.activations import SMOOTH, expectations
+from ntk_course.kernels.infinite.dense import mlp, network
 
 STORED = json.loads((Path(__file__).parent / "reference/infinite.json").read_text())
 ABOUT = ("activation", "depth", "w_std", "b_std")
@@ -39,7 +40,7 @@ def test_tiles_change_nothing(monkeypatch, activation, parameterization):
     options = {"depth": 2, "activation": activation, "w_std": 1.3, "b_std": 0.2, "parameterization": parameterization}
     options["width"] = None if parameterization == "ntk" else 50
     whole, two = mlp(x, **options), mlp(x, other, **options)
-    monkeypatch.setattr("ntk_course.kernels.infinite.dense._TILE", 5)
+    monkeypatch.setattr("ntk_course.kernels.infinite.composed._CACHED", 25)
     for small, large in zip((*mlp(x, **options), *mlp(x, other, **options)), (*whole, *two), strict=True):
         assert relative(small, large) < 1e-14
     tiled = mlp(x, **options)

@@ -19,7 +19,7 @@ from ntk_course.analysis import (
     relative_change,
     sharpness,
 )
-from ntk_course.kernels.infinite.dense import expectations
+from ntk_course.kernels.infinite.activations import expectations
 from ntk_course.models import DiagonalNetwork, Exponents, exponents, parametrised, scaled
 
 

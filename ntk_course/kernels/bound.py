@@ -17,7 +17,7 @@ from ..basics.samples import Batch, leaves
 from ..gram.operator import Gram
 from ..tangents.cotangents import PerSample, basis, ones
 from ..training.path import TrainingPath
-from .infinite.dense import Kernels
+from .infinite.composed import Kernels
 from .infinite.dense import mlp as dense
 from .label_aware import lantk_hr
 from .paths.kernel import PathKernel

@@ -1,7 +1,9 @@
-"""Kernels of infinitely wide networks, in closed form: fully connected and convolutional ones."""
+"""Kernels of infinitely wide networks, in closed form: of any architecture, and of two of them by name."""
 
+from .activations import ACTIVATIONS, SLOPES, SMOOTH, expectations
+from .composed import PARAMETERIZATIONS, Kernels, limit
 from .convolutional import cntk
-from .dense import ACTIVATIONS, PARAMETERIZATIONS, SLOPES, SMOOTH, Kernels, expectations, mlp, network
+from .dense import mlp, network
 from .orthants import positive_moments
 
 __all__ = [
@@ -12,6 +14,7 @@ __all__ = [
     "SMOOTH",
     "cntk",
     "expectations",
+    "limit",
     "mlp",
     "network",
     "positive_moments",

@@ -1,14 +1,10 @@
 r"""The NNGP and NTK of convolutional networks with infinitely many channels (CNTK; Arora et al., 2019), block by block."""
 
-from collections.abc import Callable
-
-import torch
-from torch import Tensor
-from torch.nn.functional import avg_pool2d, pad
-from tqdm.auto import tqdm
+from torch import Tensor, nn
 
 from ...basics import validate
-from .dense import Kernels, expectations
+from ...models.networks import activation_module
+from .composed import Kernels, limit
 
 POOLINGS = ("flatten", "average")
 
@@ -72,68 +68,15 @@ def cntk(
     if b is not None and a.shape[1:] != b.shape[1:]:
         raise ValueError(f"x2: got images of shape {tuple(b.shape[1:])}; wanted {tuple(a.shape[1:])}, as in x1")
 
-    def affine(k: Tensor) -> Tensor:
-        return w_std**2 * k + b_std**2
-
-    def conv(k: Tensor) -> Tensor:
-        return affine(_filtered(k, kernel_size))
-
-    def variances(x: Tensor) -> list[Tensor]:
-        """Return the variance of every unit at every position, layer by layer, (N, H, W)."""
-        found = [conv(x.square().mean(1))]
-        for _ in range(depth - 1):
-            found.append(conv(expectations(activation, found[-1], found[-1], found[-1])[0]))
-        return found
-
-    own = variances(a)
-    other = own if b is None else variances(b)
-    right = a if b is None else b
-    positions = a[0, 0].numel() ** (1 if pooling == "flatten" else 2)
-    if memory is None:
-        memory = 2**20 if a.device.type == "cpu" else 2**28
-    side = max(1, int((memory / (8 * positions)) ** 0.5))
-    nngp, ntk = (a.new_empty(len(a), len(right)) for _ in range(2))
-    blocks = [(i, j) for i in range(0, len(a), side) for j in range(i if b is None else 0, len(right), side)]
-    for i, j in tqdm(blocks, desc="cntk", unit="block", disable=not progress):
-        rows, cols = slice(i, i + side), slice(j, j + side)
-        value, tangent = _block(
-            a[rows], right[cols], [v[rows] for v in own], [v[cols] for v in other], pooling, activation, w_std**2, conv, affine
-        )
-        nngp[rows, cols], ntk[rows, cols] = value, tangent
-        if b is None and i != j:
-            nngp[cols, rows], ntk[cols, rows] = value.T, tangent.T
-    return Kernels(nngp.to(x1.dtype), ntk.to(x1.dtype))
-
-
-def _block(a, b, own, other, pooling, activation, scale, conv: Callable, affine: Callable) -> tuple[Tensor, Tensor]:
-    """Carry the covariances of all pairs of two groups of images through the layers."""
-    if pooling == "flatten":
-        k = torch.einsum("nchw,mchw->nmhw", a, b) / a.shape[1]
-        outer = [(p[:, None], q[None]) for p, q in zip(own, other, strict=True)]
-    else:
-        k = torch.einsum("nchw,mcij->nmhwij", a, b) / a.shape[1]
-        outer = [(p[:, None, :, :, None, None], q[None, :, None, None]) for p, q in zip(own, other, strict=True)]
-    sigma = conv(k)
-    theta = sigma.clone()
-    for i, (p, q) in enumerate(outer):
-        value, slope = expectations(activation, sigma, p, q)
-        theta *= slope
-        if i < len(outer) - 1:
-            sigma = conv(value)
-            theta = sigma + conv(theta) - affine(theta.new_zeros(()))  # the mean over a filter, without the bias
-    last = tuple(range(2, value.dim()))
-    sigma = affine(value.mean(last))
-    return sigma, sigma + scale * theta.mean(last)
-
-
-def _filtered(k: Tensor, size: int) -> Tensor:
-    """Average over the offsets of a filter, zero outside; over the same offset at both positions of (N, M, H, W, H, W)."""
-    if k.dim() < 6:
-        return avg_pool2d(k, size, 1, size // 2)
-    reach, (h, w) = size // 2, k.shape[2:4]
-    wide = pad(k, (reach,) * 8)
-    total = torch.zeros_like(k)
-    for dy in range(size):
-        for dx in range(size):
-            total += wide[:, :, dy : dy + h, dx : dx + w, dy : dy + h, dx : dx + w]
-    return total.div_(size**2)
+    pixels = a[0, 0].numel()
+    layers: list[nn.Module] = []
+    for channels in (a.shape[1], *[2] * (depth - 1)):
+        layers += [
+            nn.Conv2d(channels, 2, kernel_size, padding="same", bias=b_std > 0, device="meta"),
+            activation_module(activation),
+        ]
+    if pooling == "average":
+        layers.append(nn.AdaptiveAvgPool2d(1))
+    last = nn.Linear(2 * (pixels if pooling == "flatten" else 1), 1, bias=b_std > 0, device="meta")
+    net = nn.Sequential(*layers, nn.Flatten(), last)
+    return limit(net, x1, x2, w_std=w_std, b_std=b_std, memory=memory, progress=progress)

@@ -1,0 +1,264 @@
+"""Sums, products and contractions of fields."""
+
+import math
+import operator
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from . import covariances, places
+from .covariances import Pair
+from .program import Builder, Contraction, Field, NeedsPairs, Unknown
+
+
+def _apart(a: Field, b: Field) -> None:
+    """Refuse fields that depend on the same weights."""
+    if both := a.sources & b.sources:
+        raise Unknown(
+            f"its two parts both depend on the weights of {sorted(both)}, so that they are correlated; wanted a layer between"
+        )
+
+
+def _alike(build: Builder, a: Field, b: Field) -> tuple[Field, Field]:
+    """Give two fields one shape, as broadcasting does."""
+    if a.shape == b.shape and a.channels == b.channels:
+        return a, b
+    shape = torch.broadcast_shapes(a.shape, b.shape)
+    wider = []
+    for field in (a, b):
+        numbers = places.numbered(build, field)
+        where, channel = ((t[0] if field.batched else t).expand(shape) for t in numbers)
+        wider.append(places.found(build, field, where, channel))
+    if wider[0].channels != wider[1].channels:
+        raise Unknown(
+            f"its parts have channels on axes {sorted(wider[0].channels)} and {sorted(wider[1].channels)}; wanted the same"
+        )
+    return wider[0], wider[1]
+
+
+def add(build: Builder, a: Any, b: Any) -> Any:
+    """Add two fields: with no weights in common, covariances add."""
+    if not isinstance(a, Field) and not isinstance(b, Field):
+        return _plain(a) + _plain(b)
+    if not isinstance(a, Field) or not isinstance(b, Field):
+        if isinstance(a, int | float) and a == 0 or isinstance(b, int | float) and b == 0:
+            return a if isinstance(a, Field) else b
+        raise Unknown("it adds plain numbers to channels that are random; wanted them added to the samples, or a bias")
+    _apart(a, b)
+    a, b = _alike(build, a, b)
+
+    def rule(sides, one: Pair, other: Pair) -> Pair:
+        return Pair(one.nngp + other.nngp, one.ntk + other.ntk)
+
+    made = build.add(rule, [a, b], a.shape, a.channels, gaussian=a.gaussian and b.gaussian, sources=a.sources | b.sources)
+    return replace(made, blended=_blended(a, b), batched=a.batched or b.batched)
+
+
+def _plain(value: Any) -> Any:
+    return value.settled() if isinstance(value, Contraction) else value
+
+
+def _blended(*fields: Field) -> bool:
+    return any(f.blended or f.gain for f in fields)
+
+
+def multiply(build: Builder, a: Any, b: Any) -> Any:
+    """Multiply by a number, by a plain tensor that is the same for all channels, or two fields with no weights in common."""
+    if not isinstance(a, Field) and (isinstance(b, Field) or not isinstance(a, Contraction)):
+        a, b = b, a
+    if isinstance(b, Tensor) and b.dim() == 0:
+        b = b.item()
+    if isinstance(a, Contraction):
+        return replace(a, factor=a.factor * b) if isinstance(b, int | float) else a.settled() * _plain(b)
+    if isinstance(b, int | float):
+        factor = float(b) ** 2
+        made = build.like(a, lambda sides, pair: pair.map(lambda k: k * factor))
+        return replace(made, origin=a.origin, order=a.order, scale=a.scale * b) if b else made
+    if not isinstance(b, Field):
+        return _masked(build, a, _plain(b))
+    _apart(a, b)
+    a, b = _alike(build, a, b)
+
+    def rule(sides, one: Pair, other: Pair) -> Pair:
+        return Pair(one.nngp * other.nngp, one.ntk * other.nngp + one.nngp * other.ntk)
+
+    gain = a.gain + b.gain  # of a factor on either, the product itself is the tangent feature
+    made = build.add(rule, [a, b], a.shape, a.channels, gaussian=False, sources=a.sources | b.sources, gain=gain)
+    return replace(made, blended=a.blended or b.blended, batched=a.batched or b.batched)
+
+
+def _masked(build: Builder, field: Field, value: Tensor) -> Field:
+    """Multiply by plain numbers, one a position."""
+    whole = (1,) * (len(field.shape) + 1 - value.dim()) + value.shape
+    if len(whole) > len(field.shape) + 1 or any(whole[a + 1] != 1 for a in field.channels):
+        raise Unknown(
+            f"it multiplies by plain numbers of shape {tuple(value.shape)}; wanted one for all channels, of size 1 there"
+        )
+    value = value.reshape(whole)
+    for axis in sorted(field.channels, reverse=True):
+        value = value.squeeze(axis + 1)
+    key = f"{build.key} factors"
+    build.keep(key, value.expand(build.samples, *field.positions).reshape(build.samples, -1).double())
+
+    def rule(sides, pair: Pair) -> Pair:
+        left, right = sides.outer(*sides.plain(key))
+        return pair.map(lambda k: k * left * right)
+
+    return build.like(field, rule)
+
+
+def divide(build: Builder, a: Any, b: Any) -> Any:
+    """Divide by a number, or by plain numbers."""
+    if isinstance(b, Field | Contraction):
+        raise Unknown("it divides by random numbers; wanted a normalisation layer")
+    return multiply(build, a, 1 / b)
+
+
+def subtract(build: Builder, a: Any, b: Any) -> Any:
+    """Subtract: a centred field has the covariances of its negative."""
+    return add(build, a, b)
+
+
+def negative(build: Builder, a: Any) -> Any:
+    """Change the sign."""
+    return multiply(build, a, -1.0)
+
+
+def contract(build: Builder, a: Any, b: Any) -> Any:
+    """Multiply matrices: two fields over their channels, or a plain matrix with a field's positions."""
+    if not isinstance(a, Field):
+        return _weighed(build, _plain(a), b) if isinstance(b, Field) else torch.matmul(_plain(a), _plain(b))
+    if not isinstance(b, Field):
+        raise Unknown("it multiplies a field by a plain matrix from the right; wanted the matrix on the left, over positions")
+    rank = len(a.shape)
+    if len(b.shape) != rank or rank < 2 or rank - 1 not in a.channels or rank - 2 not in b.channels:
+        raise Unknown(f"it multiplies {('N', *a.shape)} and {('N', *b.shape)}; wanted (..., T, channels) and (..., channels, T')")
+    if not build.own.every:
+        raise NeedsPairs
+    heads = [axis for axis in a.channels if axis < rank - 2]
+    count = a.shape[-1]
+    size = math.prod(a.positions)
+    if a.origin == b.origin:
+        if a.order != b.order:
+            raise Unknown("it multiplies a field with another order of itself")
+        k = build.pairs[a.step].nngp / a.scale**2
+    else:
+        _apart(a, b)
+        k = torch.zeros(build.samples, size, math.prod(b.positions), dtype=torch.float64)
+    if len(a.positions) != 1:
+        raise Unknown(f"its positions are {a.positions}; wanted one axis")
+    for axis in sorted(heads):
+        k = k.unsqueeze(1).expand(len(k), a.shape[axis], *k.shape[1:])
+    return Contraction(k, count, a.scale * b.scale)
+
+
+def _weighed(build: Builder, matrix: Tensor, field: Field) -> Field:
+    """Let each position be a sum over positions, weighed by a plain matrix: a graph, or attention."""
+    if not build.own.every:
+        raise NeedsPairs
+    rank = len(field.shape)
+    if rank < 2 or rank - 1 not in field.channels or len(field.positions) != 1 or rank - 2 in field.channels:
+        raise Unknown(f"it multiplies a plain matrix and {('N', *field.shape)}; wanted (..., T, channels), one axis of positions")
+    matrix = matrix.double()
+    while matrix.dim() > 3:  # heads, whose fields are independent copies of one another
+        if not torch.equal(matrix, matrix[:, :1].expand_as(matrix)):
+            raise Unknown("its heads weigh positions differently; wanted the same for all")
+        matrix = matrix[:, 0]
+    if matrix.dim() == 2:
+        matrix = matrix.expand(build.samples, *matrix.shape)
+    key = f"{build.key} matrix"
+    build.keep(key, matrix)
+
+    def rule(sides, pair: Pair) -> Pair:
+        left, right = sides.plain(key)
+        return covariances.mixed(left, right, pair)
+
+    shape = (*field.shape[:-2], matrix.shape[-2], field.shape[-1])
+    made = build.add(rule, [field], shape, field.channels, gaussian=field.gaussian, sources=field.sources, gain=field.gain)
+    return replace(made, blended=field.blended)
+
+
+def attention(
+    build: Builder,
+    q: Any,
+    k: Any,
+    v: Any,
+    attn_mask: Any = None,
+    dropout_p: float = 0.0,
+    is_causal: bool = False,
+    *,
+    scale: float | None = None,
+) -> Any:
+    """Weigh values by a softmax of scores."""
+    turned = places.moved(build, lambda t: t.transpose(-2, -1), (k,), {}, k)
+    scores = multiply(build, contract(build, q, turned), q.shape[-1] ** -0.5 if scale is None else scale).settled()
+    if is_causal:
+        attn_mask = torch.ones(scores.shape[-2:], dtype=torch.bool).tril()
+    if attn_mask is not None:
+        scores = scores.masked_fill(~attn_mask, -math.inf) if attn_mask.dtype == torch.bool else scores + attn_mask
+    return contract(build, scores.softmax(-1), v)
+
+
+def concatenate(build: Builder, tensors: Any, dim: int = 0) -> Field:
+    """Put fields with no weights in common one after the other: along positions, or along channels."""
+    if not all(isinstance(f, Field) for f in tensors):
+        raise Unknown("it puts plain numbers beside random ones; wanted a layer for each part")
+    first = tensors[0]
+    for i, one in enumerate(tensors):
+        for other in tensors[:i]:
+            _apart(one, other)
+    axis = dim % (len(first.shape) + 1) - 1
+    if axis < 0:
+        raise Unknown("it puts samples after samples; wanted each by itself")
+    shape = list(first.shape)
+    shape[axis] = sum(f.shape[axis] for f in tensors)
+    sources = frozenset().union(*(f.sources for f in tensors))
+    if axis in first.channels:
+        shares = [f.width / sum(g.width for g in tensors) for f in tensors]
+
+        def beside(sides, *pairs: Pair) -> Pair:
+            return Pair(*(sum(s * k for s, k in zip(shares, some, strict=True)) for some in zip(*pairs, strict=True)))
+
+        made = build.add(beside, tensors, shape, first.channels, gaussian=False, sources=sources)
+        return replace(made, blended=_blended(*tensors))
+    if not build.own.every:
+        raise NeedsPairs
+    # the numbers that the parts' positions have in the whole
+    numbers, count = [], 0
+    for f in tensors:
+        numbers.append(torch.arange(count, count + math.prod(f.positions)).view(f.positions))
+        count += math.prod(f.positions)
+    whole = torch.cat(numbers, axis - sum(a < axis for a in first.channels)).flatten()
+
+    def behind(sides, *pairs: Pair) -> Pair:
+        return Pair(*(_blocks(some)[..., whole[:, None], whole] for some in zip(*pairs, strict=True)))
+
+    gaussian = all(f.gaussian for f in tensors)
+    made = build.add(behind, tensors, shape, first.channels, gaussian=gaussian, sources=sources)
+    return replace(made, blended=_blended(*tensors))
+
+
+def _blocks(some: tuple[Tensor, ...]) -> Tensor:
+    lead = torch.broadcast_shapes(*(k.shape[:-2] for k in some))
+    rows = []
+    for i, k in enumerate(some):
+        row = [
+            k.expand(*lead, *k.shape[-2:]) if i == j else k.new_zeros(*lead, k.shape[-2], o.shape[-1]) for j, o in enumerate(some)
+        ]
+        rows.append(torch.cat(row, -1))
+    return torch.cat(rows, -2)
+
+
+# By what the graph calls; a method has its name alone.
+ALGEBRA: dict[Any, Callable] = {
+    operator.add: add, torch.add: add, "add": add, operator.iadd: add,
+    operator.sub: subtract, torch.sub: subtract, "sub": subtract,
+    operator.mul: multiply, torch.mul: multiply, "mul": multiply, operator.imul: multiply,
+    operator.truediv: divide, torch.div: divide, "div": divide, operator.neg: negative,
+    operator.matmul: contract, torch.matmul: contract, torch.bmm: contract, "matmul": contract, "bmm": contract,
+    F.scaled_dot_product_attention: attention, torch.cat: concatenate, torch.concat: concatenate,
+}  # fmt: skip

@@ -1,0 +1,182 @@
+"""Modules with weights: what each does to covariances."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from . import covariances
+from .covariances import Pair, Sides, Weights, Window
+from .program import Builder, Field, NeedsPairs, Unknown
+
+Value = Tensor | Field
+
+
+def _pairs(build: Builder, name: str, x: Value, last: bool = True) -> tuple[Callable[..., Pair], list[Field], tuple[int, ...]]:
+    """Return the rule that brings an input's covariances, the fields it takes, and the sizes of its positions."""
+    axis = -1 if last else 1
+    if isinstance(x, Tensor):
+        if not x.is_floating_point():
+            raise Unknown(f"got {x.dtype}; wanted real numbers")
+        moved = x.movedim(axis, -1)
+        return build.inner(moved), [], tuple(moved.shape[1:-1])
+    if x.channel != axis % (len(x.shape) + 1) - 1:
+        raise Unknown(f"it acts on axis {axis} of {('N', *x.shape)}, where positions are; wanted channels there")
+    return lambda sides, pair: pair, [x], x.positions
+
+
+def linear(build: Builder, name: str, module: nn.Linear, x: Value) -> Field:
+    """Pass a linear layer, which acts on the last axis."""
+    return dense(build, name, build.scales.weights(f"{name}.weight", f"{name}.bias"), module.out_features, x)
+
+
+def dense(build: Builder, name: str, weights: Weights, width: int, x: Value) -> Field:
+    """Pass sums over the last axis, of given scales, to so many channels."""
+    before, takes, positions = _pairs(build, name, x)
+    rule = lambda sides, *pairs: weights.layer(before(sides, *pairs))
+    return build.add(rule, takes, (*positions, width), {len(positions)}, gaussian=True, sources={name})
+
+
+def convolution(build: Builder, name: str, module: nn.Conv1d | nn.Conv2d | nn.Conv3d, x: Value) -> Field:
+    """Pass a convolution, which acts on axis 1 and on all positions."""
+    weights = build.scales.weights(f"{name}.weight", f"{name}.bias")
+    return filtered(build, name, weights, module, x)
+
+
+def filtered(build: Builder, name: str, weights: Weights, module: Any, x: Value) -> Field:
+    """Pass a filter, of given scales and a convolution's settings."""
+    if module.groups > 1 and (isinstance(x, Tensor) or module.in_channels == module.groups):
+        raise Unknown(f"it has {module.groups} groups, of few channels each; wanted a sum over many channels, as groups=1 has")
+    if module.padding_mode not in ("zeros", "circular"):
+        raise Unknown(f"got padding_mode={module.padding_mode!r}; wanted 'zeros' or 'circular'")
+    before, takes, positions = _pairs(build, name, x, last=False)
+    kernel, dilation = module.kernel_size, module.dilation
+    if isinstance(module.padding, str):
+        total = [d * (k - 1) * (module.padding == "same") for d, k in zip(dilation, kernel, strict=True)]
+        padding = tuple((n // 2, n - n // 2) for n in total)
+    else:
+        padding = tuple((n, n) for n in module.padding)
+    window = Window(positions, kernel, module.stride, padding, dilation, module.padding_mode == "circular")
+
+    def rule(sides: Sides, *pairs: Pair) -> Pair:
+        return covariances.convolved(window, weights, sides, before(sides, *pairs))
+
+    shape = (module.out_channels, *window.after())
+    return build.add(rule, takes, shape, {0}, gaussian=True, sources={name})
+
+
+def embedding(build: Builder, name: str, module: nn.Embedding, x: Value) -> Field:
+    """Look words up: rows of independent numbers, which two places share where they have the same word."""
+    if not isinstance(x, Tensor):
+        raise Unknown("it looks up numbers that depend on weights; wanted the words themselves")
+    variance, own = build.scales.table(f"{name}.weight")
+    key, empty = f"{build.key} words", module.padding_idx
+    build.keep(key, x.reshape(len(x), -1))
+
+    def rule(sides: Sides) -> Pair:
+        left, right = sides.outer(*sides.plain(key))
+        same = (left == right) & (torch.tensor(True) if empty is None else left != empty)
+        return Pair(variance * same.double(), own * same.double())
+
+    shape = (*x.shape[1:], module.embedding_dim)
+    return build.add(rule, [], shape, {len(shape) - 1}, gaussian=True, sources={name})
+
+
+def norm(build: Builder, name: str, module: Any, x: Value) -> Field:
+    """Pass a layer, group or root-mean-square normalisation."""
+    if isinstance(x, Tensor):
+        raise Unknown(
+            "it normalises the samples themselves with weights to train; wanted it after a layer, or elementwise_affine=False"
+        )
+    over = isinstance(module, nn.GroupNorm)
+    if over and module.num_groups == module.num_channels:
+        raise Unknown(f"it has {module.num_groups} groups of one channel; wanted groups of many")
+    centred = not isinstance(module, nn.RMSNorm)
+    if centred and not x.gaussian:
+        raise Unknown(
+            "it subtracts a mean over channels, which after an activation is not known here; wanted it before the activation"
+        )
+    if not over:
+        sizes = tuple(module.normalized_shape)
+        if sizes != x.shape[len(x.shape) - len(sizes) :] or x.channel < len(x.shape) - len(sizes):
+            raise Unknown(f"it normalises the last {len(sizes)} of the axes {x.shape}; wanted the channels among them")
+        if len(sizes) not in (1, len(x.shape)):
+            raise Unknown(f"it normalises over some of the positions of {x.shape}; wanted channels only, or all")
+        over = len(sizes) > 1
+    scale, shift = _affine(build, name, module)
+    eps = module.eps if module.eps is not None else torch.finfo(torch.float32).eps
+    key = build.key
+    rule = lambda sides, pair: covariances.normalised(shift, eps, over, key, sides, pair)
+    return build.like(x, rule, scale, x.sources | {name})
+
+
+def batch_norm(build: Builder, name: str, module: Any, x: Value) -> Field:
+    """Pass a batch normalisation in eval mode whose statistics are those it starts with."""
+    if isinstance(x, Tensor):
+        raise Unknown("it comes before the first layer of weights; wanted it after one")
+    if not (module.running_mean.eq(0).all() and module.running_var.eq(1).all()):
+        raise Unknown(
+            "its running statistics are those of a trained network; wanted it as it starts, with means 0 and variances 1"
+        )
+    scale, shift = _affine(build, name, module)
+    factor = 1 / (1 + module.eps)
+
+    def rule(sides: Sides, pair: Pair) -> Pair:
+        return Pair(factor * pair.nngp, factor * pair.ntk + shift)
+
+    return build.like(x, rule, scale, x.sources | {name})
+
+
+def _affine(build: Builder, name: str, module: nn.Module) -> tuple[float, float]:
+    """Return what the gradients of a norm's factors and shifts count."""
+    w, b = getattr(module, "weight", None), getattr(module, "bias", None)
+    if not (w is None or w.eq(1).all()) or not (b is None or b.eq(0).all()):
+        raise Unknown("its factors and shifts were trained; wanted them as they start, 1 and 0")
+    return float(w is not None and w.requires_grad), float(b is not None and b.requires_grad)
+
+
+def recurrent(build: Builder, name: str, module: Any, x: Value, start: Value | None = None) -> tuple[Field, tuple[Field, ...]]:
+    """Run a recurrent network along the only axis of positions: the last layer's states, and every layer's last one."""
+    if module.bidirectional or not module.batch_first or start is not None or module.proj_size:
+        raise Unknown("wanted nn.RNN with batch_first=True, in one direction, from a state of zeros")
+    if not build.own.every:
+        raise NeedsPairs
+    before, takes, positions = _pairs(build, name, x)
+    if len(positions) != 1:
+        raise Unknown(f"its input has positions {positions}; wanted one axis, of time")
+    fields: list[Field] = []
+    for layer in range(module.num_layers):
+        inputs, hidden = (
+            build.scales.weights(f"{name}.weight_{kind}_l{layer}", f"{name}.bias_{kind}_l{layer}") for kind in ("ih", "hh")
+        )
+        rule = _recurrence(module.nonlinearity, inputs, hidden, f"{build.key} {layer}", before)
+        shape = (positions[0], module.hidden_size)
+        fields.append(build.add(rule, takes, shape, {1}, gaussian=False, sources={name}))
+        before, takes = (lambda sides, pair: pair), [fields[-1]]
+    end = lambda sides, pair: pair.map(lambda k: k[..., -1:, -1:])
+    last = (build.add(end, [f], (module.hidden_size,), {0}, gaussian=False, sources={name}) for f in fields)
+    return fields[-1], tuple(last)
+
+
+def _recurrence(activation: str, inputs: Weights, hidden: Weights, key: str, before: Callable[..., Pair]) -> Callable[..., Pair]:
+    def rule(sides: Sides, *pairs: Pair) -> Pair:
+        return covariances.recurrent(activation, inputs, hidden, key, sides, before(sides, *pairs))
+
+    return rule
+
+
+LAYERS: dict[type, Callable] = {
+    nn.Linear: linear,
+    nn.Conv1d: convolution,
+    nn.Conv2d: convolution,
+    nn.Conv3d: convolution,
+    nn.Embedding: embedding,
+    nn.LayerNorm: norm,
+    nn.GroupNorm: norm,
+    nn.RMSNorm: norm,
+    nn.BatchNorm1d: batch_norm,
+    nn.BatchNorm2d: batch_norm,
+    nn.BatchNorm3d: batch_norm,
+    nn.RNN: recurrent,
+}

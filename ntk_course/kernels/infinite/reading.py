@@ -1,0 +1,281 @@
+"""Reading a PyTorch model, by its torch.fx graph, as a program of kernels."""
+
+import copy
+import operator
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from types import SimpleNamespace
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+from torch.nn import functional as F
+
+from . import covariances, places
+from .algebra import ALGEBRA
+from .covariances import Pair, Sides
+from .layers import LAYERS, Value, dense, filtered
+from .program import Builder, Contraction, Field, Program, Unknown
+
+POINTWISE: dict[Any, str] = {
+    torch.relu: "relu", F.relu: "relu", "relu": "relu", nn.ReLU: "relu",
+    torch.tanh: "tanh", F.tanh: "tanh", "tanh": "tanh", nn.Tanh: "tanh",
+    torch.sigmoid: "sigmoid", F.sigmoid: "sigmoid", "sigmoid": "sigmoid", nn.Sigmoid: "sigmoid",
+    torch.abs: "abs", "abs": "abs", torch.erf: "erf", "erf": "erf", torch.sin: "sin", "sin": "sin",
+    F.gelu: "gelu", nn.GELU: "gelu", F.silu: "silu", nn.SiLU: "silu", F.softplus: "softplus", nn.Softplus: "softplus",
+    F.leaky_relu: "leaky_relu", nn.LeakyReLU: "leaky_relu",
+}  # fmt: skip
+# Their effect is that of what they do to numbers of positions, and to unit vectors.
+MOVING = {
+    torch.flatten, torch.transpose, torch.permute, torch.squeeze, torch.unsqueeze, torch.reshape, torch.flip, torch.roll,
+    torch.movedim, torch.swapaxes, operator.getitem, "view", "reshape", "flatten", "unflatten", "transpose", "permute", "squeeze", "unsqueeze",
+    "contiguous", "clone", "flip", "roll", "swapaxes", "movedim", "select", "narrow", "expand", "detach", "mT",
+    nn.Flatten, nn.Unflatten, nn.Identity, nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, F.dropout,
+}  # fmt: skip
+SUMMING = {
+    torch.mean, torch.sum, "mean", "sum", F.avg_pool1d, F.avg_pool2d, F.avg_pool3d, F.adaptive_avg_pool1d,
+    F.adaptive_avg_pool2d, F.pad, F.interpolate, nn.AvgPool1d, nn.AvgPool2d, nn.AvgPool3d, nn.AdaptiveAvgPool1d,
+    nn.AdaptiveAvgPool2d, nn.ZeroPad1d, nn.ZeroPad2d, nn.Upsample,
+}  # fmt: skip
+_NOT_KNOWN = (
+    "its kernel of infinite width is not known here; wanted the layers and operations that ntk_course.infinite.limit lists"
+)
+_LARGEST = "the largest of correlated Gaussians has no closed form; wanted a mean over positions"
+_GATES = "its gates multiply functions of the same weights; wanted nn.RNN"
+_HEADS = "it is random in the limit, for scores that are not divided by the width; wanted scores h @ h.mT / width"
+WHY: dict[Any, str] = {
+    nn.MaxPool1d: _LARGEST, nn.MaxPool2d: _LARGEST, F.max_pool1d: _LARGEST, F.max_pool2d: _LARGEST, torch.max: _LARGEST,
+    torch.max_pool2d: _LARGEST, torch.max_pool1d: _LARGEST, "max": _LARGEST, nn.LSTM: _GATES, nn.GRU: _GATES, nn.MultiheadAttention: _HEADS,
+    F.softmax: _HEADS, torch.softmax: _HEADS, "softmax": _HEADS, nn.Softmax: _HEADS,
+}  # fmt: skip
+
+
+def traced(model: nn.Module) -> fx.GraphModule:
+    """Trace a copy of a model in double precision.
+
+    Raises:
+        TypeError: its forward cannot be traced.
+    """
+    try:
+        return fx.symbolic_trace(copy.deepcopy(model).double())
+    except Exception as error:
+        raise TypeError(
+            f"model: got {type(model).__name__}, whose operations torch.fx cannot write down ({error}); wanted a forward without "
+            "decisions that depend on its input"
+        ) from error
+
+
+class Reader(fx.Interpreter):
+    """Walk a graph: plain tensors are computed, fields become rules."""
+
+    def __init__(self, graph: fx.GraphModule, build: Builder):
+        super().__init__(graph)
+        self.build = build
+        self.extra_traceback = False
+        self.called: set[str] = set()
+        self.fixed = _fixed(graph)
+
+    def program(self, *samples: Tensor) -> Program:
+        """Read the model on samples, and return its program."""
+        result = self.run(*samples)
+        if isinstance(result, tuple | list) or not isinstance(result, Field):
+            raise Unknown(
+                f"model: got an output of type {type(result).__name__}; wanted one tensor that passed a layer of weights"
+            )
+        if result.positions and max(result.positions) > 1:
+            raise Unknown(
+                f"model: got an output of shape {('N', *result.shape)}, one for each of the positions {result.positions}; wanted one a sample: "
+                "their mean, or a layer over all of them"
+            )
+        if result.gain:
+            result = self.build.add(
+                lambda sides, pair: pair, [result], result.shape, result.channels, gaussian=False, sources=result.sources
+            )
+        return Program(self.build.steps, result.step, self.build.numbers)
+
+    def run_node(self, n: fx.Node) -> Any:
+        """Say at which operation something is not known."""
+        self.build.key, self.node = n.name, n
+        try:
+            return super().run_node(n)
+        except Unknown as error:
+            words = str(error)
+            raise Unknown(words if words.startswith("model: ") else f"model: got {self._named(n)}; {words}") from None
+
+    def _named(self, n: fx.Node) -> str:
+        if n.op == "call_module":
+            return f"layer '{n.target}' ({type(self.fetch_attr(str(n.target))).__name__})"
+        return f"operation '{n.name}' ({getattr(n.target, '__name__', n.target)})"
+
+    def get_attr(self, target, args, kwargs):
+        """Return a buffer as it is, and a parameter by its name: what it is depends on its use."""
+        value = super().get_attr(target, args, kwargs)
+        return Weight(target, value) if isinstance(value, nn.Parameter) else value
+
+    def call_module(self, target, args, kwargs):
+        """Pass a layer, or a module that has no weights."""
+        module = self.fetch_attr(target)
+        trained = any(True for _ in module.parameters())
+        if type(module) in LAYERS and (trained or _fields(args)):
+            if trained:
+                self._use(target)
+            if any(node.name in self.fixed for node in self.node.all_input_nodes):
+                raise Unknown("it takes what is the same for all samples; wanted it to take samples")
+            plain = [a.settled() if isinstance(a, Contraction) else a for a in args]
+            return LAYERS[type(module)](self.build, target, module, *plain, **kwargs)
+        if trained:
+            raise Unknown(WHY.get(type(module), _NOT_KNOWN))
+        return self._apply(type(module), module, args, kwargs, module)
+
+    def call_function(self, target, args, kwargs):
+        """Pass a function."""
+        if target is getattr and isinstance(args[0], Weight):
+            return getattr(args[0].value, args[1])
+        if target in WEIGHTED and any(isinstance(a, Weight) for a in args[1:2]):
+            self._use(args[1].name)
+            return WEIGHTED[target](self.build, *args, **kwargs)
+        if target is getattr and isinstance(args[0], Field) and args[1] != "mT":
+            return getattr(places.numbered(self.build, args[0])[0], args[1])
+        return self._apply("mT" if target is getattr else target, target, args, kwargs)
+
+    def call_method(self, target, args, kwargs):
+        """Pass a method of a tensor."""
+        if target in ("size", "dim") and isinstance(args[0], Weight):
+            return getattr(args[0].value, target)(*args[1:])
+        if target in ("size", "dim") and isinstance(args[0], Field):
+            return getattr(places.numbered(self.build, args[0])[0], target)(*args[1:])
+        return self._apply(target, lambda x, *rest, **named: getattr(x, target)(*rest, **named), args, kwargs)
+
+    def _apply(self, what, function: Callable, args, kwargs, module: nn.Module | None = None):
+        if what in (operator.matmul, torch.matmul, "matmul") and isinstance(args[1], Weight) and args[1].value.dim() == 2:
+            self._use(args[1].name)
+            weights = self.build.scales.weights(args[1].name, first=True)
+            return dense(self.build, args[1].name, weights, args[1].value.shape[1], _settled(args[0]))
+        args, kwargs = (fx.node.map_aggregate(some, self._as_field) for some in (args, kwargs))
+        fields = _fields((args, kwargs))
+        if what in ALGEBRA and (fields or _all((args, kwargs), Contraction)):
+            return ALGEBRA[what](self.build, *args, **kwargs)
+        if not fields:
+            args, kwargs = (fx.node.map_aggregate(some, _settled) for some in (args, kwargs))
+            return function(*args, **kwargs)
+        if isinstance(args[0], tuple | list):  # such as a recurrent network's outputs
+            return function(*args, **kwargs)
+        if what in POINTWISE:
+            return self._pointwise(_variant(what, module, args[1:], kwargs), args[0])
+        if what in SUMMING:
+            return places.summed(self.build, function, args, kwargs, fields[0])
+        if what in MOVING:
+            return places.moved(self.build, function, args, kwargs, fields[0])
+        raise Unknown(WHY.get(what, _NOT_KNOWN))
+
+    def _pointwise(self, name: str | float, field: Field) -> Field:
+        if not field.gaussian:
+            raise Unknown(
+                "its input is not Gaussian and alike at all channels: there is no layer of weights since the last activation, product or "
+                "flattening; wanted one before it"
+            )
+        if field.blended:
+            raise Unknown(
+                "trained factors of a norm reach it through a sum, where their tangent kernel is not known here; wanted a layer before it"
+            )
+        key, gain = self.build.key, field.gain
+
+        def rule(sides: Sides, pair: Pair) -> Pair:
+            return covariances.activation(name, gain, key, sides, pair)
+
+        made = self.build.add(rule, [field], field.shape, field.channels, gaussian=False, sources=field.sources, gain=0.0)
+        return replace(made, batched=field.batched)
+
+    def _use(self, name: str) -> None:
+        if name in self.called:
+            raise Unknown("its weights are used twice, so that what they make is correlated; wanted a layer for each use")
+        self.called.add(name)
+
+    def _as_field(self, value: Any) -> Any:
+        """Make a parameter a field whose positions are independent of one another, channels last."""
+        if not isinstance(value, Weight):
+            return value
+        name, p = value.name, value.value
+        self._use(name)
+        batched = p.dim() > 2 and p.shape[0] == 1
+        shape = tuple(p.shape[1:] if batched else p.shape)
+        variance, own = self.build.scales.table(name)
+        count = p[..., 0].numel()
+        one = torch.eye(count) if self.build.own.every else torch.ones(count)
+        one = one.to(p.device, torch.float64)
+
+        def rule(sides: Sides) -> Pair:
+            every = one.expand(*sides.lead, *one.shape)
+            return Pair(variance * every, own * every)
+
+        field = self.build.add(rule, [], shape, {len(shape) - 1}, gaussian=True, sources={name})
+        return replace(field, batched=batched)
+
+
+@dataclass(frozen=True)
+class Weight:
+    """A parameter that no module passes."""
+
+    name: str
+    value: nn.Parameter
+
+
+def _linear(build: Builder, x: Value, weight: Weight, bias: Weight | None = None) -> Field:
+    weights = build.scales.weights(weight.name, bias.name if bias else None)
+    return dense(build, weight.name, weights, len(weight.value), _settled(x))
+
+
+def _convolution(build: Builder, x: Value, weight: Weight, bias=None, stride=1, padding=0, dilation=1, groups=1) -> Field:
+    """Call it as its module would be."""
+    sizes = tuple(weight.value.shape[2:])
+    each = lambda n: tuple(n) if isinstance(n, tuple | list) else (n,) * len(sizes)
+    how = SimpleNamespace(kernel_size=sizes, groups=groups, padding_mode="zeros", stride=each(stride), dilation=each(dilation))
+    how.padding = padding if isinstance(padding, str) else each(padding)
+    how.out_channels, how.in_channels = len(weight.value), weight.value.shape[1] * groups
+    return filtered(build, weight.name, build.scales.weights(weight.name, bias and bias.name), how, _settled(x))
+
+
+WEIGHTED = {F.linear: _linear, F.conv1d: _convolution, F.conv2d: _convolution, F.conv3d: _convolution}
+
+
+def _fields(arguments) -> list[Field]:
+    return _all(arguments, Field)
+
+
+def _all(arguments, kind: type) -> list:
+    found: list = []
+    fx.node.map_aggregate(arguments, lambda a: found.append(a) if isinstance(a, kind) else None)
+    return found
+
+
+def _settled(value):
+    return value.settled() if isinstance(value, Contraction) else value
+
+
+def _fixed(graph: fx.GraphModule) -> set[str]:
+    """Name what does not depend on the samples' numbers, though it may on their shape."""
+    fixed: set[str] = set()
+    for node in graph.graph.nodes:
+        shape_only = node.target in ("size", "dim") or (
+            node.target is getattr and node.args[1] in ("shape", "device", "dtype", "ndim")
+        )
+        if node.op == "get_attr" and isinstance(operator.attrgetter(node.target)(graph), nn.Parameter):
+            continue
+        if node.op != "placeholder" and (shape_only or all(n.name in fixed for n in node.all_input_nodes)):
+            fixed.add(node.name)
+    return fixed
+
+
+def _variant(what, module: nn.Module | None, args, kwargs) -> str | float:
+    """Return an activation's name, or the slope of a leaky ReLU; refuse what has another form than the name."""
+    name = POINTWISE[what]
+    if name == "leaky_relu":
+        slope = (
+            module.negative_slope if isinstance(module, nn.LeakyReLU) else args[0] if args else kwargs.get("negative_slope", 0.01)
+        )
+        return float(slope)
+    if name == "gelu" and (getattr(module, "approximate", None) or kwargs.get("approximate", "none")) != "none":
+        raise Unknown("got the approximation of GELU by a tanh; wanted approximate='none'")
+    if name == "softplus" and (getattr(module, "beta", 1) != 1 or args or kwargs.get("beta", 1) != 1):
+        raise Unknown("got another softplus than log(1 + exp(x)); wanted beta=1")
+    return name
