@@ -9,8 +9,8 @@ import torch
 from conftest import relative
 
 import ntk_course as ntk
-from ntk_course.kernels.infinite.convolutional import cntk
 from ntk_course.kernels.infinite.activations import SMOOTH, expectations
+from ntk_course.kernels.infinite.convolutional import cntk
 from ntk_course.kernels.infinite.dense import mlp, network
 
 STORED = json.loads((Path(__file__).parent / "reference/infinite.json").read_text())
