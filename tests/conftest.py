@@ -1,12 +1,16 @@
 """Shared helpers of the tests: the brute-force Jacobian that every kernel is compared with."""
 
 import os
+import signal
 import warnings
 
 import pytest
 import torch
 
 os.environ.pop("NTK_COURSE_DATA", None)
+# Started in the background by a shell, a process ignores Ctrl-C, and so would those that tests start and interrupt.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def jacobian(model, x, c=None):
