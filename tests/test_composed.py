@@ -12,6 +12,7 @@ from torch.func import functional_call, jacrev
 from torch.nn import functional as F
 
 from ntk_course import cntk, entk
+from ntk_course.kernels import empirical
 from ntk_course.kernels.infinite import limit, mlp
 
 STORED = json.loads((Path(__file__).parent / "reference/composed.json").read_text())["kernels"]
@@ -247,6 +248,35 @@ class Token(nn.Module):
         return self.out(torch.sigmoid(self.last(scores @ h))[:, 0])
 
 
+class Timm(nn.Module):
+    """Attention as it is often written: queries, keys and values in one layer, samples moved to the second axis."""
+
+    def __init__(self, n):
+        super().__init__()
+        self.embed, self.qkv, self.mix, self.out = nn.Linear(6, n), nn.Linear(n, 3 * n), nn.Linear(n, n), nn.Linear(n, 1)
+        self.before = nn.LayerNorm(n)
+
+    def forward(self, x):
+        h = self.embed(x.view(x.shape[0], 5, 6))
+        B, N, C = h.shape
+        _, k, v = self.qkv(self.before(h)).reshape(B, N, 3, 2, C // 2).permute(2, 0, 3, 1, 4).unbind(0)
+        scores = ((k @ k.transpose(-2, -1)) / k.shape[-1]).softmax(-1)
+        h = h + self.mix((scores @ v).transpose(1, 2).reshape(B, N, C))
+        return self.out(h.mean(1))
+
+
+class Halves(nn.Module):
+    """A gate and what it opens, from one layer."""
+
+    def __init__(self, n):
+        super().__init__()
+        self.both, self.out = nn.Linear(30, 2 * n), nn.Linear(n, 1)
+
+    def forward(self, x):
+        gate, value = self.both(x).chunk(2, -1)
+        return self.out(F.silu(gate) * value)
+
+
 class Gated(nn.Module):
     def __init__(self, n):
         super().__init__()
@@ -256,7 +286,7 @@ class Gated(nn.Module):
         return self.out(F.silu(self.a(x)) * self.norm(self.b(x)))
 
 
-FINITE = [Residual, Normed, Transformer, Recurrent, States, Graph, Convolutions, Words, Token, Gated]
+FINITE = [Residual, Normed, Transformer, Timm, Halves, Recurrent, States, Graph, Convolutions, Words, Token, Gated]
 OWN = {"positions": 0.7, "token": 1.0, "embed.weight": 1.0}
 
 
@@ -454,7 +484,9 @@ def test_functions_of_parameters_are_layers():
     """Weights that no module passes: products by hand, biases that are added, functional layers."""
     x = torch.randn(3, 2, 5, 4, dtype=torch.float64)
     given = {"w_std": W, "b_std": B}
-    for one, other in zip(limit(ByHand(), x.flatten(1), **given), mlp(x, depth=2, **given), strict=True):
+    layers = nn.Sequential(nn.Flatten(), nn.Linear(40, 8), nn.ReLU(), nn.Linear(8, 9), nn.ReLU(), nn.Linear(9, 1, bias=False))
+    by_hand = limit(ByHand(), x.flatten(1), deviations={"bias": B}, **given)
+    for one, other in zip(by_hand, limit(layers, x, **given), strict=True):
         assert relative(one, other) < 1e-12
     bare, wrapped = nn.Linear(40, 3), nn.Sequential(nn.Linear(40, 3))
     assert torch.equal(limit(bare, x.flatten(1), **given).ntk, limit(wrapped, x.flatten(1), **given).ntk)
@@ -465,13 +497,13 @@ def test_functions_of_parameters_are_layers():
 class ByHand(nn.Module):
     def __init__(self):
         super().__init__()
-        self.first, self.bias = nn.Parameter(torch.randn(40, 8)), nn.Parameter(torch.randn(8))
+        self.first, self.bias = nn.Parameter(torch.randn(8, 40)), nn.Parameter(torch.randn(8))
         self.second, self.shift = nn.Parameter(torch.randn(9, 8)), nn.Parameter(torch.randn(9))
-        self.out = nn.Linear(9, 1)
+        self.last = nn.Parameter(torch.randn(9, 1))
 
     def forward(self, x):
-        h = torch.relu(x @ self.first + self.bias)
-        return self.out(F.relu(F.linear(h, self.second, self.shift)))
+        h = torch.relu(x @ self.first.T + self.bias)
+        return F.relu(F.linear(h, self.second, self.shift)) @ self.last
 
 
 class Filter(nn.Module):
@@ -523,12 +555,49 @@ def twice(model, h):
     return model.again(torch.relu(model.again(torch.relu(h))))
 
 
+def overlapping(h):
+    return torch.relu(h[:, :8]) * h[:, 4:]
+
+
+class Tied(nn.Module):
+    """Two names for one matrix."""
+
+    def __init__(self):
+        super().__init__()
+        self.a, self.b, self.out = nn.Linear(6, 8), nn.Linear(6, 8), nn.Linear(8, 1)
+        self.b.weight = self.a.weight
+
+    def forward(self, x):
+        return self.out(torch.relu(self.a(x) + self.b(x)))
+
+
+def constant(layer):
+    nn.init.constant_(layer.bias, 0.5)
+    return layer
+
+
 REFUSED = [
-    (lambda m, h: h + torch.relu(h), {}, r"operation 'add'.*both depend on the weights of \['layer'\]"),
-    (lambda m, h: torch.relu(h) * h, {}, r"operation 'mul'.*both depend on the weights of \['layer'\]"),
+    (lambda m, h: torch.relu(h) + torch.relu(m.more(h)), {"more": nn.Linear(8, 8)}, r"operation 'add'.*whose mean is not zero"),
+    (
+        lambda m, h: torch.relu_(h) + m.more(h),
+        {"more": nn.Linear(8, 8)},
+        r"operation 'relu_'.*writes over a value that is used again",
+    ),
+    (lambda m, h: m.act(h) + m.more(h), {"act": nn.ReLU(True), "more": nn.Linear(8, 8)}, r"layer 'act' \(ReLU\).*writes over"),
+    (
+        lambda m, h: torch.cat([torch.relu(h), m.more(torch.relu(h))], 1)[:, :8],
+        {"more": nn.Linear(8, 8)},
+        "channels that are not alike",
+    ),
+    (lambda m, h: m.more(h), {"more": constant(nn.Linear(8, 8))}, "parameter 'more.bias' with the mean 0.5"),
+    (lambda m, h: torch.stack([h, h], 1), {}, r"operation 'stack'.*not known here"),
+    (lambda m, h: torch.add(h, h, alpha=2), {}, r"operation 'add'.*could not be followed"),
+    (lambda m, h: h + torch.relu(h), {}, r"operation 'add'.*both depend on the weights of 'layer'"),
+    (lambda m, h: torch.relu(h) * h, {}, r"operation 'mul'.*both depend on the weights of 'layer'"),
     (lambda m, h: torch.relu(torch.relu(h)), {}, r"operation 'relu_1'.*not Gaussian"),
     (lambda m, h: torch.relu(h) + 1.0, {}, r"operation 'add'.*wanted them added to the samples, or a bias"),
-    (lambda m, h: h[:, :4].repeat(1, 2), {}, r"operation 'getitem'.*takes some of infinitely many channels"),
+    (lambda m, h: h[:, [0, 0, 1, 1, 2, 2, 3, 3]], {}, r"operation 'getitem'.*repeats channels"),
+    (lambda m, h: overlapping(m.more(h)), {"more": nn.Linear(8, 12)}, r"operation 'mul'.*both depend on the weights of 'more'"),
     (lambda m, h: torch.softmax(h, -1), {}, r"operation 'softmax'.*random in the limit"),
     (lambda m, h: h.mean(1, keepdim=True).expand(-1, 8), {}, r"operation 'mean'.*takes channels together"),
     (lambda m, h: torch.exp(h), {}, r"operation 'exp'.*not known here"),
@@ -561,6 +630,14 @@ class Heads(nn.Module):
         return self.out(self.attention(x, x, x)[0].mean(1))
 
 
+def test_an_output_without_an_axis_of_its_own():
+    x = torch.randn(4, 6, dtype=torch.float64)
+    whole = nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 1))
+    squeezed = nn.Sequential(*whole, nn.Flatten(0))
+    for one, other in zip(limit(squeezed, x, w_std=1.0), limit(whole, x, w_std=1.0), strict=True):
+        assert torch.equal(one, other)
+
+
 class Scores(nn.Module):
     def __init__(self, factor):
         super().__init__()
@@ -585,6 +662,16 @@ def test_more_is_refused():
         (Heads(), tokens, {}, r"layer 'attention' \(MultiheadAttention\).*scores h @ h.mT / width"),
         (Scores(16**-0.5), tokens, {}, "summed over 16 channels times 0.25, which stay random"),
         (Scores(1.0), tokens, {}, "summed over 16 channels times 1"),
+        (Tied(), x, {}, "used twice"),
+        (
+            nn.Sequential(nn.Conv2d(1, 8, 3), nn.LayerNorm((8, 4, 4)), nn.Flatten(), nn.Linear(128, 1)),
+            images,
+            {},
+            "factor for every position",
+        ),
+        (mlp_, torch.randn(3, 5), {}, r"x1: got samples of shape \(5,\), which the model does not take"),
+        (mlp_, x, {"w_std": -1.0}, "w_std: got -1.0; wanted a number that is at least 0"),
+        (nn.Linear(6, 1).requires_grad_(False), x, {}, "all are frozen"),
         (nn.Linear(6, 2), tokens, {}, r"one for each of the positions \(4,\)"),
         (nn.Sequential(nn.LSTM(6, 8, batch_first=True)), tokens, {}, "its gates multiply functions of the same weights"),
         (mlp_, x, {"x2": torch.randn(2, 5)}, r"x2: got samples of shapes \[\(5,\)\]; wanted \[\(6,\)\]"),
@@ -612,3 +699,20 @@ def test_scores_of_independent_queries_settle_at_nothing():
     found, wanted = limit(Scores(1 / 16), x, w_std=1.2, b_std=0.3), limit(plain, x, w_std=1.2, b_std=0.3)
     for one, other in zip(found, wanted, strict=True):
         torch.testing.assert_close(one, other)
+
+
+@pytest.mark.parametrize("kind", [kind for kind in FINITE if kind is not Graph])
+def test_a_standardised_network_tends_to_the_limit_of_what_it_has(kind):
+    """Nothing given: scales are measured, and the finite network's kernel is that of numbers of size one."""
+    from ntk_course.models import standardised
+
+    given, errors = samples(kind)[0], []
+    for seed in range(8):
+        torch.manual_seed(seed)
+        model = kind(128).double().eval()
+        drawn(model, (given,))
+        wanted, said = limit(model, given).ntk, model(given).detach()
+        same = standardised(model)
+        assert torch.allclose(same(given), said)
+        errors.append(empirical(same)(given) / wanted.norm() - wanted / wanted.norm())
+    assert torch.stack(errors).mean(0).norm() < 0.2

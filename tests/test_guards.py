@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from conftest import relative
+from conftest import jacobian, relative
 from torch import nn
 
 import ntk_course as ntk
@@ -226,3 +226,22 @@ def test_a_checksum_sees_every_single_change_and_every_exchange(dtype, count):
         if 2 * n <= count and not torch.equal(x[:n], x[n : 2 * n]):
             assert checksum(torch.cat([x[n : 2 * n], x[:n], x[2 * n :]])) != checksum(x)
     assert checksum(x) != checksum(x[None]) and (count == 1 or checksum(x) != checksum(x[:-1]))
+
+
+class Cancelling(nn.Module):
+    """Answers that vanish at the ends and in the middle, as sums of large numbers whose rounding goes with the batch."""
+
+    def __init__(self):
+        super().__init__()
+        self.w = nn.Parameter(1e3 * torch.randn(400, dtype=torch.float64))
+
+    def forward(self, x):
+        t = torch.tanh(1e-3 * x * self.w)
+        wave = torch.sin(4 * torch.pi * x[:, 0]) * (t @ self.w)
+        return (wave + t @ self.w - (t * self.w).sum(1))[:, None]
+
+
+def test_rounding_of_large_numbers_that_cancel_is_not_dependence_on_the_batch():
+    x = torch.linspace(0, 1, 101, dtype=torch.float64)[:, None]
+    model = Cancelling()
+    assert relative(ntk.pntk(model, x), torch.einsum("nkd,mkd->nm", *2 * [jacobian(model, x)])) < 1e-10

@@ -5,6 +5,7 @@ from .functional import assign, call_with, only
 from .networks import authors_cnn, lenet5, mlp, network_for, resnet18, small_cnn, zero_output_layer
 from .parametrisations import Exponents, exponents, parametrised
 from .scale import scaled
+from .unit_weights import standardised
 
 __all__ = [
     "DiagonalNetwork",
@@ -21,5 +22,6 @@ __all__ = [
     "resnet18",
     "scaled",
     "small_cnn",
+    "standardised",
     "zero_output_layer",
 ]

@@ -65,7 +65,8 @@ def composed(rng):
         "attention": ([dense, attention, norm, dense, relu, mean, dense], tokens),
     }
     return {
-        name: kernels(some, *inputs) | {f"x{i}": x.tolist() for i, x in enumerate(inputs, 1)} for name, (some, inputs) in layers.items()
+        name: kernels(some, *inputs) | {f"x{i}": x.tolist() for i, x in enumerate(inputs, 1)}
+        for name, (some, inputs) in layers.items()
     }
 
 

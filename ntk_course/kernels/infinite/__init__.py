@@ -4,6 +4,7 @@ from .activations import ACTIVATIONS, SLOPES, SMOOTH, expectations
 from .composed import PARAMETERIZATIONS, Kernels, limit
 from .convolutional import cntk
 from .dense import mlp, network
+from .features import random_features
 from .orthants import positive_moments
 
 __all__ = [
@@ -18,4 +19,5 @@ __all__ = [
     "mlp",
     "network",
     "positive_moments",
+    "random_features",
 ]

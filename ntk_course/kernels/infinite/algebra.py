@@ -17,22 +17,34 @@ from .program import Builder, Contraction, Field, NeedsPairs, Unknown
 
 def _apart(a: Field, b: Field) -> None:
     """Refuse fields that depend on the same weights."""
-    if both := a.sources & b.sources:
+    for name, some in a.sources:
+        for other, others in b.sources:
+            if name == other and (some is None or others is None or set(some) & set(others)):
+                raise Unknown(
+                    f"its two parts both depend on the weights of '{name}', so that they are correlated; wanted a layer between"
+                )
+
+
+def _one_mean(fields, what: str) -> None:
+    """Refuse several fields with a mean: products of their means would stay."""
+    if sum(not f.centred for f in fields) > 1:
         raise Unknown(
-            f"its two parts both depend on the weights of {sorted(both)}, so that they are correlated; wanted a layer between"
+            f"{what} several parts whose mean is not zero, such as of ReLUs: products of their means stay; wanted a layer behind all but one"
         )
 
 
 def _alike(build: Builder, a: Field, b: Field) -> tuple[Field, Field]:
     """Give two fields one shape, as broadcasting does."""
+    for field in (a, b):
+        places.first_axis(field)
     if a.shape == b.shape and a.channels == b.channels:
         return a, b
     shape = torch.broadcast_shapes(a.shape, b.shape)
     wider = []
     for field in (a, b):
-        numbers = places.numbered(build, field)
-        where, channel = ((t[0] if field.batched else t).expand(shape) for t in numbers)
-        wider.append(places.found(build, field, where, channel))
+        places.first_axis(field)
+        where, channel, _ = (t if field.batch is None else t[0] for t in places.numbered(build, field))
+        wider.append(places.found(build, field, where.expand(shape), channel.expand(shape), 0))
     if wider[0].channels != wider[1].channels:
         raise Unknown(
             f"its parts have channels on axes {sorted(wider[0].channels)} and {sorted(wider[1].channels)}; wanted the same"
@@ -49,13 +61,20 @@ def add(build: Builder, a: Any, b: Any) -> Any:
             return a if isinstance(a, Field) else b
         raise Unknown("it adds plain numbers to channels that are random; wanted them added to the samples, or a bias")
     _apart(a, b)
+    _one_mean((a, b), "it adds")
     a, b = _alike(build, a, b)
 
     def rule(sides, one: Pair, other: Pair) -> Pair:
         return Pair(one.nngp + other.nngp, one.ntk + other.ntk)
 
     made = build.add(rule, [a, b], a.shape, a.channels, gaussian=a.gaussian and b.gaussian, sources=a.sources | b.sources)
-    return replace(made, blended=_blended(a, b), batched=a.batched or b.batched)
+    return replace(
+        made,
+        blended=_blended(a, b),
+        centred=a.centred and b.centred,
+        alike=a.alike and b.alike,
+        batch=0 if 0 in (a.batch, b.batch) else None,
+    )
 
 
 def _plain(value: Any) -> Any:
@@ -88,7 +107,13 @@ def multiply(build: Builder, a: Any, b: Any) -> Any:
 
     gain = a.gain + b.gain  # of a factor on either, the product itself is the tangent feature
     made = build.add(rule, [a, b], a.shape, a.channels, gaussian=False, sources=a.sources | b.sources, gain=gain)
-    return replace(made, blended=a.blended or b.blended, batched=a.batched or b.batched)
+    return replace(
+        made,
+        blended=a.blended or b.blended,
+        centred=a.centred or b.centred,
+        alike=a.alike and b.alike,
+        batch=0 if 0 in (a.batch, b.batch) else None,
+    )
 
 
 def _masked(build: Builder, field: Field, value: Tensor) -> Field:
@@ -142,12 +167,17 @@ def contract(build: Builder, a: Any, b: Any) -> Any:
     heads = [axis for axis in a.channels if axis < rank - 2]
     count = a.shape[-1]
     size = math.prod(a.positions)
-    if a.origin == b.origin:
+    for field in (a, b):
+        places.first_axis(field)
+        if field.batch is None:
+            raise Unknown("it multiplies by weights that were changed before; wanted x @ W, x @ W.T, or a number times them")
+    if (a.origin, a.sources) == (b.origin, b.sources):
         if a.order != b.order:
             raise Unknown("it multiplies a field with another order of itself")
         k = build.pairs[a.step].nngp / a.scale**2
     else:
         _apart(a, b)
+        _one_mean((a, b), "it multiplies")
         k = torch.zeros(build.samples, size, math.prod(b.positions), dtype=torch.float64)
     if len(a.positions) != 1:
         raise Unknown(f"its positions are {a.positions}; wanted one axis")
@@ -160,6 +190,9 @@ def _weighed(build: Builder, matrix: Tensor, field: Field) -> Field:
     """Let each position be a sum over positions, weighed by a plain matrix: a graph, or attention."""
     if not build.own.every:
         raise NeedsPairs
+    places.first_axis(field)
+    if field.batch is None:
+        raise Unknown("it multiplies by weights that were changed before; wanted x @ W, x @ W.T, or a number times them")
     rank = len(field.shape)
     if rank < 2 or rank - 1 not in field.channels or len(field.positions) != 1 or rank - 2 in field.channels:
         raise Unknown(f"it multiplies a plain matrix and {('N', *field.shape)}; wanted (..., T, channels), one axis of positions")
@@ -179,7 +212,7 @@ def _weighed(build: Builder, matrix: Tensor, field: Field) -> Field:
 
     shape = (*field.shape[:-2], matrix.shape[-2], field.shape[-1])
     made = build.add(rule, [field], shape, field.channels, gaussian=field.gaussian, sources=field.sources, gain=field.gain)
-    return replace(made, blended=field.blended)
+    return replace(made, blended=field.blended, centred=field.centred, alike=field.alike)
 
 
 def attention(
@@ -208,6 +241,8 @@ def concatenate(build: Builder, tensors: Any, dim: int = 0) -> Field:
     if not all(isinstance(f, Field) for f in tensors):
         raise Unknown("it puts plain numbers beside random ones; wanted a layer for each part")
     first = tensors[0]
+    for one in tensors:
+        places.first_axis(one)
     for i, one in enumerate(tensors):
         for other in tensors[:i]:
             _apart(one, other)
@@ -224,7 +259,8 @@ def concatenate(build: Builder, tensors: Any, dim: int = 0) -> Field:
             return Pair(*(sum(s * k for s, k in zip(shares, some, strict=True)) for some in zip(*pairs, strict=True)))
 
         made = build.add(beside, tensors, shape, first.channels, gaussian=False, sources=sources)
-        return replace(made, blended=_blended(*tensors))
+        return replace(made, blended=_blended(*tensors), centred=all(f.centred for f in tensors), alike=False)
+    _one_mean(tensors, "it puts one after the other")
     if not build.own.every:
         raise NeedsPairs
     # the numbers that the parts' positions have in the whole
@@ -239,7 +275,8 @@ def concatenate(build: Builder, tensors: Any, dim: int = 0) -> Field:
 
     gaussian = all(f.gaussian for f in tensors)
     made = build.add(behind, tensors, shape, first.channels, gaussian=gaussian, sources=sources)
-    return replace(made, blended=_blended(*tensors))
+    alike = all(f.alike for f in tensors)
+    return replace(made, blended=_blended(*tensors), centred=all(f.centred for f in tensors), alike=alike)
 
 
 def _blocks(some: tuple[Tensor, ...]) -> Tensor:

@@ -1,5 +1,6 @@
 r"""The kernels of a PyTorch model's limit of infinite width, whatever its architecture (Yang, 2020), block by block."""
 
+import math
 from collections.abc import Mapping
 from typing import NamedTuple
 
@@ -100,7 +101,7 @@ def limit(
     Example:
         >>> net = nn.Sequential(nn.Flatten(), nn.Linear(64, 100), nn.ReLU(), nn.Linear(100, 10))
         >>> found = limit(net, x, w_std=2**0.5, b_std=0.1)
-        >>> torch.allclose(found.ntk, mlp(x, depth=1, w_std=2**0.5, b_std=0.1).ntk)
+        >>> torch.allclose(found.ntk, infinite.mlp(x, depth=1, w_std=2**0.5, b_std=0.1).ntk)
         True
     """
     validate.per_sample(model)
@@ -110,12 +111,18 @@ def limit(
     for name in deviations or {}:
         if name not in names:
             raise ValueError(f"deviations: got {name!r}; wanted names of the model's parameters, such as {next(iter(names))!r}")
+    for given, what in ((w_std, "w_std"), (b_std, "b_std"), *((s, f"deviations[{n!r}]") for n, s in (deviations or {}).items())):
+        if given is not None and not (math.isfinite(given) and given >= 0):
+            raise ValueError(f"{what}: got {given}; wanted a number that is at least 0")
+    if names and not any(p.requires_grad for p in names.values()):
+        raise ValueError("model: got no weights that are trained: all are frozen; wanted at least one with requires_grad")
     left = _given(x1, "x1")
     right = left if x2 is None else _given(x2, "x2")
     if [t.shape[1:] for t in left] != [t.shape[1:] for t in right]:
         got, wanted = ([tuple(t.shape[1:]) for t in some] for some in (right, left))
         raise ValueError(f"x2: got samples of shapes {got}; wanted {wanted}, as in x1")
-    graph = traced(model)
+    graph = traced(model, len(left))
+    _tried(graph, left)
     scales = Scales(model, w_std, b_std, deviations or {}, parameterization == "standard")
     every = False
     while True:
@@ -128,6 +135,20 @@ def limit(
     first = validate.tensor(x1[0] if isinstance(x1, tuple) else x1)
     like = first if first.is_floating_point() else first.new_empty(0, dtype=torch.float64)
     return _blocks(program, kept, others, every, x2 is None, like, memory, progress)
+
+
+def _tried(graph: nn.Module, samples: tuple[Tensor, ...]) -> None:
+    """Run the model on a sample, so that what it does not take is said by itself."""
+    if any(p.is_meta for p in graph.parameters()):
+        return
+    try:
+        with torch.no_grad():
+            graph(*(t[:2] for t in samples))
+    except Exception as error:
+        shapes = [tuple(t.shape[1:]) for t in samples]
+        raise ValueError(
+            f"x1: got samples of shape {shapes[0] if len(shapes) == 1 else shapes}, which the model does not take ({error})"
+        ) from error
 
 
 def _given(x: Samples, name: str) -> tuple[Tensor, ...]:
@@ -145,15 +166,19 @@ def _given(x: Samples, name: str) -> tuple[Tensor, ...]:
 
 def _read(graph, samples: tuple[Tensor, ...], scales: Scales, every: bool) -> tuple[Program, dict[str, Tensor]]:
     """Read the model on groups of samples: its program, and what each sample brings to a pair."""
+    if len(samples[0]) == 1:  # the axis of samples is told by their number
+        program, both = _read(graph, tuple(torch.cat([t, t]) for t in samples), scales, every)
+        return program, {key: value[:1] for key, value in both.items()}
     kept: list[dict[str, Tensor]] = []
-    start, group, program = 0, 1, None
+    start, group, program = 0, 2, None
     while start < len(samples[0]):
-        some = tuple(t[start : start + group] for t in samples)
+        end = len(samples[0]) if start + group + 1 == len(samples[0]) else start + group  # not one alone
+        some = tuple(t[start:end] for t in samples)
         build = Builder(Own(len(some[0]), every), scales)
         program = Reader(graph, build).program(*some)
         kept.append(build.own.kept)
-        start += group
-        group = max(1, _READ // program.numbers)
+        start = end
+        group = max(2, _READ // program.numbers)
     assert program is not None
     return program, {key: torch.cat([some[key] for some in kept]) for key in kept[0]}
 

@@ -8,9 +8,12 @@ from torch import Tensor, nn
 
 from . import covariances
 from .covariances import Pair, Sides, Weights, Window
+from .places import first_axis
 from .program import Builder, Field, NeedsPairs, Unknown
 
 Value = Tensor | Field
+# Channels of a group that are taken for infinitely many.
+_MANY = 8
 
 
 def _pairs(build: Builder, name: str, x: Value, last: bool = True) -> tuple[Callable[..., Pair], list[Field], tuple[int, ...]]:
@@ -21,6 +24,7 @@ def _pairs(build: Builder, name: str, x: Value, last: bool = True) -> tuple[Call
             raise Unknown(f"got {x.dtype}; wanted real numbers")
         moved = x.movedim(axis, -1)
         return build.inner(moved), [], tuple(moved.shape[1:-1])
+    first_axis(x)
     if x.channel != axis % (len(x.shape) + 1) - 1:
         raise Unknown(f"it acts on axis {axis} of {('N', *x.shape)}, where positions are; wanted channels there")
     return lambda sides, pair: pair, [x], x.positions
@@ -90,8 +94,10 @@ def norm(build: Builder, name: str, module: Any, x: Value) -> Field:
             "it normalises the samples themselves with weights to train; wanted it after a layer, or elementwise_affine=False"
         )
     over = isinstance(module, nn.GroupNorm)
-    if over and module.num_groups == module.num_channels:
-        raise Unknown(f"it has {module.num_groups} groups of one channel; wanted groups of many")
+    if over and module.num_channels < _MANY * module.num_groups:
+        raise Unknown(
+            f"it has groups of {module.num_channels // module.num_groups} channels; wanted at least {_MANY}, which stand for many"
+        )
     centred = not isinstance(module, nn.RMSNorm)
     if centred and not x.gaussian:
         raise Unknown(
@@ -104,11 +110,15 @@ def norm(build: Builder, name: str, module: Any, x: Value) -> Field:
         if len(sizes) not in (1, len(x.shape)):
             raise Unknown(f"it normalises over some of the positions of {x.shape}; wanted channels only, or all")
         over = len(sizes) > 1
+        if over and module.weight is not None:
+            raise Unknown(
+                "it has a trained factor for every position; wanted elementwise_affine=False, or GroupNorm(1, channels)"
+            )
     scale, shift = _affine(build, name, module)
     eps = module.eps if module.eps is not None else torch.finfo(torch.float32).eps
     key = build.key
     rule = lambda sides, pair: covariances.normalised(shift, eps, over, key, sides, pair)
-    return build.like(x, rule, scale, x.sources | {name})
+    return build.like(x, rule, scale, x.sources | {(name, None)})
 
 
 def batch_norm(build: Builder, name: str, module: Any, x: Value) -> Field:
@@ -125,7 +135,7 @@ def batch_norm(build: Builder, name: str, module: Any, x: Value) -> Field:
     def rule(sides: Sides, pair: Pair) -> Pair:
         return Pair(factor * pair.nngp, factor * pair.ntk + shift)
 
-    return build.like(x, rule, scale, x.sources | {name})
+    return build.like(x, rule, scale, x.sources | {(name, None)})
 
 
 def _affine(build: Builder, name: str, module: nn.Module) -> tuple[float, float]:

@@ -16,8 +16,8 @@ def swapped(arguments, field: Field, value: Tensor):
     return fx.node.map_aggregate(arguments, lambda a: value if a is field else a)
 
 
-def numbered(build: Builder, field: Field) -> tuple[Tensor, Tensor]:
-    """Return the number of the position and that of the channel at every place of the finite network's tensor."""
+def numbered(build: Builder, field: Field) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the numbers of the position, of the channel and of the sample at every place of the finite network's tensor."""
     places = torch.arange(math.prod(field.positions)).view(field.positions)
     channel = torch.arange(field.width).view([field.shape[a] for a in sorted(field.channels)])
     for axis in range(len(field.shape)):
@@ -25,37 +25,62 @@ def numbered(build: Builder, field: Field) -> tuple[Tensor, Tensor]:
             places = places.unsqueeze(axis)
         else:
             channel = channel.unsqueeze(axis)
-    shape = (build.samples, *field.shape) if field.batched else field.shape
-    return places.expand(shape), channel.expand(shape)
+    whole = [t.expand(field.shape) for t in (places, channel, torch.tensor(0))]
+    if field.batch is None:
+        return whole[0], whole[1], whole[2]
+    size = [build.samples if axis == field.batch else -1 for axis in range(len(field.shape) + 1)]
+    places, channel, sample = (t.unsqueeze(field.batch).expand(size) for t in whole)
+    along = torch.arange(build.samples).view([-1 if axis == field.batch else 1 for axis in range(len(size))])
+    return places, channel, sample + along
 
 
-def moved(build: Builder, function: Callable, args: tuple, kwargs: dict, field: Field) -> Field:
-    """Find where an operation that only moves numbers about has put a field's positions and channels."""
-    places, channel = (function(*swapped(args, field, t), **swapped(kwargs, field, t)) for t in numbered(build, field))
-    batched = field.batched
-    if not batched and places.dim() > len(field.shape) and places.shape[0] == build.samples:
-        batched = True  # a parameter, expanded to one a sample
-    if batched:
-        if places.shape[0] != build.samples:
-            raise Unknown(f"it makes {places.shape[0]} samples of {build.samples}; wanted one of each")
-        places, channel = places[0], channel[0]
-    return found(build, field, places, channel, batched)
+def first_axis(field: Field) -> None:
+    """Refuse a field whose samples are not first."""
+    if field.batch not in (0, None):
+        raise Unknown(f"its samples are on axis {field.batch}; wanted them first")
 
 
-def found(build: Builder, field: Field, places: Tensor, channel: Tensor, batched: bool = True) -> Field:
+def moved(build: Builder, function: Callable, args: tuple, kwargs: dict, field: Field):
+    """Find where an operation that only moves numbers about has put a field's positions and channels; of several parts, each."""
+    results = [function(*swapped(args, field, t), **swapped(kwargs, field, t)) for t in numbered(build, field)]
+    if isinstance(results[0], tuple | list):
+        return tuple(_placed(build, field, *part) for part in zip(*results, strict=True))
+    return _placed(build, field, *results)
+
+
+def _placed(build: Builder, field: Field, places: Tensor, channel: Tensor, sample: Tensor) -> Field:
+    batch = [axis for axis in range(sample.dim()) if _varies(sample, axis)]
+    if field.batch is None:  # a parameter: it may be expanded to one a sample
+        new = places.dim() > len(field.shape) and places.shape[0] == build.samples
+        return found(build, field, places[0], channel[0], 0) if new else found(build, field, places, channel, None)
+    if len(batch) != 1 or sample.shape[batch[0]] != build.samples:
+        raise Unknown(
+            f"it makes a tensor of {tuple(sample.shape)} with samples on axes {batch}; wanted every sample, on one axis"
+        )
+    return found(build, field, places.select(batch[0], 0), channel.select(batch[0], 0), batch[0])
+
+
+def found(build: Builder, field: Field, places: Tensor, channel: Tensor, batch: int | None) -> Field:
     """Make the field whose positions and channels are numbered so."""
     shape = tuple(places.shape)
     if field.width > 1:
         channels = {axis for axis in range(channel.dim()) if _varies(channel, axis)}
     else:  # a single channel is not told from positions by its number: it stays where it was, or goes with positions
         channels = {axis for axis in field.channels if shape == field.shape} or _with_places(places)
-    if len(channel.unique()) != field.width:
-        raise Unknown("it takes some of infinitely many channels; wanted all of them, or a layer for each part")
+    # the old numbers of the channels that are left, in their new order
+    first = channel[tuple(slice(None) if axis in channels else 0 for axis in range(channel.dim()))].flatten().tolist()
+    if len(set(first)) < len(channel.unique()) or (len(first) > len(set(first)) and not _varies_with(places, channels)):
+        raise Unknown("it repeats channels, or takes others of them at other positions; wanted each once")
+    kept = list(dict.fromkeys(first))
+    if len(kept) < field.width and not field.alike:
+        raise Unknown("it takes some of channels that are not alike, as of two parts put side by side; wanted them before that")
+    if kept != list(range(field.width)):
+        field = replace(field, sources=frozenset((name, _some(part, kept)) for name, part in field.sources))
     alone = [axis for axis in range(places.dim()) if axis not in channels]
     if any(_varies(channel, axis) for axis in alone):
         raise Unknown("it mixes channels and positions in a way that is not followed")
     # a row for each position: the numbers of all that became its channels
-    table = places.permute(*alone, *sorted(channels)).reshape(math.prod(shape[a] for a in alone), -1)
+    table = places.permute([*alone, *sorted(channels)]).reshape(math.prod(shape[a] for a in alone), -1)
     rows = [row.unique() for row in table]
     if len({len(row) for row in rows}) > 1:
         raise Unknown("it gathers different numbers of positions; wanted as many for each")
@@ -63,15 +88,23 @@ def found(build: Builder, field: Field, places: Tensor, channel: Tensor, batched
     if chosen.shape[1] > 1:  # positions became channels: they are averaged, and no longer alike
         rule = lambda sides, pair: covariances.chosen(chosen, sides, pair)
         made = build.add(rule, [field], shape, channels, gaussian=False, sources=field.sources)
-        return replace(made, batched=batched)
+        return replace(made, batch=batch, centred=field.centred, alike=False)
     order = chosen[:, 0].tolist()
     if order == list(range(math.prod(field.positions))):
-        return replace(field, shape=shape, channels=frozenset(channels), batched=batched)
+        return replace(field, shape=shape, channels=frozenset(channels), batch=batch)
     rule = lambda sides, pair: covariances.chosen(chosen, sides, pair)
     made = build.add(rule, [field], shape, channels, gaussian=field.gaussian, sources=field.sources, gain=field.gain)
     whence = tuple(field.order[i] for i in order)
     made = replace(made, origin=field.origin, order=whence, scale=field.scale)
-    return replace(made, blended=field.blended, batched=batched)
+    return replace(made, blended=field.blended, centred=field.centred, alike=field.alike, batch=batch)
+
+
+def _some(part: tuple[int, ...] | None, kept: list[int]) -> tuple[int, ...]:
+    return tuple(kept) if part is None else tuple(part[c] for c in kept)
+
+
+def _varies_with(t: Tensor, axes: set[int]) -> bool:
+    return any(_varies(t, axis) for axis in axes)
 
 
 def _varies(t: Tensor, axis: int) -> bool:
@@ -85,6 +118,7 @@ def _with_places(places: Tensor) -> set[int]:
 
 def summed(build: Builder, function: Callable, args: tuple, kwargs: dict, field: Field) -> Field:
     """Find the sums over positions that an operation takes, (Q, P): what it makes of unit vectors."""
+    first_axis(field)
     axis, count = field.channel, math.prod(field.positions)
     # two channels stand for all; the second is zero, and must stay so
     unit = torch.eye(count, dtype=torch.float64).view(count, *field.positions).unsqueeze(axis + 1)
@@ -105,4 +139,4 @@ def summed(build: Builder, function: Callable, args: tuple, kwargs: dict, field:
     rule = lambda sides, pair: covariances.mixed(matrix, matrix, pair)
     channels = {alive[0] - 1}
     made = build.add(rule, [field], shape, channels, gaussian=field.gaussian, sources=field.sources, gain=field.gain)
-    return replace(made, blended=field.blended)
+    return replace(made, blended=field.blended, centred=field.centred, alike=field.alike)

@@ -31,27 +31,32 @@ class Field:
         shape: of one sample in the finite network.
         channels: the axes of that shape that run over channels; the others run over positions, in order.
         gaussian: whether channels are Gaussian, and alike at every position.
-        sources: the layers whose weights it depends on in a way that another use of them would notice.
+        sources: the layers whose weights it depends on in a way that another use of them would notice, each with the numbers of
+            those of its channels that are left, or None for all.
         origin: the step that made its channels; what only moves positions keeps it.
         order: the origin's positions, in this one's order.
         scale: the factor between this one and its origin.
         gain: how many trained factors its channels carry, each of which has the channel itself as its tangent feature; these
             features are not in the pair's tangent kernel yet, where they would pass for independent of the channel.
         blended: whether such features are in its tangent kernel, of a part of the channel.
-        batched: whether the finite network's tensor has an axis of samples, which a parameter has not.
+        centred: whether a channel has mean zero over weights.
+        alike: whether all channels are alike, so that some of them are as good as all.
+        batch: the axis of samples in the finite network's tensor, or None: a parameter has none.
     """
 
     step: int
     shape: tuple[int, ...]
     channels: frozenset[int]
     gaussian: bool
-    sources: frozenset[str]
+    sources: frozenset[tuple[str, tuple[int, ...] | None]]
     origin: int
     order: tuple[int, ...]
     scale: float = 1.0
     gain: float = 0.0
     blended: bool = False
-    batched: bool = True
+    centred: bool = True
+    alike: bool = True
+    batch: int | None = 0
 
     @property
     def positions(self) -> tuple[int, ...]:
@@ -196,7 +201,7 @@ class Builder:
         self.pairs.append(pair)
         self.numbers = max(self.numbers, pair.nngp[0].numel())
         here = len(self.steps) - 1
-        field = Field(here, tuple(shape), frozenset(channels), gaussian, frozenset(sources), here, (), gain=gain or 0.0)
+        field = Field(here, tuple(shape), frozenset(channels), gaussian, _sources(sources), here, (), gain=gain or 0.0)
         return replace(field, order=tuple(range(math.prod(field.positions))))
 
     def like(self, field: Field, rule: Callable, more: float = 0.0, sources=None) -> Field:
@@ -204,7 +209,7 @@ class Builder:
         sources = field.sources if sources is None else sources
         gain = field.gain + more
         made = self.add(rule, [field], field.shape, field.channels, gaussian=field.gaussian, sources=sources, gain=gain)
-        return replace(made, blended=field.blended, batched=field.batched)
+        return replace(made, blended=field.blended, centred=field.centred, alike=field.alike, batch=field.batch)
 
     def keep(self, key: str, value: Tensor) -> None:
         """Keep a plain tensor with samples first for the two sides of any pair."""
@@ -228,6 +233,10 @@ class Builder:
         return rule
 
 
+def _sources(some) -> frozenset[tuple[str, tuple[int, ...] | None]]:
+    return frozenset((one, None) if isinstance(one, str) else one for one in some)
+
+
 class Scales:
     """What each parameter's scale is: given, or measured.
 
@@ -244,6 +253,8 @@ class Scales:
     ):
         self.parameters = dict(model.named_parameters(remove_duplicate=False))
         self.w_std, self.b_std, self.deviations, self.standard = w_std, b_std, deviations, standard
+        tables = ((n, m) for n, m in model.named_modules() if isinstance(m, nn.Embedding) and m.padding_idx is not None)
+        self.empty = {f"{n}.weight".lstrip("."): m.padding_idx for n, m in tables}
 
     def weights(self, weight: str, bias: str | None = None, *, first: bool = False) -> Weights:
         """Return the scales of a layer's weights and bias, by their names; outputs are the weights' first axis, or their last."""
@@ -259,9 +270,21 @@ class Scales:
     def table(self, name: str) -> tuple[float, float]:
         """Return the variance and the own gradients of a parameter that is itself a field: an embedding, positions, a bias."""
         p = self.parameters[name]
-        variance = self._variance(name, p, self.b_std if p.dim() == 1 else None, 1)
+        variance = self._variance(name, p, None, 1)
         return variance, (1.0 if self.standard else variance) * p.requires_grad
 
     def _variance(self, name: str, p: Tensor, given: float | None, fan_in: int) -> float:
         std = self.deviations.get(name, given)
-        return fan_in * p.detach().double().square().mean().item() if std is None else float(std) ** 2
+        if std is not None:
+            return float(std) ** 2
+        numbers = p.detach().double()
+        if name in self.empty:  # a row of zeros, which is not trained
+            numbers = numbers[torch.arange(len(p), device=p.device) != self.empty[name]]
+        square = float(numbers.square().mean())
+        count, mean = numbers.numel(), float(numbers.mean().abs())
+        if count > 1 and (mean > 6 * (square / count) ** 0.5 or (mean > 0 and bool((numbers == numbers.flatten()[0]).all()))):
+            raise Unknown(
+                f"model: got parameter '{name}' with the mean {float(numbers.mean()):.3g} and the root mean square {square**0.5:.3g}: no "
+                "draw of mean zero; wanted weights as they were drawn, or w_std, b_std or deviations"
+            )
+        return fan_in * square

@@ -1,6 +1,7 @@
 """Reading a PyTorch model, by its torch.fx graph, as a program of kernels."""
 
 import copy
+import inspect
 import operator
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -12,7 +13,7 @@ from torch import Tensor, fx, nn
 from torch.nn import functional as F
 
 from . import covariances, places
-from .algebra import ALGEBRA
+from .algebra import ALGEBRA, multiply
 from .covariances import Pair, Sides
 from .layers import LAYERS, Value, dense, filtered
 from .program import Builder, Contraction, Field, Program, Unknown
@@ -30,6 +31,7 @@ MOVING = {
     torch.flatten, torch.transpose, torch.permute, torch.squeeze, torch.unsqueeze, torch.reshape, torch.flip, torch.roll,
     torch.movedim, torch.swapaxes, operator.getitem, "view", "reshape", "flatten", "unflatten", "transpose", "permute", "squeeze", "unsqueeze",
     "contiguous", "clone", "flip", "roll", "swapaxes", "movedim", "select", "narrow", "expand", "detach", "mT",
+    torch.chunk, torch.split, torch.unbind, torch.tensor_split, "chunk", "split", "unbind", "tensor_split", "swapdims", "T", "t",
     nn.Flatten, nn.Unflatten, nn.Identity, nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, F.dropout,
 }  # fmt: skip
 SUMMING = {
@@ -37,6 +39,13 @@ SUMMING = {
     F.adaptive_avg_pool2d, F.pad, F.interpolate, nn.AvgPool1d, nn.AvgPool2d, nn.AvgPool3d, nn.AdaptiveAvgPool1d,
     nn.AdaptiveAvgPool2d, nn.ZeroPad1d, nn.ZeroPad2d, nn.Upsample,
 }  # fmt: skip
+_SHAPES = ("shape", "dtype", "device", "ndim")
+# Whether it multiplies, or divides.
+_SCALING = {operator.mul: True, torch.mul: True, "mul": True, operator.truediv: False, torch.div: False, "div": False}
+_IN_PLACE = ("iadd", "isub", "imul", "itruediv")
+# Of a centred Gaussian their values have mean zero.
+ODD = ("tanh", "erf", "sin")
+_LISTED = "wanted the layers and operations that ntk_course.infinite.limit lists"
 _NOT_KNOWN = (
     "its kernel of infinite width is not known here; wanted the layers and operations that ntk_course.infinite.limit lists"
 )
@@ -50,18 +59,20 @@ WHY: dict[Any, str] = {
 }  # fmt: skip
 
 
-def traced(model: nn.Module) -> fx.GraphModule:
-    """Trace a copy of a model in double precision.
+def traced(model: nn.Module, given: int = 1) -> fx.GraphModule:
+    """Trace a copy of a model in double precision, which is given so many arguments; the others have their defaults.
 
     Raises:
         TypeError: its forward cannot be traced.
     """
     try:
-        return fx.symbolic_trace(copy.deepcopy(model).double())
+        others = list(inspect.signature(model.forward).parameters.values())[given:]
+        defaults = {p.name: p.default for p in others if p.default is not p.empty}
+        return fx.symbolic_trace(copy.deepcopy(model).double(), concrete_args=defaults or None)
     except Exception as error:
         raise TypeError(
             f"model: got {type(model).__name__}, whose operations torch.fx cannot write down ({error}); wanted a forward without "
-            "decisions that depend on its input"
+            "decisions that depend on its input, or on its shape"
         ) from error
 
 
@@ -72,8 +83,8 @@ class Reader(fx.Interpreter):
         super().__init__(graph)
         self.build = build
         self.extra_traceback = False
-        self.called: set[str] = set()
-        self.fixed = _fixed(graph)
+        self.called: set[int] = set()
+        self.order, self.fixed = list(graph.graph.nodes), _fixed(graph)
 
     def program(self, *samples: Tensor) -> Program:
         """Read the model on samples, and return its program."""
@@ -97,10 +108,24 @@ class Reader(fx.Interpreter):
         """Say at which operation something is not known."""
         self.build.key, self.node = n.name, n
         try:
+            self._refuse_in_place(n)
             return super().run_node(n)
         except Unknown as error:
             words = str(error)
             raise Unknown(words if words.startswith("model: ") else f"model: got {self._named(n)}; {words}") from None
+        except (TypeError, IndexError, AttributeError, RuntimeError) as error:
+            raise Unknown(f"model: got {self._named(n)}, which could not be followed ({error}); {_LISTED}") from error
+
+    def _refuse_in_place(self, n: fx.Node) -> None:
+        """Refuse what writes over a value that is used again: the graph's later nodes would take what was written."""
+        module: Any = self.fetch_attr(str(n.target)) if n.op == "call_module" else None
+        name = str(getattr(n.target, "__name__", n.target))
+        writes = bool(getattr(module, "inplace", False) or n.kwargs.get("inplace", False))
+        if n.op in ("call_method", "call_function"):
+            writes = writes or name in _IN_PLACE or (name.endswith("_") and not name.startswith("_"))
+        order = {node: i for i, node in enumerate(self.order)}
+        if writes and any(order[user] > order[n] for node in n.all_input_nodes[:1] for user in node.users):
+            raise Unknown("it writes over a value that is used again later; wanted it not in place")
 
     def _named(self, n: fx.Node) -> str:
         if n.op == "call_module":
@@ -117,8 +142,7 @@ class Reader(fx.Interpreter):
         module = self.fetch_attr(target)
         trained = any(True for _ in module.parameters())
         if type(module) in LAYERS and (trained or _fields(args)):
-            if trained:
-                self._use(target)
+            self._use(*module.parameters())
             if any(node.name in self.fixed for node in self.node.all_input_nodes):
                 raise Unknown("it takes what is the same for all samples; wanted it to take samples")
             plain = [a.settled() if isinstance(a, Contraction) else a for a in args]
@@ -130,9 +154,13 @@ class Reader(fx.Interpreter):
     def call_function(self, target, args, kwargs):
         """Pass a function."""
         if target is getattr and isinstance(args[0], Weight):
-            return getattr(args[0].value, args[1])
-        if target in WEIGHTED and any(isinstance(a, Weight) for a in args[1:2]):
-            self._use(args[1].name)
+            if args[1] in _SHAPES:
+                return getattr(args[0].value, args[1])
+            return (
+                replace(args[0], turned=not args[0].turned) if args[1] in ("T", "mT") else self._apply("mT", target, args, kwargs)
+            )
+        if target in WEIGHTED and any(isinstance(a, Weight) for a in args[1:2]) and not args[1].turned and args[1].factor == 1:
+            self._use(*(a.value for a in (*args, *kwargs.values()) if isinstance(a, Weight)))
             return WEIGHTED[target](self.build, *args, **kwargs)
         if target is getattr and isinstance(args[0], Field) and args[1] != "mT":
             return getattr(places.numbered(self.build, args[0])[0], args[1])
@@ -142,15 +170,23 @@ class Reader(fx.Interpreter):
         """Pass a method of a tensor."""
         if target in ("size", "dim") and isinstance(args[0], Weight):
             return getattr(args[0].value, target)(*args[1:])
+        if target == "t" and isinstance(args[0], Weight):
+            return replace(args[0], turned=not args[0].turned)
         if target in ("size", "dim") and isinstance(args[0], Field):
             return getattr(places.numbered(self.build, args[0])[0], target)(*args[1:])
         return self._apply(target, lambda x, *rest, **named: getattr(x, target)(*rest, **named), args, kwargs)
 
     def _apply(self, what, function: Callable, args, kwargs, module: nn.Module | None = None):
         if what in (operator.matmul, torch.matmul, "matmul") and isinstance(args[1], Weight) and args[1].value.dim() == 2:
-            self._use(args[1].name)
-            weights = self.build.scales.weights(args[1].name, first=True)
-            return dense(self.build, args[1].name, weights, args[1].value.shape[1], _settled(args[0]))
+            by, x = args[1], _settled(self._as_field(args[0]))
+            self._use(by.value)
+            weights = self.build.scales.weights(by.name, first=not by.turned)
+            made = dense(self.build, by.name, weights, by.value.shape[0 if by.turned else 1], x)
+            return made if by.factor == 1 else multiply(self.build, made, by.factor)
+        if what in _SCALING and isinstance(args[0], Weight) and isinstance(args[1], int | float):
+            return replace(args[0], factor=args[0].factor * (args[1] if _SCALING[what] else 1 / args[1]))
+        if what in _SCALING and _SCALING[what] and isinstance(args[0], int | float) and isinstance(args[1], Weight):
+            return replace(args[1], factor=args[1].factor * args[0])
         args, kwargs = (fx.node.map_aggregate(some, self._as_field) for some in (args, kwargs))
         fields = _fields((args, kwargs))
         if what in ALGEBRA and (fields or _all((args, kwargs), Contraction)):
@@ -158,8 +194,10 @@ class Reader(fx.Interpreter):
         if not fields:
             args, kwargs = (fx.node.map_aggregate(some, _settled) for some in (args, kwargs))
             return function(*args, **kwargs)
-        if isinstance(args[0], tuple | list):  # such as a recurrent network's outputs
+        if what is operator.getitem and isinstance(args[0], tuple | list):  # such as a recurrent network's outputs
             return function(*args, **kwargs)
+        if not args or not isinstance(args[0], Field):
+            raise Unknown(WHY.get(what, _NOT_KNOWN))
         if what in POINTWISE:
             return self._pointwise(_variant(what, module, args[1:], kwargs), args[0])
         if what in SUMMING:
@@ -184,19 +222,24 @@ class Reader(fx.Interpreter):
             return covariances.activation(name, gain, key, sides, pair)
 
         made = self.build.add(rule, [field], field.shape, field.channels, gaussian=False, sources=field.sources, gain=0.0)
-        return replace(made, batched=field.batched)
+        return replace(made, batch=field.batch, centred=name in ODD, alike=field.alike)
 
-    def _use(self, name: str) -> None:
-        if name in self.called:
+    def _use(self, *parameters: nn.Parameter) -> None:
+        """Note that parameters are used, by what they are and not by their names: tied ones have several."""
+        if self.called & {id(p) for p in parameters}:
             raise Unknown("its weights are used twice, so that what they make is correlated; wanted a layer for each use")
-        self.called.add(name)
+        self.called |= {id(p) for p in parameters}
 
     def _as_field(self, value: Any) -> Any:
         """Make a parameter a field whose positions are independent of one another, channels last."""
         if not isinstance(value, Weight):
             return value
         name, p = value.name, value.value
-        self._use(name)
+        self._use(p)
+        if p.numel() == 1 or value.turned:
+            raise Unknown(
+                f"parameter '{name}' of shape {tuple(p.shape)} is used as it is; wanted weights, positions or a bias, channels last"
+            )
         batched = p.dim() > 2 and p.shape[0] == 1
         shape = tuple(p.shape[1:] if batched else p.shape)
         variance, own = self.build.scales.table(name)
@@ -209,7 +252,8 @@ class Reader(fx.Interpreter):
             return Pair(variance * every, own * every)
 
         field = self.build.add(rule, [], shape, {len(shape) - 1}, gaussian=True, sources={name})
-        return replace(field, batched=batched)
+        field = replace(field, batch=0 if batched else None)
+        return field if value.factor == 1 else multiply(self.build, field, value.factor)
 
 
 @dataclass(frozen=True)
@@ -218,6 +262,8 @@ class Weight:
 
     name: str
     value: nn.Parameter
+    turned: bool = False
+    factor: float = 1.0
 
 
 def _linear(build: Builder, x: Value, weight: Weight, bias: Weight | None = None) -> Field:
