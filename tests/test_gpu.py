@@ -11,6 +11,7 @@ import pytest
 import torch
 from any_models import FLOATS, WORDS
 from conftest import relative
+from test_composed import FINITE, samples, the_limit
 from torchrun import torchrun
 
 import ntk_course as ntk
@@ -185,6 +186,16 @@ def test_infinite_width_and_label_aware():
     fit = ntk.analysis.kernel_ridge(gram, y.to(WHERE), 1e-3)
     assert fit.coefficients.device.type == WHERE.type
     assert ntk.analysis.leave_one_out(gram, y.to(WHERE), 1e-3).device.type == WHERE.type
+
+
+@pytest.mark.parametrize("kind", FINITE)
+def test_limits_of_any_architecture(kind):
+    given, model = samples(kind), kind(32).double().eval()
+    near = the_limit(model, given).ntk
+    away = the_limit(model.to(WHERE), tuple(t.to(WHERE) for t in given)).ntk
+    assert away.device.type == WHERE.type
+    assert relative(away.cpu(), near) < 1e-10
+    assert ntk.infinite.random_features(given[0].double().to(WHERE), depth=2, count=20).device.type == WHERE.type
 
 
 @only_cuda

@@ -178,7 +178,7 @@ def contract(build: Builder, a: Any, b: Any) -> Any:
     else:
         _apart(a, b)
         _one_mean((a, b), "it multiplies")
-        k = torch.zeros(build.samples, size, math.prod(b.positions), dtype=torch.float64)
+        k = torch.zeros(build.samples, size, math.prod(b.positions), dtype=torch.float64, device=build.device)
     if len(a.positions) != 1:
         raise Unknown(f"its positions are {a.positions}; wanted one axis")
     for axis in sorted(heads):
@@ -230,7 +230,7 @@ def attention(
     turned = places.moved(build, lambda t: t.transpose(-2, -1), (k,), {}, k)
     scores = multiply(build, contract(build, q, turned), q.shape[-1] ** -0.5 if scale is None else scale).settled()
     if is_causal:
-        attn_mask = torch.ones(scores.shape[-2:], dtype=torch.bool).tril()
+        attn_mask = torch.ones(scores.shape[-2:], dtype=torch.bool, device=build.device).tril()
     if attn_mask is not None:
         scores = scores.masked_fill(~attn_mask, -math.inf) if attn_mask.dtype == torch.bool else scores + attn_mask
     return contract(build, scores.softmax(-1), v)
@@ -268,7 +268,7 @@ def concatenate(build: Builder, tensors: Any, dim: int = 0) -> Field:
     for f in tensors:
         numbers.append(torch.arange(count, count + math.prod(f.positions)).view(f.positions))
         count += math.prod(f.positions)
-    whole = torch.cat(numbers, axis - sum(a < axis for a in first.channels)).flatten()
+    whole = torch.cat(numbers, axis - sum(a < axis for a in first.channels)).flatten().to(build.device)
 
     def behind(sides, *pairs: Pair) -> Pair:
         return Pair(*(_blocks(some)[..., whole[:, None], whole] for some in zip(*pairs, strict=True)))

@@ -174,7 +174,7 @@ def _read(graph, samples: tuple[Tensor, ...], scales: Scales, every: bool) -> tu
     while start < len(samples[0]):
         end = len(samples[0]) if start + group + 1 == len(samples[0]) else start + group  # not one alone
         some = tuple(t[start:end] for t in samples)
-        build = Builder(Own(len(some[0]), every), scales)
+        build = Builder(Own(len(some[0]), every), scales, some[0].device)
         program = Reader(graph, build).program(*some)
         kept.append(build.own.kept)
         start = end

@@ -11,7 +11,6 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch.func import jvp
 from torch.nn import functional as F
 
 from .activations import SLOPES, expectations
@@ -99,12 +98,11 @@ def _by_scales(name: str | float, value: Tensor, k12: Tensor, k11: Tensor, k22: 
     r"""Return :math:`\mathbb E\,u\phi'(u)\,v\phi'(v)`, the derivative of :math:`\mathbb E\,\phi(su)\phi(tv)` in s and t at 1."""
     if isinstance(name, float) or name in SLOPES:
         return value  # u phi'(u) is phi(u)
-    one = torch.ones_like(k12)
-
-    def by_s(t: Tensor) -> Tensor:
-        return jvp(lambda s: expectations(name, s * t * k12, s**2 * k11, t**2 * k22)[0], (one,), (one,))[1]
-
-    return jvp(by_s, (one,), (one,))[1]
+    with torch.enable_grad():  # every entry by itself, so that the gradient of the sum has all of them
+        s, t = (torch.ones_like(k12).requires_grad_() for _ in range(2))
+        both = expectations(name, s * t * k12, s**2 * k11, t**2 * k22)[0]
+        (by_s,) = torch.autograd.grad(both.sum(), s, create_graph=True)
+        return torch.autograd.grad(by_s.sum(), t)[0].detach()
 
 
 def _with_itself(k: Tensor, variance: Tensor, sides: Sides) -> Tensor:

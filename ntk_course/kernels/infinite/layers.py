@@ -80,7 +80,7 @@ def embedding(build: Builder, name: str, module: nn.Embedding, x: Value) -> Fiel
 
     def rule(sides: Sides) -> Pair:
         left, right = sides.outer(*sides.plain(key))
-        same = (left == right) & (torch.tensor(True) if empty is None else left != empty)
+        same = left == right if empty is None else (left == right) & (left != empty)
         return Pair(variance * same.double(), own * same.double())
 
     shape = (*x.shape[1:], module.embedding_dim)

@@ -84,7 +84,7 @@ def found(build: Builder, field: Field, places: Tensor, channel: Tensor, batch: 
     rows = [row.unique() for row in table]
     if len({len(row) for row in rows}) > 1:
         raise Unknown("it gathers different numbers of positions; wanted as many for each")
-    chosen = torch.stack(rows)
+    chosen = torch.stack(rows).to(build.device)
     if chosen.shape[1] > 1:  # positions became channels: they are averaged, and no longer alike
         rule = lambda sides, pair: covariances.chosen(chosen, sides, pair)
         made = build.add(rule, [field], shape, channels, gaussian=False, sources=field.sources)
@@ -121,7 +121,7 @@ def summed(build: Builder, function: Callable, args: tuple, kwargs: dict, field:
     first_axis(field)
     axis, count = field.channel, math.prod(field.positions)
     # two channels stand for all; the second is zero, and must stay so
-    unit = torch.eye(count, dtype=torch.float64).view(count, *field.positions).unsqueeze(axis + 1)
+    unit = torch.eye(count, dtype=torch.float64, device=build.device).view(count, *field.positions).unsqueeze(axis + 1)
     unit = torch.cat([unit, torch.zeros_like(unit)], axis + 1)
     done = function(*swapped(args, field, unit), **swapped(kwargs, field, unit))
     if not isinstance(done, Tensor) or done.dim() == 0 or done.shape[0] != count:
@@ -133,7 +133,7 @@ def summed(build: Builder, function: Callable, args: tuple, kwargs: dict, field:
     shape[alive[0] - 1] = field.shape[axis]
     matrix = done.select(alive[0], 0).reshape(count, -1).T
     if not build.own.every:
-        if not torch.equal(matrix, torch.eye(count, dtype=matrix.dtype)):
+        if not torch.equal(matrix, torch.eye(count).to(matrix)):
             raise NeedsPairs
         return replace(field, shape=tuple(shape), channels=frozenset({alive[0] - 1}))
     rule = lambda sides, pair: covariances.mixed(matrix, matrix, pair)

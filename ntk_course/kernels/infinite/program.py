@@ -171,13 +171,14 @@ class Builder:
     Args:
         own: keeps what sides need.
         scales: of the parameters.
+        device: of the samples, where what the rules need is made.
 
     Attributes:
         key: the name of the operation that is read now.
     """
 
-    def __init__(self, own: Own, scales: "Scales"):
-        self.own, self.scales, self.samples = own, scales, own.lead[0]
+    def __init__(self, own: Own, scales: "Scales", device: torch.device):
+        self.own, self.scales, self.device, self.samples = own, scales, device, own.lead[0]
         self.steps: list[Step] = []
         self.pairs: list[Pair] = []
         self.numbers, self.key = 1, ""

@@ -245,7 +245,7 @@ class Reader(fx.Interpreter):
         variance, own = self.build.scales.table(name)
         count = p[..., 0].numel()
         one = torch.eye(count) if self.build.own.every else torch.ones(count)
-        one = one.to(p.device, torch.float64)
+        one = one.to(self.build.device, torch.float64)
 
         def rule(sides: Sides) -> Pair:
             every = one.expand(*sides.lead, *one.shape)
