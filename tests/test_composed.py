@@ -14,6 +14,7 @@ from torch.nn import functional as F
 from ntk_course import cntk, entk
 from ntk_course.kernels import empirical
 from ntk_course.kernels.infinite import limit, mlp
+from ntk_course.models import standardised
 
 STORED = json.loads((Path(__file__).parent / "reference/composed.json").read_text())["kernels"]
 W, B = 1.3, 0.4
@@ -316,17 +317,27 @@ def scales(model):
     return found
 
 
-def drawn(model, given):
-    """Draw the weights, and return the tangent kernel by autograd and the outputs."""
+def redraw(model):
+    """Draw all weights but those of norms, and return the scales."""
     std = scales(model)
     with torch.no_grad():
         for name, p in model.named_parameters():
             if std[name] is not None:
                 p.copy_(torch.randn_like(p) * std[name])
+    return std
+
+
+def scaled_gram(model, given, std):
+    """Return the tangent kernel by autograd, in the parameterization whose weights are these scales times numbers."""
     weights = {name: p.detach() for name, p in model.named_parameters()}
     jacobians = jacrev(lambda some: functional_call(model, some, given)[:, 0])(weights)
-    rows = [(std[name] or 1.0) * j.flatten(1) for name, j in jacobians.items()]
-    return sum(r @ r.T for r in rows), model(*given)[:, 0].detach()
+    rows = [(1.0 if std[name] is None else std[name]) * j.flatten(1) for name, j in jacobians.items()]
+    return sum(r @ r.T for r in rows)
+
+
+def drawn(model, given):
+    """Draw the weights, and return the tangent kernel."""
+    return scaled_gram(model, given, redraw(model))
 
 
 def the_limit(model, given, **more):
@@ -338,7 +349,7 @@ def the_limit(model, given, **more):
 def test_mean_of_finite_networks(kind):
     """The mean tangent kernel of wide networks lies within five of its own standard errors, which are small."""
     given, model = samples(kind), kind(256).double().eval()
-    draws = torch.stack([drawn(model, given)[0] for _ in range(60)])
+    draws = torch.stack([drawn(model, given) for _ in range(60)])
     wanted = the_limit(model, given).ntk
     error = draws.std(0) / len(draws) ** 0.5
     assert ((draws.mean(0) - wanted).abs() < 5 * error).all()
@@ -348,12 +359,10 @@ def test_mean_of_finite_networks(kind):
 @pytest.mark.parametrize("kind", FINITE)
 def test_outputs_of_finite_networks(kind):
     given, model = samples(kind), kind(128).double().eval()
-    std, outputs = scales(model), []
+    outputs = []
     for _ in range(1500):
+        redraw(model)
         with torch.no_grad():
-            for name, p in model.named_parameters():
-                if std[name] is not None:
-                    p.copy_(torch.randn_like(p) * std[name])
             outputs.append(model(*given)[:, 0])
     products = torch.stack([z[:, None] * z for z in outputs])
     wanted = the_limit(model, given).nngp
@@ -368,7 +377,7 @@ def test_one_network_comes_nearer_with_the_root_of_its_width(kind):
     wanted = the_limit(kind(32).double().eval(), given).ntk
     for n in widths:
         model = kind(n).double().eval()
-        errors.append(sum(relative(drawn(model, given)[0], wanted) ** 2 for _ in range(32)) ** 0.5)
+        errors.append(sum(relative(drawn(model, given), wanted) ** 2 for _ in range(32)) ** 0.5)
     slope = math.log(errors[-1] / errors[0]) / math.log(widths[-1] / widths[0])
     assert -0.65 < slope < -0.35
 
@@ -437,13 +446,33 @@ class Weighted(nn.Module):
         return self.out(torch.relu(self.first(x) + self.factor * self.second(x)))
 
 
+@pytest.mark.parametrize("form", ["(T, T)", "(1, T, T)"])
+def test_matrices_over_nodes_for_all_samples(form):
+    """As many nodes as samples, so that one axis could pass for the other."""
+    nodes, edges = torch.randn(4, 4, 6, dtype=torch.float64), torch.rand(4, 4, dtype=torch.float64)
+    wanted = limit(Alone(8), (nodes, edges.expand(4, 4, 4)), w_std=W, b_std=B)
+    model = Edges(8, {"(T, T)": edges, "(1, T, T)": edges[None]}[form])
+    for one, other in zip(limit(model, nodes, w_std=W, b_std=B), wanted, strict=True):
+        assert relative(one, other) < 1e-12
+
+
+class Edges(nn.Module):
+    def __init__(self, n, edges):
+        super().__init__()
+        self.graph = Alone(n)
+        self.register_buffer("edges", edges)
+
+    def forward(self, nodes):
+        return self.graph(nodes, self.edges)
+
+
 class Alone(nn.Module):
     def __init__(self, n):
         super().__init__()
         self.a, self.out = nn.Linear(6, n), nn.Linear(n, 1)
 
     def forward(self, nodes, edges):
-        return self.out(torch.relu(self.a(edges @ nodes)).sum(1))
+        return self.out(torch.relu(edges @ self.a(nodes)).sum(1))
 
 
 class Once(nn.Module):
@@ -456,7 +485,7 @@ class Once(nn.Module):
 
 
 def test_attention_by_hand():
-    """One token asks for its own kind: the kernel of plain attention, written out."""
+    """The kernel of plain attention, written out."""
     x = torch.randn(3, 4, 5, dtype=torch.float64)
     model = nn.Sequential(nn.Linear(5, 8, bias=False), Attention(8), Mean(), nn.Linear(8, 1, bias=False))
     k = torch.einsum("ntc,msc->nmts", x, x) / 5
@@ -571,6 +600,11 @@ class Tied(nn.Module):
         return self.out(torch.relu(self.a(x) + self.b(x)))
 
 
+def view_written_over(model, h):
+    torch.relu_(h.view(-1, 8))
+    return h + model.more(h)
+
+
 def constant(layer):
     nn.init.constant_(layer.bias, 0.5)
     return layer
@@ -590,6 +624,10 @@ REFUSED = [
         "channels that are not alike",
     ),
     (lambda m, h: m.more(h), {"more": constant(nn.Linear(8, 8))}, "parameter 'more.bias' with the mean 0.5"),
+    (lambda m, h: view_written_over(m, h), {"more": nn.Linear(8, 8)}, r"operation 'relu_'.*writes over"),
+    (lambda m, h: h.detach(), {}, r"operation 'detach'.*not known here"),
+    (lambda m, h: h[:, None].mean(0), {}, r"operation 'mean'.*takes samples together"),
+    (lambda m, h: torch.ones(3, 8, dtype=torch.float64) @ m.more.weight, {"more": nn.Linear(8, 8)}, "the same for all samples"),
     (lambda m, h: torch.stack([h, h], 1), {}, r"operation 'stack'.*not known here"),
     (lambda m, h: torch.add(h, h, alpha=2), {}, r"operation 'add'.*could not be followed"),
     (lambda m, h: h + torch.relu(h), {}, r"operation 'add'.*both depend on the weights of 'layer'"),
@@ -701,18 +739,25 @@ def test_scores_of_independent_queries_settle_at_nothing():
         torch.testing.assert_close(one, other)
 
 
-@pytest.mark.parametrize("kind", [kind for kind in FINITE if kind is not Graph])
-def test_a_standardised_network_tends_to_the_limit_of_what_it_has(kind):
-    """Nothing given: scales are measured, and the finite network's kernel is that of numbers of size one."""
-    from ntk_course.models import standardised
+@pytest.mark.parametrize("kind", FINITE)
+def test_a_standardised_network_is_the_same_in_other_weights(kind):
+    """Its kernel is autograd's with each gradient times the weight's root mean square, and its answers are the network's."""
+    given, model = samples(kind), kind(24).double().eval()
+    std = redraw(model)
+    measured = {n: None if std[n] is None else float(p.detach().square().mean().sqrt()) for n, p in model.named_parameters()}
+    wanted, same = scaled_gram(model, given, measured), standardised(model)
+    torch.testing.assert_close(same(*given), model(*given))
+    assert all(p.requires_grad for p in model.parameters())
+    kernel = empirical(same)(given if len(given) > 1 else given[0])
+    assert relative(kernel, wanted) < 1e-12
 
-    given, errors = samples(kind)[0], []
-    for seed in range(8):
-        torch.manual_seed(seed)
-        model = kind(128).double().eval()
-        drawn(model, (given,))
-        wanted, said = limit(model, given).ntk, model(given).detach()
-        same = standardised(model)
-        assert torch.allclose(same(given), said)
-        errors.append(empirical(same)(given) / wanted.norm() - wanted / wanted.norm())
-    assert torch.stack(errors).mean(0).norm() < 0.2
+
+def test_an_empty_word_is_not_counted():
+    """Neither measured scale has the row of zeros in it."""
+    model = nn.Sequential(nn.Embedding(3, 8, padding_idx=0), Mean(), nn.Linear(8, 1)).double()
+    words = torch.tensor([[1, 0], [1, 2], [0, 0]])
+    table = model[0].weight.detach()[1:]
+    assert standardised(model).scales[0] == pytest.approx(float(table.square().mean().sqrt()))
+    shared = torch.tensor([[1.0, 1, 0], [1, 2, 0], [0, 0, 0]], dtype=torch.float64) / 4
+    variance = float(table.square().mean())
+    assert relative(limit(model, words, w_std=1.0, b_std=0.0).nngp, variance * shared) < 1e-12

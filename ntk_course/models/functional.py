@@ -60,7 +60,7 @@ _WRITTEN_OUT = {
 }
 
 
-def call_with(model: nn.Module, weights: dict[str, Tensor], x: Tensor | Batch) -> Tensor:
+def call_with(model: nn.Module, weights: dict[str, Tensor], *x: Tensor | Batch) -> Tensor:
     """Run a model with other parameters and buffers in place of its own, and leave it as it was.
 
     As :func:`torch.func.functional_call`, which swaps a tensor once for every name; where one submodule goes by two names,
@@ -71,7 +71,7 @@ def call_with(model: nn.Module, weights: dict[str, Tensor], x: Tensor | Batch) -
     Args:
         model: any module.
         weights: by name; a tied tensor by any one of its names, those not named keep their values.
-        x: the model's one argument.
+        *x: the model's arguments.
 
     Returns:
         The model's output.
@@ -90,7 +90,7 @@ def call_with(model: nn.Module, weights: dict[str, Tensor], x: Tensor | Batch) -
         if id(tensor) in given:
             slots.setdefault((id(model.get_submodule(module)), attribute), (name, given[id(tensor)]))
     with _Decomposed():
-        return functional_call(model, dict(slots.values()), (x,), tie_weights=False)
+        return functional_call(model, dict(slots.values()), x, tie_weights=False)
 
 
 def ungraphed(call: Callable[[], Result]) -> Result:

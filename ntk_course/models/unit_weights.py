@@ -1,9 +1,10 @@
 """A network in the NTK parameterization: the same function of inputs, another of its weights."""
 
+import copy
+
 from torch import Tensor, nn
 
 from ..basics import validate
-from ..basics.samples import Batch
 from .functional import call_with
 
 NORMS = (nn.LayerNorm, nn.RMSNorm, nn.GroupNorm, nn.modules.batchnorm._BatchNorm)
@@ -20,7 +21,7 @@ class Standardised(nn.Module):
 
     def __init__(self, model: nn.Module):
         super().__init__()
-        self.model = model
+        model = copy.deepcopy(model)
         owners = {
             f"{name}.{own}".lstrip("."): m for name, m in model.named_modules() for own, _ in m.named_parameters(recurse=False)
         }
@@ -29,12 +30,12 @@ class Standardised(nn.Module):
         self.numbers = nn.ParameterList(
             nn.Parameter(p.detach() / (s or 1.0)) for p, s in zip(trained.values(), self.scales, strict=True)
         )
-        model.requires_grad_(False)
+        self.model = model.requires_grad_(False)
 
     def forward(self, *args: Tensor) -> Tensor:
         """Answer as the network does, with scales times numbers for weights."""
         weights = {name: s * p for name, s, p in zip(self.names, self.scales, self.numbers, strict=True)}
-        return call_with(self.model, weights, args[0] if len(args) == 1 else Batch(args))
+        return call_with(self.model, weights, *args)
 
 
 def _scale(p: Tensor, owner: nn.Module) -> float:
@@ -52,7 +53,7 @@ def standardised(model: nn.Module) -> Standardised:
     stay as they are. Its tangent kernel is what :func:`ntk_course.kernels.infinite.limit` of the model tends to, with nothing else given.
 
     Args:
-        model: any module; it is kept, and its own parameters are frozen.
+        model: any module; it is copied, and stays as it is.
 
     Returns:
         A module whose parameters are the numbers, in the model's dtype, on its device.

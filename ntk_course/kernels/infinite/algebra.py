@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from . import covariances, places
 from .covariances import Pair
-from .program import Builder, Contraction, Field, NeedsPairs, Unknown
+from .program import Builder, Contraction, Field, NeedsPairs, Unknown, settled
 
 
 def _apart(a: Field, b: Field) -> None:
@@ -55,7 +55,7 @@ def _alike(build: Builder, a: Field, b: Field) -> tuple[Field, Field]:
 def add(build: Builder, a: Any, b: Any) -> Any:
     """Add two fields: with no weights in common, covariances add."""
     if not isinstance(a, Field) and not isinstance(b, Field):
-        return _plain(a) + _plain(b)
+        return settled(a) + settled(b)
     if not isinstance(a, Field) or not isinstance(b, Field):
         if isinstance(a, int | float) and a == 0 or isinstance(b, int | float) and b == 0:
             return a if isinstance(a, Field) else b
@@ -67,22 +67,7 @@ def add(build: Builder, a: Any, b: Any) -> Any:
     def rule(sides, one: Pair, other: Pair) -> Pair:
         return Pair(one.nngp + other.nngp, one.ntk + other.ntk)
 
-    made = build.add(rule, [a, b], a.shape, a.channels, gaussian=a.gaussian and b.gaussian, sources=a.sources | b.sources)
-    return replace(
-        made,
-        blended=_blended(a, b),
-        centred=a.centred and b.centred,
-        alike=a.alike and b.alike,
-        batch=0 if 0 in (a.batch, b.batch) else None,
-    )
-
-
-def _plain(value: Any) -> Any:
-    return value.settled() if isinstance(value, Contraction) else value
-
-
-def _blended(*fields: Field) -> bool:
-    return any(f.blended or f.gain for f in fields)
+    return build.together(rule, [a, b], a.shape, a.channels, gaussian=a.gaussian and b.gaussian)
 
 
 def multiply(build: Builder, a: Any, b: Any) -> Any:
@@ -92,13 +77,13 @@ def multiply(build: Builder, a: Any, b: Any) -> Any:
     if isinstance(b, Tensor) and b.dim() == 0:
         b = b.item()
     if isinstance(a, Contraction):
-        return replace(a, factor=a.factor * b) if isinstance(b, int | float) else a.settled() * _plain(b)
+        return replace(a, factor=a.factor * b) if isinstance(b, int | float) else settled(a) * settled(b)
     if isinstance(b, int | float):
         factor = float(b) ** 2
         made = build.like(a, lambda sides, pair: pair.map(lambda k: k * factor))
         return replace(made, origin=a.origin, order=a.order, scale=a.scale * b) if b else made
     if not isinstance(b, Field):
-        return _masked(build, a, _plain(b))
+        return _masked(build, a, settled(b))
     _apart(a, b)
     a, b = _alike(build, a, b)
 
@@ -106,14 +91,8 @@ def multiply(build: Builder, a: Any, b: Any) -> Any:
         return Pair(one.nngp * other.nngp, one.ntk * other.nngp + one.nngp * other.ntk)
 
     gain = a.gain + b.gain  # of a factor on either, the product itself is the tangent feature
-    made = build.add(rule, [a, b], a.shape, a.channels, gaussian=False, sources=a.sources | b.sources, gain=gain)
-    return replace(
-        made,
-        blended=a.blended or b.blended,
-        centred=a.centred or b.centred,
-        alike=a.alike and b.alike,
-        batch=0 if 0 in (a.batch, b.batch) else None,
-    )
+    made = build.together(rule, [a, b], a.shape, a.channels, gaussian=False, gain=gain)
+    return replace(made, centred=a.centred or b.centred)
 
 
 def _masked(build: Builder, field: Field, value: Tensor) -> Field:
@@ -156,7 +135,7 @@ def negative(build: Builder, a: Any) -> Any:
 def contract(build: Builder, a: Any, b: Any) -> Any:
     """Multiply matrices: two fields over their channels, or a plain matrix with a field's positions."""
     if not isinstance(a, Field):
-        return _weighed(build, _plain(a), b) if isinstance(b, Field) else torch.matmul(_plain(a), _plain(b))
+        return _weighed(build, settled(a), b) if isinstance(b, Field) else torch.matmul(settled(a), settled(b))
     if not isinstance(b, Field):
         raise Unknown("it multiplies a field by a plain matrix from the right; wanted the matrix on the left, over positions")
     rank = len(a.shape)
@@ -196,13 +175,14 @@ def _weighed(build: Builder, matrix: Tensor, field: Field) -> Field:
     rank = len(field.shape)
     if rank < 2 or rank - 1 not in field.channels or len(field.positions) != 1 or rank - 2 in field.channels:
         raise Unknown(f"it multiplies a plain matrix and {('N', *field.shape)}; wanted (..., T, channels), one axis of positions")
-    matrix = matrix.double()
-    while matrix.dim() > 3:  # heads, whose fields are independent copies of one another
+    matrix = matrix.double().reshape((1,) * (rank + 1 - matrix.dim()) + matrix.shape)  # as broadcasting does, samples first
+    for _ in range(rank - 2):  # heads, whose fields are independent copies of one another
         if not torch.equal(matrix, matrix[:, :1].expand_as(matrix)):
             raise Unknown("its heads weigh positions differently; wanted the same for all")
         matrix = matrix[:, 0]
-    if matrix.dim() == 2:
-        matrix = matrix.expand(build.samples, *matrix.shape)
+    if len(matrix) not in (1, build.samples):
+        raise Unknown(f"it multiplies by {len(matrix)} matrices for {build.samples} samples; wanted one of each, or one for all")
+    matrix = matrix.expand(build.samples, *matrix.shape[1:])
     key = f"{build.key} matrix"
     build.keep(key, matrix)
 
@@ -211,8 +191,7 @@ def _weighed(build: Builder, matrix: Tensor, field: Field) -> Field:
         return covariances.mixed(left, right, pair)
 
     shape = (*field.shape[:-2], matrix.shape[-2], field.shape[-1])
-    made = build.add(rule, [field], shape, field.channels, gaussian=field.gaussian, sources=field.sources, gain=field.gain)
-    return replace(made, blended=field.blended, centred=field.centred, alike=field.alike)
+    return build.like(field, rule, shape, field.channels)
 
 
 def attention(
@@ -251,15 +230,13 @@ def concatenate(build: Builder, tensors: Any, dim: int = 0) -> Field:
         raise Unknown("it puts samples after samples; wanted each by itself")
     shape = list(first.shape)
     shape[axis] = sum(f.shape[axis] for f in tensors)
-    sources = frozenset().union(*(f.sources for f in tensors))
     if axis in first.channels:
         shares = [f.width / sum(g.width for g in tensors) for f in tensors]
 
         def beside(sides, *pairs: Pair) -> Pair:
             return Pair(*(sum(s * k for s, k in zip(shares, some, strict=True)) for some in zip(*pairs, strict=True)))
 
-        made = build.add(beside, tensors, shape, first.channels, gaussian=False, sources=sources)
-        return replace(made, blended=_blended(*tensors), centred=all(f.centred for f in tensors), alike=False)
+        return replace(build.together(beside, tensors, shape, first.channels, gaussian=False), alike=False)
     _one_mean(tensors, "it puts one after the other")
     if not build.own.every:
         raise NeedsPairs
@@ -273,10 +250,7 @@ def concatenate(build: Builder, tensors: Any, dim: int = 0) -> Field:
     def behind(sides, *pairs: Pair) -> Pair:
         return Pair(*(_blocks(some)[..., whole[:, None], whole] for some in zip(*pairs, strict=True)))
 
-    gaussian = all(f.gaussian for f in tensors)
-    made = build.add(behind, tensors, shape, first.channels, gaussian=gaussian, sources=sources)
-    alike = all(f.alike for f in tensors)
-    return replace(made, blended=_blended(*tensors), centred=all(f.centred for f in tensors), alike=alike)
+    return build.together(behind, tensors, shape, first.channels, gaussian=all(f.gaussian for f in tensors))
 
 
 def _blocks(some: tuple[Tensor, ...]) -> Tensor:

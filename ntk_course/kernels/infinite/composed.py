@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 from tqdm.auto import tqdm
 
 from ...basics import validate
@@ -58,7 +58,7 @@ def limit(
 ) -> Kernels:
     r"""Compute the NNGP and NTK of any architecture at infinite width, from a finite model of it (Yang, 2020).
 
-    The model is read, not run: every layer of its torch.fx graph takes covariances :math:`\Sigma` and tangent kernels
+    The model is read: every layer of its torch.fx graph takes covariances :math:`\Sigma` and tangent kernels
     :math:`\Theta` of pairs of samples (and of pairs of pixels, tokens, moments or nodes) on, whatever its own width is:
 
     ================== ==========================================================================================
@@ -76,12 +76,13 @@ def limit(
     axes about, and the activations of :data:`ACTIVATIONS`. Frozen weights count as random, but not as trained.
 
     Args:
-        model: in eval mode; of at least two channels in every hidden layer. Its width does not matter.
+        model: in eval mode; of at least two channels in every hidden layer. Its width matters only through the scales that are
+            measured: torch's own biases shrink with it.
         x1: what it takes, (N1, ...): a tensor, or a tuple of them with samples first, such as nodes and adjacency matrices.
         x2: (N2, ...), or None for x1 again; then half of the blocks are computed.
         w_std: sigma_w of all weights, which are :math:`\sigma_w/\sqrt{\text{fan-in}}` times standard normal ones; None for what
             each layer of the model has now, the root of fan-in times mean square. Embeddings and other parameters that
-            are no layer's are measured in any case.
+            are no layer's are measured, unless `deviations` names them.
         b_std: sigma_b of all biases that the model has; None for what each has now.
         deviations: sigmas by parameter's name, such as ``{"embed.weight": 1.0}``, before the two.
         parameterization: "ntk", or "standard", where gradients are those of the weights themselves, so that a layer's
@@ -121,14 +122,14 @@ def limit(
     if [t.shape[1:] for t in left] != [t.shape[1:] for t in right]:
         got, wanted = ([tuple(t.shape[1:]) for t in some] for some in (right, left))
         raise ValueError(f"x2: got samples of shapes {got}; wanted {wanted}, as in x1")
-    graph = traced(model, len(left))
-    _tried(graph, left)
+    double, graph = traced(model, len(left))
+    _tried(double, left)
     scales = Scales(model, w_std, b_std, deviations or {}, parameterization == "standard")
     every = False
     while True:
         try:
-            program, kept = _read(graph, left, scales, every)
-            others = kept if x2 is None else _read(graph, right, scales, every)[1]
+            program, kept = _read(double, graph, left, scales, every)
+            others = kept if x2 is None else _read(double, graph, right, scales, every)[1]
             break
         except NeedsPairs:
             every = True
@@ -137,13 +138,13 @@ def limit(
     return _blocks(program, kept, others, every, x2 is None, like, memory, progress)
 
 
-def _tried(graph: nn.Module, samples: tuple[Tensor, ...]) -> None:
+def _tried(model: nn.Module, samples: tuple[Tensor, ...]) -> None:
     """Run the model on a sample, so that what it does not take is said by itself."""
-    if any(p.is_meta for p in graph.parameters()):
+    if any(p.is_meta for p in model.parameters()):
         return
     try:
         with torch.no_grad():
-            graph(*(t[:2] for t in samples))
+            model(*(t[:2] for t in samples))
     except Exception as error:
         shapes = [tuple(t.shape[1:]) for t in samples]
         raise ValueError(
@@ -164,10 +165,12 @@ def _given(x: Samples, name: str) -> tuple[Tensor, ...]:
     return tuple(found)
 
 
-def _read(graph, samples: tuple[Tensor, ...], scales: Scales, every: bool) -> tuple[Program, dict[str, Tensor]]:
+def _read(
+    model: nn.Module, graph: fx.Graph, samples: tuple[Tensor, ...], scales: Scales, every: bool
+) -> tuple[Program, dict[str, Tensor]]:
     """Read the model on groups of samples: its program, and what each sample brings to a pair."""
     if len(samples[0]) == 1:  # the axis of samples is told by their number
-        program, both = _read(graph, tuple(torch.cat([t, t]) for t in samples), scales, every)
+        program, both = _read(model, graph, tuple(torch.cat([t, t]) for t in samples), scales, every)
         return program, {key: value[:1] for key, value in both.items()}
     kept: list[dict[str, Tensor]] = []
     start, group, program = 0, 2, None
@@ -175,7 +178,7 @@ def _read(graph, samples: tuple[Tensor, ...], scales: Scales, every: bool) -> tu
         end = len(samples[0]) if start + group + 1 == len(samples[0]) else start + group  # not one alone
         some = tuple(t[start:end] for t in samples)
         build = Builder(Own(len(some[0]), every), scales, some[0].device)
-        program = Reader(graph, build).program(*some)
+        program = Reader(model, graph, build).program(*some)
         kept.append(build.own.kept)
         start = end
         group = max(2, _READ // program.numbers)

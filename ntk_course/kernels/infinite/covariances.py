@@ -6,6 +6,7 @@ tangent kernel of a channel. Each rule here takes pairs to pairs; what the netwo
 """
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -49,7 +50,7 @@ class Weights(NamedTuple):
         return Pair(nngp.add_(self.bias) if self.bias else nngp, ntk.add_(self.own_bias) if self.own_bias else ntk)
 
 
-class Sides:
+class Sides(ABC):
     """What a rule may know of the two samples of a pair by themselves: each side's variances and plain tensors, by name.
 
     Attributes:
@@ -63,13 +64,13 @@ class Sides:
     every: bool
     same: bool
 
+    @abstractmethod
     def variances(self, key: str, own: Callable[[], Tensor]) -> tuple[Tensor, Tensor]:
         """Return each side's variances (pairs..., P), to broadcast; `own` finds them where the pairs are samples with themselves."""
-        raise NotImplementedError
 
+    @abstractmethod
     def plain(self, key: str) -> tuple[Tensor, Tensor]:
         """Return each side's plain tensor (pairs..., ...), to broadcast."""
-        raise NotImplementedError
 
     def diagonal(self, k: Tensor) -> Tensor:
         """Return what positions have with themselves."""

@@ -118,7 +118,7 @@ def norm(build: Builder, name: str, module: Any, x: Value) -> Field:
     eps = module.eps if module.eps is not None else torch.finfo(torch.float32).eps
     key = build.key
     rule = lambda sides, pair: covariances.normalised(shift, eps, over, key, sides, pair)
-    return build.like(x, rule, scale, x.sources | {(name, None)})
+    return build.like(x, rule, more=scale, sources=x.sources | {(name, None)})
 
 
 def batch_norm(build: Builder, name: str, module: Any, x: Value) -> Field:
@@ -135,7 +135,7 @@ def batch_norm(build: Builder, name: str, module: Any, x: Value) -> Field:
     def rule(sides: Sides, pair: Pair) -> Pair:
         return Pair(factor * pair.nngp, factor * pair.ntk + shift)
 
-    return build.like(x, rule, scale, x.sources | {(name, None)})
+    return build.like(x, rule, more=scale, sources=x.sources | {(name, None)})
 
 
 def _affine(build: Builder, name: str, module: nn.Module) -> tuple[float, float]:

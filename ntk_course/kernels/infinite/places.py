@@ -93,10 +93,9 @@ def found(build: Builder, field: Field, places: Tensor, channel: Tensor, batch: 
     if order == list(range(math.prod(field.positions))):
         return replace(field, shape=shape, channels=frozenset(channels), batch=batch)
     rule = lambda sides, pair: covariances.chosen(chosen, sides, pair)
-    made = build.add(rule, [field], shape, channels, gaussian=field.gaussian, sources=field.sources, gain=field.gain)
     whence = tuple(field.order[i] for i in order)
-    made = replace(made, origin=field.origin, order=whence, scale=field.scale)
-    return replace(made, blended=field.blended, centred=field.centred, alike=field.alike, batch=batch)
+    made = build.like(field, rule, shape, channels)
+    return replace(made, origin=field.origin, order=whence, scale=field.scale, batch=batch)
 
 
 def _some(part: tuple[int, ...] | None, kept: list[int]) -> tuple[int, ...]:
@@ -120,12 +119,13 @@ def summed(build: Builder, function: Callable, args: tuple, kwargs: dict, field:
     """Find the sums over positions that an operation takes, (Q, P): what it makes of unit vectors."""
     first_axis(field)
     axis, count = field.channel, math.prod(field.positions)
-    # two channels stand for all; the second is zero, and must stay so
-    unit = torch.eye(count, dtype=torch.float64, device=build.device).view(count, *field.positions).unsqueeze(axis + 1)
+    # two channels stand for all; the second is zero, and must stay so, as must a row more that tells rows from positions
+    unit = torch.eye(count + 1, count, dtype=torch.float64, device=build.device).view(-1, *field.positions).unsqueeze(axis + 1)
     unit = torch.cat([unit, torch.zeros_like(unit)], axis + 1)
     done = function(*swapped(args, field, unit), **swapped(kwargs, field, unit))
-    if not isinstance(done, Tensor) or done.dim() == 0 or done.shape[0] != count:
-        raise Unknown("it takes samples together; wanted each by itself")
+    if not isinstance(done, Tensor) or done.dim() == 0 or done.shape[0] != count + 1 or done[count].any():
+        raise Unknown("it takes samples together, or is no sum; wanted each by itself")
+    done = done[:count]
     alive = [a for a in range(1, done.dim()) if done.shape[a] == 2 and not done.select(a, 1).any()]
     if len(alive) != 1:
         raise Unknown("it takes channels together, of which there are infinitely many; wanted positions only")
@@ -137,6 +137,4 @@ def summed(build: Builder, function: Callable, args: tuple, kwargs: dict, field:
             raise NeedsPairs
         return replace(field, shape=tuple(shape), channels=frozenset({alive[0] - 1}))
     rule = lambda sides, pair: covariances.mixed(matrix, matrix, pair)
-    channels = {alive[0] - 1}
-    made = build.add(rule, [field], shape, channels, gaussian=field.gaussian, sources=field.sources, gain=field.gain)
-    return replace(made, blended=field.blended, centred=field.centred, alike=field.alike)
+    return build.like(field, rule, shape, {alive[0] - 1})

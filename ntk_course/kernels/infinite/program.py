@@ -108,6 +108,11 @@ class Contraction:
         return self.mean * (self.factor * self.count)
 
 
+def settled(value):
+    """Return a contraction's value in the limit, and anything else as it is."""
+    return value.settled() if isinstance(value, Contraction) else value
+
+
 @dataclass(frozen=True)
 class Step:
     """One rule of the program, the steps whose pairs it takes, and the gains that join their tangent kernels there."""
@@ -205,12 +210,25 @@ class Builder:
         field = Field(here, tuple(shape), frozenset(channels), gaussian, _sources(sources), here, (), gain=gain or 0.0)
         return replace(field, order=tuple(range(math.prod(field.positions))))
 
-    def like(self, field: Field, rule: Callable, more: float = 0.0, sources=None) -> Field:
-        """Write a step down that changes every channel by a factor and keeps a field's shape; factors of its own are `more`."""
+    def like(self, field: Field, rule: Callable, shape=None, channels=None, more: float = 0.0, sources=None) -> Field:
+        """Write a step down that is linear in every channel: all is kept of the field but what is given; factors of its own are `more`."""
+        shape, channels = (field.shape, field.channels) if shape is None else (shape, channels)
         sources = field.sources if sources is None else sources
-        gain = field.gain + more
-        made = self.add(rule, [field], field.shape, field.channels, gaussian=field.gaussian, sources=sources, gain=gain)
+        made = self.add(rule, [field], shape, channels, gaussian=field.gaussian, sources=sources, gain=field.gain + more)
         return replace(made, blended=field.blended, centred=field.centred, alike=field.alike, batch=field.batch)
+
+    def together(self, rule: Callable, parts: Sequence[Field], shape, channels, **known) -> Field:
+        """Write a step down that takes several fields with no weights in common."""
+        sources = frozenset().union(*(f.sources for f in parts))
+        made = self.add(rule, parts, shape, channels, sources=sources, **known)
+        apart = "gain" in known  # what has a gain of its own has not blended those of its parts
+        return replace(
+            made,
+            blended=any(f.blended or (f.gain and not apart) for f in parts),
+            centred=all(f.centred for f in parts),
+            alike=all(f.alike for f in parts),
+            batch=0 if any(f.batch == 0 for f in parts) else None,
+        )
 
     def keep(self, key: str, value: Tensor) -> None:
         """Keep a plain tensor with samples first for the two sides of any pair."""

@@ -16,7 +16,7 @@ from . import covariances, places
 from .algebra import ALGEBRA, multiply
 from .covariances import Pair, Sides
 from .layers import LAYERS, Value, dense, filtered
-from .program import Builder, Contraction, Field, Program, Unknown
+from .program import Builder, Contraction, Field, Program, Unknown, settled
 
 POINTWISE: dict[Any, str] = {
     torch.relu: "relu", F.relu: "relu", "relu": "relu", nn.ReLU: "relu",
@@ -30,7 +30,7 @@ POINTWISE: dict[Any, str] = {
 MOVING = {
     torch.flatten, torch.transpose, torch.permute, torch.squeeze, torch.unsqueeze, torch.reshape, torch.flip, torch.roll,
     torch.movedim, torch.swapaxes, operator.getitem, "view", "reshape", "flatten", "unflatten", "transpose", "permute", "squeeze", "unsqueeze",
-    "contiguous", "clone", "flip", "roll", "swapaxes", "movedim", "select", "narrow", "expand", "detach", "mT",
+    "contiguous", "clone", "flip", "roll", "swapaxes", "movedim", "select", "narrow", "expand", "mT",
     torch.chunk, torch.split, torch.unbind, torch.tensor_split, "chunk", "split", "unbind", "tensor_split", "swapdims", "T", "t",
     nn.Flatten, nn.Unflatten, nn.Identity, nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, F.dropout,
 }  # fmt: skip
@@ -46,9 +46,7 @@ _IN_PLACE = ("iadd", "isub", "imul", "itruediv")
 # Of a centred Gaussian their values have mean zero.
 ODD = ("tanh", "erf", "sin")
 _LISTED = "wanted the layers and operations that ntk_course.infinite.limit lists"
-_NOT_KNOWN = (
-    "its kernel of infinite width is not known here; wanted the layers and operations that ntk_course.infinite.limit lists"
-)
+_NOT_KNOWN = f"its kernel of infinite width is not known here; {_LISTED}"
 _LARGEST = "the largest of correlated Gaussians has no closed form; wanted a mean over positions"
 _GATES = "its gates multiply functions of the same weights; wanted nn.RNN"
 _HEADS = "it is random in the limit, for scores that are not divided by the width; wanted scores h @ h.mT / width"
@@ -59,8 +57,8 @@ WHY: dict[Any, str] = {
 }  # fmt: skip
 
 
-def traced(model: nn.Module, given: int = 1) -> fx.GraphModule:
-    """Trace a copy of a model in double precision, which is given so many arguments; the others have their defaults.
+def traced(model: nn.Module, given: int = 1) -> tuple[nn.Module, fx.Graph]:
+    """Copy a model in double precision, and trace it for so many arguments; the others have their defaults.
 
     Raises:
         TypeError: its forward cannot be traced.
@@ -68,7 +66,8 @@ def traced(model: nn.Module, given: int = 1) -> fx.GraphModule:
     try:
         others = list(inspect.signature(model.forward).parameters.values())[given:]
         defaults = {p.name: p.default for p in others if p.default is not p.empty}
-        return fx.symbolic_trace(copy.deepcopy(model).double(), concrete_args=defaults or None)
+        double = copy.deepcopy(model).double()
+        return double, fx.Tracer().trace(double, concrete_args=defaults or None)
     except Exception as error:
         raise TypeError(
             f"model: got {type(model).__name__}, whose operations torch.fx cannot write down ({error}); wanted a forward without "
@@ -79,12 +78,12 @@ def traced(model: nn.Module, given: int = 1) -> fx.GraphModule:
 class Reader(fx.Interpreter):
     """Walk a graph: plain tensors are computed, fields become rules."""
 
-    def __init__(self, graph: fx.GraphModule, build: Builder):
-        super().__init__(graph)
+    def __init__(self, model: nn.Module, graph: fx.Graph, build: Builder):
+        super().__init__(model, graph=graph)  # no GraphModule, some of whose names a model may have
         self.build = build
         self.extra_traceback = False
         self.called: set[int] = set()
-        self.order, self.fixed = list(graph.graph.nodes), _fixed(graph)
+        self.order, self.fixed = {node: i for i, node in enumerate(graph.nodes)}, _fixed(model, graph)
 
     def program(self, *samples: Tensor) -> Program:
         """Read the model on samples, and return its program."""
@@ -123,9 +122,28 @@ class Reader(fx.Interpreter):
         writes = bool(getattr(module, "inplace", False) or n.kwargs.get("inplace", False))
         if n.op in ("call_method", "call_function"):
             writes = writes or name in _IN_PLACE or (name.endswith("_") and not name.startswith("_"))
-        order = {node: i for i, node in enumerate(self.order)}
-        if writes and any(order[user] > order[n] for node in n.all_input_nodes[:1] for user in node.users):
+        if (
+            writes
+            and n.all_input_nodes
+            and any(self.order[user] > self.order[n] for node in self._alike(n) for user in node.users if user is not n)
+        ):
             raise Unknown("it writes over a value that is used again later; wanted it not in place")
+
+    def _alike(self, n: fx.Node) -> set[fx.Node]:
+        """Return the nodes before n that may share the memory of what it takes: those that moves of positions lead to."""
+        moves = lambda node: node.op != "placeholder" and self._what(node) in MOVING
+        base = n.all_input_nodes[0]
+        while moves(base) and base.all_input_nodes:
+            base = base.all_input_nodes[0]
+        found, new = {base}, [base]
+        while new:
+            more = [user for user in new.pop().users if user not in found and self.order[user] < self.order[n] and moves(user)]
+            found.update(more)
+            new += more
+        return found
+
+    def _what(self, n: fx.Node) -> Any:
+        return type(self.fetch_attr(str(n.target))) if n.op == "call_module" else n.target
 
     def _named(self, n: fx.Node) -> str:
         if n.op == "call_module":
@@ -143,10 +161,7 @@ class Reader(fx.Interpreter):
         trained = any(True for _ in module.parameters())
         if type(module) in LAYERS and (trained or _fields(args)):
             self._use(*module.parameters())
-            if any(node.name in self.fixed for node in self.node.all_input_nodes):
-                raise Unknown("it takes what is the same for all samples; wanted it to take samples")
-            plain = [a.settled() if isinstance(a, Contraction) else a for a in args]
-            return LAYERS[type(module)](self.build, target, module, *plain, **kwargs)
+            return LAYERS[type(module)](self.build, target, module, *self._of_samples(args), **kwargs)
         if trained:
             raise Unknown(WHY.get(type(module), _NOT_KNOWN))
         return self._apply(type(module), module, args, kwargs, module)
@@ -161,7 +176,7 @@ class Reader(fx.Interpreter):
             )
         if target in WEIGHTED and any(isinstance(a, Weight) for a in args[1:2]) and not args[1].turned and args[1].factor == 1:
             self._use(*(a.value for a in (*args, *kwargs.values()) if isinstance(a, Weight)))
-            return WEIGHTED[target](self.build, *args, **kwargs)
+            return WEIGHTED[target](self.build, *self._of_samples(args[:1]), *args[1:], **kwargs)
         if target is getattr and isinstance(args[0], Field) and args[1] != "mT":
             return getattr(places.numbered(self.build, args[0])[0], args[1])
         return self._apply("mT" if target is getattr else target, target, args, kwargs)
@@ -178,7 +193,7 @@ class Reader(fx.Interpreter):
 
     def _apply(self, what, function: Callable, args, kwargs, module: nn.Module | None = None):
         if what in (operator.matmul, torch.matmul, "matmul") and isinstance(args[1], Weight) and args[1].value.dim() == 2:
-            by, x = args[1], _settled(self._as_field(args[0]))
+            by, (x,) = args[1], self._of_samples((self._as_field(args[0]),))
             self._use(by.value)
             weights = self.build.scales.weights(by.name, first=not by.turned)
             made = dense(self.build, by.name, weights, by.value.shape[0 if by.turned else 1], x)
@@ -192,7 +207,7 @@ class Reader(fx.Interpreter):
         if what in ALGEBRA and (fields or _all((args, kwargs), Contraction)):
             return ALGEBRA[what](self.build, *args, **kwargs)
         if not fields:
-            args, kwargs = (fx.node.map_aggregate(some, _settled) for some in (args, kwargs))
+            args, kwargs = (fx.node.map_aggregate(some, settled) for some in (args, kwargs))
             return function(*args, **kwargs)
         if what is operator.getitem and isinstance(args[0], tuple | list):  # such as a recurrent network's outputs
             return function(*args, **kwargs)
@@ -223,6 +238,12 @@ class Reader(fx.Interpreter):
 
         made = self.build.add(rule, [field], field.shape, field.channels, gaussian=False, sources=field.sources, gain=0.0)
         return replace(made, batch=field.batch, centred=name in ODD, alike=field.alike)
+
+    def _of_samples(self, args) -> list:
+        """Return what a layer of weights takes, settled; refuse what is the same for all samples."""
+        if self.node.all_input_nodes[0].name in self.fixed:
+            raise Unknown("it takes what is the same for all samples; wanted it to take samples")
+        return [settled(a) for a in args]
 
     def _use(self, *parameters: nn.Parameter) -> None:
         """Note that parameters are used, by what they are and not by their names: tied ones have several."""
@@ -268,7 +289,7 @@ class Weight:
 
 def _linear(build: Builder, x: Value, weight: Weight, bias: Weight | None = None) -> Field:
     weights = build.scales.weights(weight.name, bias.name if bias else None)
-    return dense(build, weight.name, weights, len(weight.value), _settled(x))
+    return dense(build, weight.name, weights, len(weight.value), x)
 
 
 def _convolution(build: Builder, x: Value, weight: Weight, bias=None, stride=1, padding=0, dilation=1, groups=1) -> Field:
@@ -278,7 +299,7 @@ def _convolution(build: Builder, x: Value, weight: Weight, bias=None, stride=1, 
     how = SimpleNamespace(kernel_size=sizes, groups=groups, padding_mode="zeros", stride=each(stride), dilation=each(dilation))
     how.padding = padding if isinstance(padding, str) else each(padding)
     how.out_channels, how.in_channels = len(weight.value), weight.value.shape[1] * groups
-    return filtered(build, weight.name, build.scales.weights(weight.name, bias and bias.name), how, _settled(x))
+    return filtered(build, weight.name, build.scales.weights(weight.name, bias and bias.name), how, x)
 
 
 WEIGHTED = {F.linear: _linear, F.conv1d: _convolution, F.conv2d: _convolution, F.conv3d: _convolution}
@@ -294,18 +315,14 @@ def _all(arguments, kind: type) -> list:
     return found
 
 
-def _settled(value):
-    return value.settled() if isinstance(value, Contraction) else value
-
-
-def _fixed(graph: fx.GraphModule) -> set[str]:
+def _fixed(model: nn.Module, graph: fx.Graph) -> set[str]:
     """Name what does not depend on the samples' numbers, though it may on their shape."""
     fixed: set[str] = set()
-    for node in graph.graph.nodes:
+    for node in graph.nodes:
         shape_only = node.target in ("size", "dim") or (
             node.target is getattr and node.args[1] in ("shape", "device", "dtype", "ndim")
         )
-        if node.op == "get_attr" and isinstance(operator.attrgetter(node.target)(graph), nn.Parameter):
+        if node.op == "get_attr" and isinstance(operator.attrgetter(node.target)(model), nn.Parameter):
             continue
         if node.op != "placeholder" and (shape_only or all(n.name in fixed for n in node.all_input_nodes)):
             fixed.add(node.name)
