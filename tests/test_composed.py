@@ -497,6 +497,40 @@ def test_attention_by_hand():
     assert relative(found.ntk, 4 * weighed.mean((2, 3))) < 1e-12
 
 
+class Tempered(nn.Module):
+    """Scores of scaled queries and keys, times a number over the width."""
+
+    def __init__(self, n):
+        super().__init__()
+        self.embed, self.out = nn.Linear(5, n, bias=False), nn.Linear(n, 1, bias=False)
+
+    def forward(self, x):
+        h = self.embed(x)
+        scores = (0.5 * h) @ (2 * h).mT * (3 / h.shape[-1]) / 2
+        return self.out((scores.softmax(-1) @ h).mean(1))
+
+
+def test_factors_of_scores_by_hand():
+    x = torch.randn(3, 4, 5, dtype=torch.float64)
+    k = torch.einsum("ntc,msc->nmts", x, x) / 5
+    a = torch.stack([torch.softmax(1.5 * k[i, i], -1) for i in range(3)])
+    wanted = torch.einsum("ntu,nmuv,msv->nmts", a, k, a).mean((2, 3))
+    assert relative(limit(Tempered(32), x, w_std=1.0).nngp, wanted) < 1e-12
+
+
+@pytest.mark.parametrize("places", [1, 3])
+def test_a_sample_with_itself_is_exact(places):
+    """A correlation that rounding leaves below 1 would cost half of the digits: the slope of a ReLU has a root there."""
+    x = torch.randn(50, 7, dtype=torch.float64)
+    layers = [nn.Linear(7, 8, bias=False), nn.ReLU(), nn.Linear(8, 8, bias=False), nn.ReLU()]
+    model = nn.Sequential(*layers, *([Mean()] if places > 1 else []), nn.Linear(8, 1, bias=False))
+    found = limit(model, x if places == 1 else x[:, None].expand(50, places, 7), w_std=2**0.5)
+    own = 2 * x.square().mean(1)
+    bound = 1e-14 if places == 1 else 1e-8  # a token and its copy are two positions, whose correlation is 1 but for rounding
+    assert relative(found.nngp.diagonal(), own) < bound
+    assert relative(found.ntk.diagonal(), 3 * own) < bound
+
+
 def test_a_users_own_model_in_the_standard_parameterization():
     """Of torch's own initial weights, nothing given: the mean of empirical kernels."""
     x = torch.randn(4, 1, 8, 8)

@@ -74,7 +74,7 @@ def mlp(
     return limit(net, a, None if x2 is None else b, w_std=w_std, b_std=b_std, parameterization=parameterization)
 
 
-class _Constant(nn.Module):
+class Constant(nn.Module):
     """Scale the inputs of a layer and append a constant one, so that the next layer's bias is one of its weights."""
 
     def __init__(self, scale: float, constant: float):
@@ -82,6 +82,7 @@ class _Constant(nn.Module):
         self.scale, self.constant = scale, constant
 
     def forward(self, x: Tensor) -> Tensor:
+        """Map (N, n) to (N, n), or (N, n + 1) with a constant."""
         return nn.functional.pad(self.scale * x, (0, 1), value=self.constant) if self.constant else self.scale * x
 
 
@@ -113,5 +114,5 @@ def network(sizes: tuple[int, ...], activation: str = "relu", w_std: float = 1.0
     for i, (n, m) in enumerate(zip(sizes[:-1], sizes[1:], strict=True)):
         layer = nn.Linear(n + (b_std > 0), m, bias=False)
         nn.init.normal_(layer.weight)
-        layers += [*([activation_module(activation)] if i else []), _Constant(w_std / math.sqrt(n), b_std), layer]
+        layers += [*([activation_module(activation)] if i else []), Constant(w_std / math.sqrt(n), b_std), layer]
     return nn.Sequential(*layers)

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from ...basics import validate
 from ...models.networks import activation_module
 from .activations import ACTIVATIONS
+from .dense import Constant
 
 
 def random_features(
@@ -58,18 +59,14 @@ def random_features(
     rows = validate.double(x, "x").flatten(1).to(x.dtype)
     draw = torch.Generator().manual_seed(validate.seed(seed))
     phi = activation_module(activation)
-    z = _with_constant(w_std * rows / math.sqrt(rows.shape[1]), b_std)
+    z = Constant(w_std / math.sqrt(rows.shape[1]), b_std)(rows)
     t = z
     for _ in range(depth):
         units = z @ torch.randn(z.shape[1], count, generator=draw, dtype=torch.float64).to(z)
         value, slope = _value_and_slope(phi, units)
-        z = _with_constant(w_std * value / math.sqrt(count), b_std)
+        z = Constant(w_std / math.sqrt(count), b_std)(value)
         t = torch.cat([z, w_std / math.sqrt(count) * _sketched(slope, t, count, draw)], 1)
     return t
-
-
-def _with_constant(z: Tensor, constant: float) -> Tensor:
-    return nn.functional.pad(z, (0, 1), value=constant) if constant else z
 
 
 def _value_and_slope(phi: nn.Module, units: Tensor) -> tuple[Tensor, Tensor]:
