@@ -537,7 +537,22 @@ def regularised(gram, y, ridge):
     return np.mean((y.numpy() - hat @ y.numpy()) ** 2) / (1 - hat.trace() / len(gram)) ** 2
 
 
+def at(k, p, q):
+    """Return an entry, and zero outside."""
+    return k[p, q] if 0 <= p < len(k) and 0 <= q < k.shape[1] else 0.0
+
+
 RIGHT = [
+    ("tangents_behind_a_layer", lambda s, t, w, b: np.einsum("nm->nm", (w**2 * (t + s) + b**2).numpy())),
+    (
+        "mean_over_a_filter",
+        lambda k, n: [
+            [sum(at(k, p + o, q + o) for o in range(-(n // 2), n // 2 + 1)) / n for q in range(k.shape[1])] for p in range(len(k))
+        ],
+    ),
+    ("tangents_past_a_branch", lambda s, t, v, p, w: torch.stack([t, w**2 * p * t, w**2 * v]).sum(0)),
+    ("covariance_behind_attention", lambda k, a, b: torch.einsum("tu,uv,sv->ts", a.softmax(1), k, b.softmax(1))),
+    ("last_moment", lambda k, w: sum((i + 1) * w ** (2 * i) * k[-1 - i, -1 - i] for i in range(min(k.shape)))),
     ("eigenvalue_on_the_circle", lambda k, ell: np.fft.fft(k.numpy())[ell].real / len(k)),
     ("eigenvalue_on_the_circle", lambda k, ell: torch.fft.fft(k)[ell].real / len(k)),
     ("steps_to_learn", lambda lam, rate, share: np.float64(np.log1p(-share) / np.log1p(-rate * lam))),

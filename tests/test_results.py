@@ -41,6 +41,10 @@ SOURCES = (
     "simon2023eigenlearning",
     "canatar2021spectral",
     "jacot2020kernel",
+    "yang2020any",
+    "arora2019exact",
+    "zandieh2021sparsity",
+    "wang2022pinns",
 )
 CLAIMS = replication.claims()
 

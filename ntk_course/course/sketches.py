@@ -340,6 +340,23 @@ def budget_of_samples() -> Figure:
     return fig
 
 
+def parts_of_a_network() -> Figure:
+    """Chapter 17: two kernels run through a network's parts, and past a branch."""
+    fig, ax = _board(7.2, 2.4)
+    boxes = {"layer": 16, r"$\phi$": 38, "layer ": 60, "+": 82}
+    for (name, x), colour in zip(boxes.items(), (0, 1, 0, 2), strict=True):
+        ax.add_patch(plt.Rectangle((x - 6, 8), 12, 9, fill=False, ec=COLOURS[colour], lw=2))
+        ax.text(x, 12.5, name.strip(), ha="center", va="center", fontsize=14, color=COLOURS[colour])
+    for start, end in ((1, 10), (22, 32), (44, 54), (66, 76), (88, 98)):
+        _arrow(ax, (start, 12.5), (end, 12.5))
+        ax.text((start + end) / 2 - 0.8, 8.6, r"$\Sigma, \Theta$", ha="center", va="center", fontsize=12, color="0.3")
+    ax.plot([27, 27, 82], [12.5, 25, 25], color="0.3", lw=1.6)
+    _arrow(ax, (82, 25), (82, 17))
+    ax.text(54, 26.5, "past the branch", ha="center", fontsize=12, color="0.3")
+    ax.text(50, 2, "a rule for every part; the width appears in none", ha="center", fontsize=12, color="0.3")
+    return fig
+
+
 def when_a_kernel_looks() -> Figure:
     """Chapter 14: the moments of training that each kernel sees."""
     fig, ax = _board(7.2, 2.4)

@@ -18,6 +18,10 @@ SOURCES = {
     "simon2023eigenlearning": "The eigenlearning paper",
     "canatar2021spectral": "Canatar, Bordelon and Pehlevan's paper",
     "jacot2020kernel": "The paper on the risk estimator",
+    "yang2020any": "Yang's paper",
+    "arora2019exact": "The CNTK paper",
+    "zandieh2021sparsity": "Zandieh's paper",
+    "wang2022pinns": "Wang, Yu and Perdikaris's paper",
 }
 
 

@@ -15,6 +15,7 @@ from . import (
     label_aware,
     labels,
     laboratories,
+    layers,
     lazy,
     machines,
     moving,
@@ -33,6 +34,7 @@ from .forgetting import *  # noqa: F403
 from .label_aware import *  # noqa: F403
 from .labels import *  # noqa: F403
 from .laboratories import *  # noqa: F403
+from .layers import *  # noqa: F403
 from .lazy import *  # noqa: F403
 from .machines import *  # noqa: F403
 from .moving import *  # noqa: F403
@@ -52,6 +54,7 @@ __all__ = [
     *forgetting.__all__,
     *label_aware.__all__,
     *labels.__all__,
+    *layers.__all__,
     *laboratories.__all__,
     *lazy.__all__,
     *machines.__all__,
