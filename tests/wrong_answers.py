@@ -328,5 +328,12 @@ WRONG = [
     ("covariance_behind_attention", lambda k, a, b: a @ k @ b.T),
     ("last_moment", lambda k, w: sum(k.diagonal()[i] * w ** (2 * (min(k.shape) - 1 - i)) for i in range(min(k.shape)))),
     ("last_moment", lambda k, w: sum((i + 1) * w**i * k[-1 - i, -1 - i] for i in range(min(k.shape)))),
+    ("last_moment", lambda k, w: sum((i + 1) * w ** (2 * i) * k[len(k) - 1 - i, k.shape[1] - 1 - i] for i in range(len(k)))),
+    ("last_moment", lambda k, w: sum((1 + (i > 0)) * w ** (2 * i) * k[-1 - i, -1 - i] for i in range(min(k.shape)))),
+    ("tangents_behind_a_layer", lambda s, t, w, b: w**2 * (t + s + b**2)),
+    ("tangents_past_a_branch", lambda s, t, v, p, w: t + w**2 / len(t) * (p * t + v)),
+    ("covariance_behind_attention", lambda k, a, b: a.softmax(0) @ k @ b.softmax(1).T),
+    ("covariance_behind_attention", lambda k, a, b: a.softmax(1).T @ k @ b.softmax(1).T),
+    ("covariance_behind_attention", lambda k, a, b: a.softmax(1) @ k @ b.softmax(0).T),
     ("error_from_the_samples", lambda g, y, r: len(y) * (torch.linalg.solve(g + r * torch.eye(len(g)), y) ** 2).mean()),
 ]

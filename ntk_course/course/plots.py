@@ -8,7 +8,7 @@ import seaborn as sns
 import torch
 from IPython import get_ipython
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, NullFormatter
+from matplotlib.ticker import FuncFormatter
 from matplotlib_inline.backend_inline import set_matplotlib_formats
 from scipy.stats import t as student
 from torch import Tensor
@@ -184,6 +184,7 @@ def curves(
     x: Sequence[float] | None = None,
     log: str = "",
     theory: Collection[str] = (),
+    apart: bool = False,
 ) -> Figure:
     """Draw named curves in one panel for each key, with one legend; a curve of shape (R, T) shows its mean and its spread.
 
@@ -194,9 +195,10 @@ def curves(
         x: where the values of a curve lie; 1, 2, ... unless it is given.
         log: the axes that are logarithmic: "", "x", "y" or "xy".
         theory: names of curves that are to be held against the others: thin, dark, and drawn over them.
+        apart: whether each panel has a scale of its own upwards.
     """
     height, columns = (3.4, 1) if len(panels) == 1 else (2.4, 2) if len(panels) < 5 else (1.7, 3)
-    fig, axes = _grid(len(panels), height, columns, extra=0.5 * (len(panels) > 1), sharex=True, sharey=True)
+    fig, axes = _grid(len(panels), height, columns, extra=0.5 * (len(panels) > 1), sharex=True, sharey=not apart)
     for ax, (title, named) in zip(axes.flat, panels.items(), strict=False):
         styles = zip("osD^vPX*", ("-", "--", "-.", ":") * 2, strict=True)
         for (name, values), (marker, dash) in zip(named.items(), styles, strict=False):
@@ -214,7 +216,8 @@ def curves(
             _name_values(ax, x, at_most=7 if len(panels) == 1 else 4)
     if "y" in log:  # one scale for all panels, known when all are drawn
         low, high = axes[0, 0].get_ylim()
-        few = FuncFormatter(lambda value, place: f"{value:g}") if high < 10 * low else NullFormatter()
+        first = "123456789" if high < 10 * low else "25" if high < 100 * low else ""  # of values that are named
+        few = FuncFormatter(lambda value, place: f"{value:g}" if f"{value:e}"[0] in first else "")
         for ax in axes.flat:
             ax.yaxis.set_minor_formatter(few)
     fig.supxlabel(xlabel, fontsize="medium")

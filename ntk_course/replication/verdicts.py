@@ -20,7 +20,7 @@ SOURCES = {
     "jacot2020kernel": "The paper on the risk estimator",
     "yang2020any": "Yang's paper",
     "arora2019exact": "The CNTK paper",
-    "zandieh2021sparsity": "Zandieh's paper",
+    "zandieh2021scaling": "Zandieh's paper",
     "wang2022pinns": "Wang, Yu and Perdikaris's paper",
 }
 

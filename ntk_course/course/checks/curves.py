@@ -44,7 +44,11 @@ def mean_of(words: str, within: float) -> Held:
 def power_of(within: float, times: float = 1.0, less: float = 0.0) -> Held:
     """Hold the slope on logarithmic axes (or ``less + times`` it) to the number."""
     words = "the slope on logarithmic axes" if times == 1 and not less else f"{less:g} less the slope on logarithmic axes"
-    return Held(words, lambda x, y: less + times * float(np.polyfit(np.log(x), np.log(y), 1)[0]), within)
+
+    def power(x: np.ndarray, y: np.ndarray) -> float:
+        return less + times * float(np.polyfit(np.log(x), np.log(y), 1)[0]) if len(set(x)) > 1 else math.nan
+
+    return Held(words, power, within)
 
 
 def value_at(place: float, within: float) -> Held:

@@ -144,7 +144,7 @@ class Laboratory:
             said = f"An uncertainty of {spread:.2g} is smaller than any that we saw: is it in the same unit, and of independent draws?"
             return self._report("wrong", said, **picture)
         if spread > self.widest:
-            said = f"A spread of {spread:.3g} is more than we take ({self.widest:g}): does one seed stand apart, and why?"
+            said = f"A spread of {spread:.4g} is more than we take ({self.widest:g}): does one seed stand apart, and why?"
             return self._report("wrong", said, **picture)
         return self._report(
             "right",
@@ -226,7 +226,11 @@ def _number(value) -> float | None:
 
 
 def _points(curve) -> tuple[np.ndarray, np.ndarray] | None:
-    if not isinstance(curve, (tuple, list, np.ndarray)) or len(curve) != 2:
+    if not isinstance(curve, (tuple, list, np.ndarray)):
+        return None
+    if len(curve) != 2 and all(np.size(point) == 2 for point in curve):  # points instead of two rows
+        curve = [[point[axis] for point in curve] for axis in (0, 1)]
+    if len(curve) != 2:
         return None
     try:
         first, second = (read(part) for part in curve)

@@ -26,6 +26,7 @@ def _layers(draw: Draw):
     one = torch.tensor([[1.0, 0.5]], dtype=torch.float64)
     yield one, 2 * one, 2.0, 0.0
     yield one, 2 * one, 1.0, 3.0
+    yield one, 2 * one, 2.0, 1.0
     for _ in range(4):
         n, m = draw.sizes(2, 2, 6)
         yield *_grams(draw, n, m), draw.uniform(0.5, 2, 2), draw.uniform(0.1, 1, 2)
@@ -105,6 +106,13 @@ def _branches(draw: Draw):
     one = torch.ones(1, 1, dtype=torch.float64)
     yield one, 3 * one, one / 2, one / 2, 2.0
     yield one, 3 * one, one / 2, one / 2, 1.0
+    yield (
+        one.expand(2, 3),
+        3 * one.expand(2, 3),
+        one.expand(2, 3) / 2,
+        torch.tensor([[0.5, 0.0, 1.0], [1.0, 0.5, 0.0]]).double(),
+        2.0,
+    )
     for _ in range(4):
         n, m = draw.sizes(2, 2, 6)
         sigma, theta = _grams(draw, n, m)
@@ -145,6 +153,9 @@ tangents_past_a_branch = Check(
 def _tokens(draw: Draw):
     two = torch.eye(2, dtype=torch.float64)
     yield torch.tensor([[1.0, 0.0], [0.0, 3.0]], dtype=torch.float64), torch.zeros_like(two), 2 * two
+    steps = torch.tensor([[0.0, 1.0], [1.0, 3.0]], dtype=torch.float64)
+    yield torch.tensor([[1.0, 0.0], [0.0, 3.0]], dtype=torch.float64), steps, torch.zeros_like(two)
+    yield torch.tensor([[1.0, 2.0], [0.0, 3.0]], dtype=torch.float64), steps, 2 * two + steps
     for _ in range(4):
         t, s = draw.sizes(2, 2, 5)
         a, b = draw.normal(t, 4), draw.normal(s, 4)
@@ -161,7 +172,11 @@ covariance_behind_attention = Check(
     reference=_attended,
     cases=_tokens,
     mistakes={
-        "A softmax over the tokens that are looked at: each row adds up to one.": lambda k, a, b: _attended(k, a, b, axis=0),
+        "The softmax runs over the tokens that are looked at, along each row of scores: a row of weights adds up to one, and the other's "
+        "weights stand transposed on the right.": (lambda k, a, b: _attended(k, a, b, axis=0)),
+        "The weights on the left: softmax along the rows, and not transposed.": lambda k, a, b: (
+            torch.softmax(a, 0) @ k @ torch.softmax(b, 1).T
+        ),
         "Each sample's scores come from that sample alone, not from the pair.": lambda k, a, b: (
             torch.softmax(k @ k.T, 1) @ k @ torch.softmax(k.T @ k, 1).T
         ),
@@ -169,7 +184,7 @@ covariance_behind_attention = Check(
         "Both samples attend: the other's weights are missing on the right.": lambda k, a, b: torch.softmax(a, 1) @ k,
         "Both samples attend: the first one's weights are missing on the left.": lambda k, a, b: k @ torch.softmax(b, 1).T,
         "The mean over all tokens: that is what scores of zero would give.": lambda k, a, b: torch.full_like(k, float(k.mean())),
-        "The weights on the right are transposed: a row for each of the other's tokens.": lambda k, a, b: (
+        "The weights on the right: softmax along the rows, and the transpose of that.": lambda k, a, b: (
             torch.softmax(a, 1) @ k @ torch.softmax(b, 1)
         ),
     },
@@ -177,9 +192,11 @@ covariance_behind_attention = Check(
 
 
 def _moments(draw: Draw):
-    yield torch.ones(2, 2, dtype=torch.float64), 1.0
+    yield torch.tensor([[1.0, 2.0], [3.0, 4.0]], dtype=torch.float64), 1.0
     yield torch.ones(2, 2, dtype=torch.float64), 2.0
     yield torch.tensor([[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]], dtype=torch.float64), 1.0
+    yield torch.tensor([[1.0, 5.0], [2.0, 3.0], [4.0, 7.0]], dtype=torch.float64), 2.0
+    yield torch.tensor([[1.0, 0.0, 2.0], [3.0, 1.0, 1.0], [1.0, 2.0, 1.0]], dtype=torch.float64), 2.0
     for _ in range(4):
         yield draw.normal(*draw.sizes(2, 3, 6)), draw.uniform(0.4, 1.5, 2)
 
