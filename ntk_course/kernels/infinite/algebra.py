@@ -34,17 +34,28 @@ def _one_mean(fields, what: str) -> None:
 
 
 def _alike(build: Builder, a: Field, b: Field) -> tuple[Field, Field]:
-    """Give two fields one shape, as broadcasting does."""
+    """Give two fields one shape, as broadcasting does, which counts axes from the last."""
     for field in (a, b):
         places.first_axis(field)
     if a.shape == b.shape and a.channels == b.channels:
         return a, b
-    shape = torch.broadcast_shapes(a.shape, b.shape)
-    wider = []
+    if a.batch == b.batch == 0 and len(a.shape) != len(b.shape):
+        raise Unknown(f"it takes {('N', *a.shape)} with {('N', *b.shape)}: samples would meet positions; wanted as many axes")
+    rank = max(len(field.shape) for field in (a, b) if field.batch == 0 or a.batch == b.batch)
+    numbers = []
     for field in (a, b):
-        places.first_axis(field)
-        where, channel, _ = (t if field.batch is None else t[0] for t in places.numbered(build, field))
-        wider.append(places.found(build, field, where.expand(shape), channel.expand(shape), 0))
+        both = places.numbered(build, field)[:2]
+        if field.batch == 0 or (len(field.shape) > rank and field.shape[0] == 1):  # without the axis of samples, which are alike
+            both = (both[0][0], both[1][0])
+        elif len(field.shape) > rank:
+            raise Unknown(f"it takes samples with a parameter of shape {field.shape}, which meets their axis; wanted 1 there")
+        numbers.append(both)
+    shape = torch.broadcast_shapes(*(where.shape for where, _ in numbers))
+    batch = None if a.batch == b.batch is None else 0
+    wider = [
+        places.found(build, field, where.expand(shape), channel.expand(shape), batch)
+        for field, (where, channel) in zip((a, b), numbers, strict=True)
+    ]
     if wider[0].channels != wider[1].channels:
         raise Unknown(
             f"its parts have channels on axes {sorted(wider[0].channels)} and {sorted(wider[1].channels)}; wanted the same"
@@ -52,8 +63,10 @@ def _alike(build: Builder, a: Field, b: Field) -> tuple[Field, Field]:
     return wider[0], wider[1]
 
 
-def add(build: Builder, a: Any, b: Any) -> Any:
+def add(build: Builder, a: Any, b: Any, alpha: float = 1) -> Any:
     """Add two fields: with no weights in common, covariances add."""
+    if alpha != 1:
+        return add(build, a, multiply(build, b, alpha))
     if not isinstance(a, Field) and not isinstance(b, Field):
         return settled(a) + settled(b)
     if not isinstance(a, Field) or not isinstance(b, Field):
@@ -78,6 +91,8 @@ def multiply(build: Builder, a: Any, b: Any) -> Any:
         b = b.item()
     if isinstance(a, Contraction):
         return replace(a, factor=a.factor * b) if isinstance(b, int | float) else settled(a) * settled(b)
+    if not isinstance(a, Field):
+        return a * b
     if isinstance(b, int | float):
         factor = float(b) ** 2
         made = build.like(a, lambda sides, pair: pair.map(lambda k: k * factor))
@@ -85,6 +100,10 @@ def multiply(build: Builder, a: Any, b: Any) -> Any:
     if not isinstance(b, Field):
         return _masked(build, a, settled(b))
     _apart(a, b)
+    if not (a.alike or b.alike):
+        raise Unknown(
+            "it multiplies channels that are not alike, as of parts put side by side, on both sides; wanted a layer before one"
+        )
     a, b = _alike(build, a, b)
 
     def rule(sides, one: Pair, other: Pair) -> Pair:
@@ -97,6 +116,8 @@ def multiply(build: Builder, a: Any, b: Any) -> Any:
 
 def _masked(build: Builder, field: Field, value: Tensor) -> Field:
     """Multiply by plain numbers, one a position."""
+    if field.batch is None:
+        raise Unknown("it multiplies a parameter by plain numbers; wanted one number, or the parameter added to samples first")
     whole = (1,) * (len(field.shape) + 1 - value.dim()) + value.shape
     if len(whole) > len(field.shape) + 1 or any(whole[a + 1] != 1 for a in field.channels):
         raise Unknown(
@@ -122,9 +143,9 @@ def divide(build: Builder, a: Any, b: Any) -> Any:
     return multiply(build, a, 1 / b)
 
 
-def subtract(build: Builder, a: Any, b: Any) -> Any:
-    """Subtract: a centred field has the covariances of its negative."""
-    return add(build, a, b)
+def subtract(build: Builder, a: Any, b: Any, alpha: float = 1) -> Any:
+    """Subtract: add the negative, which of a field has the same covariances."""
+    return add(build, a, multiply(build, b, -alpha))
 
 
 def negative(build: Builder, a: Any) -> Any:
@@ -138,6 +159,7 @@ def contract(build: Builder, a: Any, b: Any) -> Any:
         return _weighed(build, settled(a), b) if isinstance(b, Field) else torch.matmul(settled(a), settled(b))
     if not isinstance(b, Field):
         raise Unknown("it multiplies a field by a plain matrix from the right; wanted the matrix on the left, over positions")
+    a, b = (places.with_samples(build, field) for field in (a, b))
     rank = len(a.shape)
     if len(b.shape) != rank or rank < 2 or rank - 1 not in a.channels or rank - 2 not in b.channels:
         raise Unknown(f"it multiplies {('N', *a.shape)} and {('N', *b.shape)}; wanted (..., T, channels) and (..., channels, T')")
@@ -146,10 +168,6 @@ def contract(build: Builder, a: Any, b: Any) -> Any:
     heads = [axis for axis in a.channels if axis < rank - 2]
     count = a.shape[-1]
     size = math.prod(a.positions)
-    for field in (a, b):
-        places.first_axis(field)
-        if field.batch is None:
-            raise Unknown("it multiplies by weights that were changed before; wanted x @ W, x @ W.T, or a number times them")
     if (a.origin, a.sources) == (b.origin, b.sources):
         if a.order != b.order:
             raise Unknown("it multiplies a field with another order of itself")
@@ -169,9 +187,7 @@ def _weighed(build: Builder, matrix: Tensor, field: Field) -> Field:
     """Let each position be a sum over positions, weighed by a plain matrix: a graph, or attention."""
     if not build.own.every:
         raise NeedsPairs
-    places.first_axis(field)
-    if field.batch is None:
-        raise Unknown("it multiplies by weights that were changed before; wanted x @ W, x @ W.T, or a number times them")
+    field = places.with_samples(build, field)
     rank = len(field.shape)
     if rank < 2 or rank - 1 not in field.channels or len(field.positions) != 1 or rank - 2 in field.channels:
         raise Unknown(f"it multiplies a plain matrix and {('N', *field.shape)}; wanted (..., T, channels), one axis of positions")
@@ -206,6 +222,8 @@ def attention(
     scale: float | None = None,
 ) -> Any:
     """Weigh values by a softmax of scores."""
+    if dropout_p:
+        raise Unknown(f"got dropout_p={dropout_p}, which it applies in eval mode too; wanted 0")
     turned = places.moved(build, lambda t: t.transpose(-2, -1), (k,), {}, k)
     scores = multiply(build, contract(build, q, turned), q.shape[-1] ** -0.5 if scale is None else scale).settled()
     if is_causal:
@@ -219,9 +237,8 @@ def concatenate(build: Builder, tensors: Any, dim: int = 0) -> Field:
     """Put fields with no weights in common one after the other: along positions, or along channels."""
     if not all(isinstance(f, Field) for f in tensors):
         raise Unknown("it puts plain numbers beside random ones; wanted a layer for each part")
+    tensors = [places.with_samples(build, one) for one in tensors]
     first = tensors[0]
-    for one in tensors:
-        places.first_axis(one)
     for i, one in enumerate(tensors):
         for other in tensors[:i]:
             _apart(one, other)
@@ -266,10 +283,11 @@ def _blocks(some: tuple[Tensor, ...]) -> Tensor:
 
 # By what the graph calls; a method has its name alone.
 ALGEBRA: dict[Any, Callable] = {
-    operator.add: add, torch.add: add, "add": add, operator.iadd: add,
-    operator.sub: subtract, torch.sub: subtract, "sub": subtract,
-    operator.mul: multiply, torch.mul: multiply, "mul": multiply, operator.imul: multiply,
-    operator.truediv: divide, torch.div: divide, "div": divide, operator.neg: negative,
+    operator.add: add, torch.add: add, "add": add, operator.iadd: add, "add_": add,
+    operator.sub: subtract, torch.sub: subtract, "sub": subtract, operator.isub: subtract, "sub_": subtract,
+    operator.mul: multiply, torch.mul: multiply, "mul": multiply, operator.imul: multiply, "mul_": multiply,
+    operator.truediv: divide, torch.div: divide, "div": divide, operator.itruediv: divide, "div_": divide,
+    operator.neg: negative, torch.neg: negative, "neg": negative,
     operator.matmul: contract, torch.matmul: contract, torch.bmm: contract, "matmul": contract, "bmm": contract,
     F.scaled_dot_product_attention: attention, torch.cat: concatenate, torch.concat: concatenate,
 }  # fmt: skip

@@ -1,5 +1,6 @@
 r"""The kernels of a PyTorch model's limit of infinite width, whatever its architecture (Yang, 2020), block by block."""
 
+import itertools
 import math
 from collections.abc import Mapping
 from typing import NamedTuple
@@ -9,6 +10,9 @@ from torch import Tensor, fx, nn
 from tqdm.auto import tqdm
 
 from ...basics import validate
+from ...basics.samples import Batch
+from ...models.adapted import adapted
+from ...tangents.trial import runs
 from .covariances import Pair, Sides
 from .program import Builder, NeedsPairs, Own, Program, Scales
 from .reading import Reader, traced
@@ -76,14 +80,14 @@ def limit(
     axes about, and the activations of :data:`ACTIVATIONS`. Frozen weights count as random, but not as trained.
 
     Args:
-        model: in eval mode; of at least two channels in every hidden layer. Its width matters only through the scales that are
-            measured: torch's own biases shrink with it.
+        model: in eval mode, without chance, hooks on layers or torch.no_grad; of at least two channels in every hidden layer.
+            Its width matters only through the scales that are measured: torch's own biases shrink with it.
         x1: what it takes, (N1, ...): a tensor, or a tuple of them with samples first, such as nodes and adjacency matrices.
         x2: (N2, ...), or None for x1 again; then half of the blocks are computed.
         w_std: sigma_w of all weights, which are :math:`\sigma_w/\sqrt{\text{fan-in}}` times standard normal ones; None for what
             each layer of the model has now, the root of fan-in times mean square. Embeddings and other parameters that
             are no layer's are measured, unless `deviations` names them.
-        b_std: sigma_b of all biases that the model has; None for what each has now.
+        b_std: sigma_b of all biases that layers have; None for what each has now.
         deviations: sigmas by parameter's name, such as ``{"embed.weight": 1.0}``, before the two.
         parameterization: "ntk", or "standard", where gradients are those of the weights themselves, so that a layer's
             count as much as its fan-in in this model: then the kernel is what :func:`ntk_course.entk` of such a
@@ -97,7 +101,8 @@ def limit(
     Raises:
         TypeError: no module, or one that torch.fx cannot trace.
         ValueError: an operation whose kernel has no closed form, such as the largest of several values, weights that are used twice,
-            an activation of what is not Gaussian; the message names it.
+            an activation of what is not Gaussian; the message names it. Answers that depend on chance or on other samples.
+        ArithmeticError: variances too large for :func:`ntk_course.infinite.expectations`.
 
     Example:
         >>> net = nn.Sequential(nn.Flatten(), nn.Linear(64, 100), nn.ReLU(), nn.Linear(100, 10))
@@ -123,13 +128,13 @@ def limit(
         got, wanted = ([tuple(t.shape[1:]) for t in some] for some in (right, left))
         raise ValueError(f"x2: got samples of shapes {got}; wanted {wanted}, as in x1")
     double, graph = traced(model, len(left))
-    _tried(double, left)
+    taken = _tried(double, graph, left)
     scales = Scales(model, w_std, b_std, deviations or {}, parameterization == "standard")
     every = False
     while True:
         try:
-            program, kept = _read(double, graph, left, scales, every)
-            others = kept if x2 is None else _read(double, graph, right, scales, every)[1]
+            program, kept = _read(double, graph, left, scales, every, taken)
+            others = kept if x2 is None else _read(double, graph, right, scales, every, taken)[1]
             break
         except NeedsPairs:
             every = True
@@ -138,18 +143,46 @@ def limit(
     return _blocks(program, kept, others, every, x2 is None, like, memory, progress)
 
 
-def _tried(model: nn.Module, samples: tuple[Tensor, ...]) -> None:
-    """Run the model on a sample, so that what it does not take is said by itself."""
+def _tried(model: nn.Module, graph: fx.Graph, samples: tuple[Tensor, ...]) -> set[int]:
+    """Run the model and its graph on a few samples, and return the sizes of all axes there are.
+
+    Raises:
+        ValueError: the model does not take the samples, its answers depend on chance or on the batch, or the graph is not the model.
+    """
     if any(p.is_meta for p in model.parameters()):
-        return
-    try:
-        with torch.no_grad():
-            model(*(t[:2] for t in samples))
-    except Exception as error:
-        shapes = [tuple(t.shape[1:]) for t in samples]
-        raise ValueError(
-            f"x1: got samples of shape {shapes[0] if len(shapes) == 1 else shapes}, which the model does not take ({error})"
-        ) from error
+        return {n for p in model.parameters() for n in p.shape} | {n for t in samples for n in t.shape[1:]}
+    together = samples[0] if len(samples) == 1 else Batch(samples)
+    runs(adapted(model, together), together, "x1")
+    few = [t[:3] for t in samples]
+    walk, weights = _Shapes(model, graph), [p for p in model.parameters() if p.requires_grad]
+    both = []
+    for run in (model, walk.run):
+        z = run(*(t.clone() for t in few))
+        torch.manual_seed(0)
+        total = (z * torch.randn_like(z)).sum()
+        slopes = torch.autograd.grad(total, weights, allow_unused=True) if total.requires_grad else [None] * len(weights)
+        both.append([z, *(torch.zeros_like(p) if g is None else g for p, g in zip(weights, slopes, strict=True))])
+    for mine, theirs in zip(*both, strict=True):
+        if not torch.allclose(mine, theirs, rtol=1e-9, atol=1e-12 * float(1 + mine.detach().abs().max())):
+            raise ValueError(
+                "model: got a forward that is not what torch.fx wrote down of it: there is torch.no_grad, or a value that is written over "
+                "under another name, in it; wanted frozen weights by requires_grad_(False), and nothing in place"
+            )
+    return walk.sizes | {n for p in model.parameters() for n in p.shape}
+
+
+class _Shapes(fx.Interpreter):
+    """Run a graph, and note the sizes of all axes."""
+
+    def __init__(self, model: nn.Module, graph: fx.Graph):
+        super().__init__(model, graph=graph)
+        self.sizes: set[int] = set()
+
+    def run_node(self, n: fx.Node):
+        """Run a node, and note the sizes of what it makes."""
+        made = super().run_node(n)
+        fx.node.map_aggregate(made, lambda t: self.sizes.update(t.shape) if isinstance(t, Tensor) else None)
+        return made
 
 
 def _given(x: Samples, name: str) -> tuple[Tensor, ...]:
@@ -166,21 +199,23 @@ def _given(x: Samples, name: str) -> tuple[Tensor, ...]:
 
 
 def _read(
-    model: nn.Module, graph: fx.Graph, samples: tuple[Tensor, ...], scales: Scales, every: bool
+    model: nn.Module, graph: fx.Graph, samples: tuple[Tensor, ...], scales: Scales, every: bool, taken: set[int]
 ) -> tuple[Program, dict[str, Tensor]]:
-    """Read the model on groups of samples: its program, and what each sample brings to a pair."""
-    if len(samples[0]) == 1:  # the axis of samples is told by their number
-        program, both = _read(model, graph, tuple(torch.cat([t, t]) for t in samples), scales, every)
-        return program, {key: value[:1] for key, value in both.items()}
+    """Read the model on groups of samples: its program, and what each sample brings to a pair.
+
+    The axis of samples is told by their number, which no other axis may have: groups are filled up by a sample's copies.
+    """
+    count, start, group, program = len(samples[0]), 0, 2, None
     kept: list[dict[str, Tensor]] = []
-    start, group, program = 0, 2, None
-    while start < len(samples[0]):
-        end = len(samples[0]) if start + group + 1 == len(samples[0]) else start + group  # not one alone
-        some = tuple(t[start:end] for t in samples)
-        build = Builder(Own(len(some[0]), every), scales, some[0].device)
+    while start < count:
+        size = min(group, count - start)
+        filled = next(n for n in itertools.count(max(2, size)) if n not in taken)
+        rows = torch.arange(start, start + filled).clamp(max=start + size - 1)
+        some = tuple(t[rows.to(t.device)] for t in samples)
+        build = Builder(Own(filled, every), scales, some[0].device)
         program = Reader(model, graph, build).program(*some)
-        kept.append(build.own.kept)
-        start = end
+        kept.append({key: value[:size] for key, value in build.own.kept.items()})
+        start += size
         group = max(2, _READ // program.numbers)
     assert program is not None
     return program, {key: torch.cat([some[key] for some in kept]) for key in kept[0]}

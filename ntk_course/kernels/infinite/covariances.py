@@ -90,7 +90,10 @@ def activation(name: str | float, gain: float, key: str, sides: Sides, pair: Pai
     left, right = sides.variances(key, lambda: sides.diagonal(pair.nngp))
     k = _with_itself(pair.nngp, left, sides)
     left, right = sides.outer(left, right)
-    value, slope = expectations(name, k, left, right)
+    try:
+        value, slope = expectations(name, k, left, right)
+    except ArithmeticError as error:
+        raise ArithmeticError(f"model: at '{key}', {error}") from None
     ntk = slope.mul_(pair.ntk)
     return Pair(value, ntk + gain * _by_scales(name, value, k, left, right) if gain else ntk)
 

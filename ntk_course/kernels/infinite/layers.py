@@ -1,6 +1,7 @@
 """Modules with weights: what each does to covariances."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -8,7 +9,7 @@ from torch import Tensor, nn
 
 from . import covariances
 from .covariances import Pair, Sides, Weights, Window
-from .places import first_axis
+from .places import with_samples
 from .program import Builder, Field, NeedsPairs, Unknown
 
 Value = Tensor | Field
@@ -22,12 +23,20 @@ def _pairs(build: Builder, name: str, x: Value, last: bool = True) -> tuple[Call
     if isinstance(x, Tensor):
         if not x.is_floating_point():
             raise Unknown(f"got {x.dtype}; wanted real numbers")
+        _samples_first(build, x)
         moved = x.movedim(axis, -1)
         return build.inner(moved), [], tuple(moved.shape[1:-1])
-    first_axis(x)
+    x = with_samples(build, x)
     if x.channel != axis % (len(x.shape) + 1) - 1:
         raise Unknown(f"it acts on axis {axis} of {('N', *x.shape)}, where positions are; wanted channels there")
     return lambda sides, pair: pair, [x], x.positions
+
+
+def _samples_first(build: Builder, x: Tensor) -> None:
+    if x.dim() == 0 or len(x) != build.samples:
+        raise Unknown(
+            f"it takes a tensor whose first axis is not that of samples, {tuple(x.shape)} for {build.samples}; wanted samples first"
+        )
 
 
 def linear(build: Builder, name: str, module: nn.Linear, x: Value) -> Field:
@@ -50,8 +59,15 @@ def convolution(build: Builder, name: str, module: nn.Conv1d | nn.Conv2d | nn.Co
 
 def filtered(build: Builder, name: str, weights: Weights, module: Any, x: Value) -> Field:
     """Pass a filter, of given scales and a convolution's settings."""
-    if module.groups > 1 and (isinstance(x, Tensor) or module.in_channels == module.groups):
-        raise Unknown(f"it has {module.groups} groups, of few channels each; wanted a sum over many channels, as groups=1 has")
+    if module.groups > 1 and (isinstance(x, Tensor) or module.in_channels < _MANY * module.groups):
+        raise Unknown(
+            f"it has {module.groups} groups, of {module.in_channels // module.groups} channels each; wanted at least {_MANY}, which stand "
+            "for many, and of random channels"
+        )
+    if module.groups > 1 and not x.alike:
+        raise Unknown(
+            f"it has {module.groups} groups of channels that are not alike, as of parts put side by side; wanted groups=1"
+        )
     if module.padding_mode not in ("zeros", "circular"):
         raise Unknown(f"got padding_mode={module.padding_mode!r}; wanted 'zeros' or 'circular'")
     before, takes, positions = _pairs(build, name, x, last=False)
@@ -74,6 +90,9 @@ def embedding(build: Builder, name: str, module: nn.Embedding, x: Value) -> Fiel
     """Look words up: rows of independent numbers, which two places share where they have the same word."""
     if not isinstance(x, Tensor):
         raise Unknown("it looks up numbers that depend on weights; wanted the words themselves")
+    if module.max_norm is not None or module.scale_grad_by_freq:
+        raise Unknown("got max_norm or scale_grad_by_freq, which change words by their neighbours; wanted neither")
+    _samples_first(build, x)
     variance, own = build.scales.table(f"{name}.weight")
     key, empty = f"{build.key} words", module.padding_idx
     build.keep(key, x.reshape(len(x), -1))
@@ -93,7 +112,9 @@ def norm(build: Builder, name: str, module: Any, x: Value) -> Field:
         raise Unknown(
             "it normalises the samples themselves with weights to train; wanted it after a layer, or elementwise_affine=False"
         )
-    over = isinstance(module, nn.GroupNorm)
+    x, over = with_samples(build, x), isinstance(module, nn.GroupNorm)
+    if over:
+        _channels_second(x)
     if over and module.num_channels < _MANY * module.num_groups:
         raise Unknown(
             f"it has groups of {module.num_channels // module.num_groups} channels; wanted at least {_MANY}, which stand for many"
@@ -118,16 +139,23 @@ def norm(build: Builder, name: str, module: Any, x: Value) -> Field:
     eps = module.eps if module.eps is not None else torch.finfo(torch.float32).eps
     key = build.key
     rule = lambda sides, pair: covariances.normalised(shift, eps, over, key, sides, pair)
-    return build.like(x, rule, more=scale, sources=x.sources | {(name, None)})
+    return build.like(x, rule, more=scale, sources=x.sources | ({(name, None)} if scale or shift else set()))
+
+
+def _channels_second(x: Field) -> None:
+    if x.channel != 0:
+        raise Unknown(f"it acts on axis 1 of {('N', *x.shape)}, where positions are; wanted channels there")
 
 
 def batch_norm(build: Builder, name: str, module: Any, x: Value) -> Field:
     """Pass a batch normalisation in eval mode whose statistics are those it starts with."""
     if isinstance(x, Tensor):
         raise Unknown("it comes before the first layer of weights; wanted it after one")
-    if not (module.running_mean.eq(0).all() and module.running_var.eq(1).all()):
+    x = with_samples(build, x)
+    _channels_second(x)
+    if module.running_mean is None or not (module.running_mean.eq(0).all() and module.running_var.eq(1).all()):
         raise Unknown(
-            "its running statistics are those of a trained network; wanted it as it starts, with means 0 and variances 1"
+            "its running statistics are those of a trained network, or there are none; wanted it as it starts, with means 0 and variances 1"
         )
     scale, shift = _affine(build, name, module)
     factor = 1 / (1 + module.eps)
@@ -135,7 +163,7 @@ def batch_norm(build: Builder, name: str, module: Any, x: Value) -> Field:
     def rule(sides: Sides, pair: Pair) -> Pair:
         return Pair(factor * pair.nngp, factor * pair.ntk + shift)
 
-    return build.like(x, rule, more=scale, sources=x.sources | {(name, None)})
+    return build.like(x, rule, more=scale, sources=x.sources | ({(name, None)} if scale or shift else set()))
 
 
 def _affine(build: Builder, name: str, module: nn.Module) -> tuple[float, float]:
@@ -162,10 +190,14 @@ def recurrent(build: Builder, name: str, module: Any, x: Value, start: Value | N
         )
         rule = _recurrence(module.nonlinearity, inputs, hidden, f"{build.key} {layer}", before)
         shape = (positions[0], module.hidden_size)
-        fields.append(build.add(rule, takes, shape, {1}, gaussian=False, sources={name}))
+        made = build.add(rule, takes, shape, {1}, gaussian=False, sources={name})
+        fields.append(replace(made, centred=module.nonlinearity == "tanh"))  # odd in its weights, of either sign
         before, takes = (lambda sides, pair: pair), [fields[-1]]
     end = lambda sides, pair: pair.map(lambda k: k[..., -1:, -1:])
-    last = (build.add(end, [f], (module.hidden_size,), {0}, gaussian=False, sources={name}) for f in fields)
+    last = (
+        replace(build.add(end, [f], (module.hidden_size,), {0}, gaussian=False, sources={name}), centred=f.centred)
+        for f in fields
+    )
     return fields[-1], tuple(last)
 
 

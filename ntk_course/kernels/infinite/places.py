@@ -40,6 +40,20 @@ def first_axis(field: Field) -> None:
         raise Unknown(f"its samples are on axis {field.batch}; wanted them first")
 
 
+def with_samples(build: Builder, field: Field) -> Field:
+    """Return a field whose samples are first; of a parameter (1, ...) the first axis stands for samples."""
+    first_axis(field)
+    if field.batch == 0:
+        return field
+    if field.shape[0] != 1 or len(field.shape) < 2:
+        raise Unknown(
+            f"it takes a parameter of shape {field.shape} by itself, or one that was changed before; wanted it added to samples, of "
+            "shape (1, ...), or as weights: x @ W, x @ W.T, or a number times them"
+        )
+    where, channel, _ = numbered(build, field)
+    return found(build, field, where[0], channel[0], 0)
+
+
 def moved(build: Builder, function: Callable, args: tuple, kwargs: dict, field: Field):
     """Find where an operation that only moves numbers about has put a field's positions and channels; of several parts, each."""
     results = [function(*swapped(args, field, t), **swapped(kwargs, field, t)) for t in numbered(build, field)]
@@ -50,9 +64,11 @@ def moved(build: Builder, function: Callable, args: tuple, kwargs: dict, field: 
 
 def _placed(build: Builder, field: Field, places: Tensor, channel: Tensor, sample: Tensor) -> Field:
     batch = [axis for axis in range(sample.dim()) if _varies(sample, axis)]
-    if field.batch is None:  # a parameter: it may be expanded to one a sample
-        new = places.dim() > len(field.shape) and places.shape[0] == build.samples
-        return found(build, field, places[0], channel[0], 0) if new else found(build, field, places, channel, None)
+    if field.batch is None:  # a parameter: it may have been expanded to one a sample, whose number no other axis has
+        along = [axis for axis, size in enumerate(places.shape) if size == build.samples]
+        if not along:
+            return found(build, field, places, channel, None)
+        return found(build, field, places.select(along[0], 0), channel.select(along[0], 0), along[0])
     if len(batch) != 1 or sample.shape[batch[0]] != build.samples:
         raise Unknown(
             f"it makes a tensor of {tuple(sample.shape)} with samples on axes {batch}; wanted every sample, on one axis"
@@ -117,12 +133,12 @@ def _with_places(places: Tensor) -> set[int]:
 
 def summed(build: Builder, function: Callable, args: tuple, kwargs: dict, field: Field) -> Field:
     """Find the sums over positions that an operation takes, (Q, P): what it makes of unit vectors."""
-    first_axis(field)
+    field, given = with_samples(build, field), field
     axis, count = field.channel, math.prod(field.positions)
     # two channels stand for all; the second is zero, and must stay so, as must a row more that tells rows from positions
     unit = torch.eye(count + 1, count, dtype=torch.float64, device=build.device).view(-1, *field.positions).unsqueeze(axis + 1)
     unit = torch.cat([unit, torch.zeros_like(unit)], axis + 1)
-    done = function(*swapped(args, field, unit), **swapped(kwargs, field, unit))
+    done = function(*swapped(args, given, unit), **swapped(kwargs, given, unit))
     if not isinstance(done, Tensor) or done.dim() == 0 or done.shape[0] != count + 1 or done[count].any():
         raise Unknown("it takes samples together, or is no sum; wanted each by itself")
     done = done[:count]

@@ -12,16 +12,17 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn import functional as F
 
+from ...models.networks import activation_module
 from . import covariances, places
 from .algebra import ALGEBRA, multiply
-from .covariances import Pair, Sides
+from .covariances import Pair, Sides, Weights
 from .layers import LAYERS, Value, dense, filtered
 from .program import Builder, Contraction, Field, Program, Unknown, settled
 
 POINTWISE: dict[Any, str] = {
-    torch.relu: "relu", F.relu: "relu", "relu": "relu", nn.ReLU: "relu",
-    torch.tanh: "tanh", F.tanh: "tanh", "tanh": "tanh", nn.Tanh: "tanh",
-    torch.sigmoid: "sigmoid", F.sigmoid: "sigmoid", "sigmoid": "sigmoid", nn.Sigmoid: "sigmoid",
+    torch.relu: "relu", F.relu: "relu", "relu": "relu", nn.ReLU: "relu", torch.relu_: "relu", "relu_": "relu",
+    torch.tanh: "tanh", F.tanh: "tanh", "tanh": "tanh", nn.Tanh: "tanh", "tanh_": "tanh",
+    torch.sigmoid: "sigmoid", F.sigmoid: "sigmoid", "sigmoid": "sigmoid", nn.Sigmoid: "sigmoid", "sigmoid_": "sigmoid",
     torch.abs: "abs", "abs": "abs", torch.erf: "erf", "erf": "erf", torch.sin: "sin", "sin": "sin",
     F.gelu: "gelu", nn.GELU: "gelu", F.silu: "silu", nn.SiLU: "silu", F.softplus: "softplus", nn.Softplus: "softplus",
     F.leaky_relu: "leaky_relu", nn.LeakyReLU: "leaky_relu",
@@ -32,6 +33,7 @@ MOVING = {
     torch.movedim, torch.swapaxes, operator.getitem, "view", "reshape", "flatten", "unflatten", "transpose", "permute", "squeeze", "unsqueeze",
     "contiguous", "clone", "flip", "roll", "swapaxes", "movedim", "select", "narrow", "expand", "mT",
     torch.chunk, torch.split, torch.unbind, torch.tensor_split, "chunk", "split", "unbind", "tensor_split", "swapdims", "T", "t",
+    "repeat", "double", "float",
     nn.Flatten, nn.Unflatten, nn.Identity, nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, F.dropout,
 }  # fmt: skip
 SUMMING = {
@@ -62,7 +64,9 @@ def traced(model: nn.Module, given: int = 1) -> tuple[nn.Module, fx.Graph]:
 
     Raises:
         TypeError: its forward cannot be traced.
+        ValueError: it is wrapped, or a layer does more than its type says.
     """
+    _as_it_is(model)
     try:
         others = list(inspect.signature(model.forward).parameters.values())[given:]
         defaults = {p.name: p.default for p in others if p.default is not p.empty}
@@ -73,6 +77,19 @@ def traced(model: nn.Module, given: int = 1) -> tuple[nn.Module, fx.Graph]:
             f"model: got {type(model).__name__}, whose operations torch.fx cannot write down ({error}); wanted a forward without "
             "decisions that depend on its input, or on its shape"
         ) from error
+
+
+def _as_it_is(model: nn.Module) -> None:
+    """Refuse wrappers, and hooks on layers and forwards of their own, which are not in the graph."""
+    if isinstance(model, nn.DataParallel) or hasattr(model, "_orig_mod"):
+        raise Unknown(f"model: got {type(model).__name__}; wanted the module in it, model.module or model._orig_mod")
+    for name, module in model.named_modules():
+        hooks = [h for h in ("_forward_hooks", "_forward_pre_hooks") if getattr(module, h, None)]
+        if (hooks or "forward" in vars(module)) and fx.Tracer().is_leaf_module(module, name):
+            raise Unknown(
+                f"model: got layer '{name}' ({type(module).__name__}) with hooks or a forward of its own, as spectral_norm, weight_norm and "
+                "pruning give it; wanted a layer that does what its type says"
+            )
 
 
 class Reader(fx.Interpreter):
@@ -92,6 +109,9 @@ class Reader(fx.Interpreter):
             raise Unknown(
                 f"model: got an output of type {type(result).__name__}; wanted one tensor that passed a layer of weights"
             )
+        places.first_axis(result)
+        if result.batch is None:
+            raise Unknown("model: got an output that is the same for all samples; wanted one that depends on them")
         if result.positions and max(result.positions) > 1:
             raise Unknown(
                 f"model: got an output of shape {('N', *result.shape)}, one for each of the positions {result.positions}; wanted one a sample: "
@@ -174,9 +194,17 @@ class Reader(fx.Interpreter):
             return (
                 replace(args[0], turned=not args[0].turned) if args[1] in ("T", "mT") else self._apply("mT", target, args, kwargs)
             )
-        if target in WEIGHTED and any(isinstance(a, Weight) for a in args[1:2]) and not args[1].turned and args[1].factor == 1:
-            self._use(*(a.value for a in (*args, *kwargs.values()) if isinstance(a, Weight)))
-            return WEIGHTED[target](self.build, *self._of_samples(args[:1]), *args[1:], **kwargs)
+        if target in WEIGHTED:
+            given = dict(zip(_WEIGHTED_ARGUMENTS, args, strict=False)) | kwargs
+            weight, bias = given.pop("weight", None), given.pop("bias", None)
+            if isinstance(weight, Weight):
+                if not isinstance(bias, Weight | None):
+                    raise Unknown(
+                        "its bias is made of plain numbers, or of several parameters; wanted a parameter, or a number times one"
+                    )
+                self._use(*(w.value for w in (weight, bias) if w is not None))
+                (x,) = self._of_samples((self._as_field(given.pop("input")),))
+                return WEIGHTED[target](self.build, x, weight, bias, **given)
         if target is getattr and isinstance(args[0], Field) and args[1] != "mT":
             return getattr(places.numbered(self.build, args[0])[0], args[1])
         return self._apply("mT" if target is getattr else target, target, args, kwargs)
@@ -211,10 +239,14 @@ class Reader(fx.Interpreter):
             return function(*args, **kwargs)
         if what is operator.getitem and isinstance(args[0], tuple | list):  # such as a recurrent network's outputs
             return function(*args, **kwargs)
+        if (
+            what == "squeeze" and isinstance(args[0], tuple) and len(args[0]) == 1 and args[1:] == (0,)
+        ):  # a recurrent network's last state
+            return args[0][0]
         if not args or not isinstance(args[0], Field):
             raise Unknown(WHY.get(what, _NOT_KNOWN))
         if what in POINTWISE:
-            return self._pointwise(_variant(what, module, args[1:], kwargs), args[0])
+            return self._pointwise(_variant(what, module, function, args[1:], kwargs), args[0])
         if what in SUMMING:
             return places.summed(self.build, function, args, kwargs, fields[0])
         if what in MOVING:
@@ -261,8 +293,7 @@ class Reader(fx.Interpreter):
             raise Unknown(
                 f"parameter '{name}' of shape {tuple(p.shape)} is used as it is; wanted weights, positions or a bias, channels last"
             )
-        batched = p.dim() > 2 and p.shape[0] == 1
-        shape = tuple(p.shape[1:] if batched else p.shape)
+        shape = tuple(p.shape)
         variance, own = self.build.scales.table(name)
         count = p[..., 0].numel()
         one = torch.eye(count) if self.build.own.every else torch.ones(count)
@@ -273,7 +304,7 @@ class Reader(fx.Interpreter):
             return Pair(variance * every, own * every)
 
         field = self.build.add(rule, [], shape, {len(shape) - 1}, gaussian=True, sources={name})
-        field = replace(field, batch=0 if batched else None)
+        field = replace(field, batch=None)
         return field if value.factor == 1 else multiply(self.build, field, value.factor)
 
 
@@ -287,21 +318,32 @@ class Weight:
     factor: float = 1.0
 
 
-def _linear(build: Builder, x: Value, weight: Weight, bias: Weight | None = None) -> Field:
-    weights = build.scales.weights(weight.name, bias.name if bias else None)
-    return dense(build, weight.name, weights, len(weight.value), x)
+def _scales(build: Builder, weight: Weight, bias: Weight | None) -> Weights:
+    """Return the scales of a layer's weights and bias, each times a number."""
+    found = build.scales.weights(weight.name, bias.name if bias else None, first=weight.turned)
+    by, more = weight.factor**2, bias.factor**2 if bias else 1.0
+    return Weights(found.variance * by, found.bias * more, found.own * by, found.own_bias * more)
 
 
-def _convolution(build: Builder, x: Value, weight: Weight, bias=None, stride=1, padding=0, dilation=1, groups=1) -> Field:
+def _linear(build: Builder, x: Value, weight: Weight, bias: Weight | None) -> Field:
+    return dense(build, weight.name, _scales(build, weight, bias), weight.value.shape[1 if weight.turned else 0], x)
+
+
+def _convolution(
+    build: Builder, x: Value, weight: Weight, bias: Weight | None, stride=1, padding=0, dilation=1, groups=1
+) -> Field:
     """Call it as its module would be."""
+    if weight.turned:
+        raise Unknown("its filter is turned; wanted it as it is")
     sizes = tuple(weight.value.shape[2:])
     each = lambda n: tuple(n) if isinstance(n, tuple | list) else (n,) * len(sizes)
     how = SimpleNamespace(kernel_size=sizes, groups=groups, padding_mode="zeros", stride=each(stride), dilation=each(dilation))
     how.padding = padding if isinstance(padding, str) else each(padding)
     how.out_channels, how.in_channels = len(weight.value), weight.value.shape[1] * groups
-    return filtered(build, weight.name, build.scales.weights(weight.name, bias and bias.name), how, x)
+    return filtered(build, weight.name, _scales(build, weight, bias), how, x)
 
 
+_WEIGHTED_ARGUMENTS = ("input", "weight", "bias", "stride", "padding", "dilation", "groups")
 WEIGHTED = {F.linear: _linear, F.conv1d: _convolution, F.conv2d: _convolution, F.conv3d: _convolution}
 
 
@@ -329,16 +371,15 @@ def _fixed(model: nn.Module, graph: fx.Graph) -> set[str]:
     return fixed
 
 
-def _variant(what, module: nn.Module | None, args, kwargs) -> str | float:
-    """Return an activation's name, or the slope of a leaky ReLU; refuse what has another form than the name."""
-    name = POINTWISE[what]
+def _variant(what, module: nn.Module | None, function: Callable, args, kwargs) -> str | float:
+    """Return an activation's name, or the slope of a leaky ReLU; refuse what, by its settings, is another function."""
+    name: str | float = POINTWISE[what]
     if name == "leaky_relu":
-        slope = (
+        name = float(
             module.negative_slope if isinstance(module, nn.LeakyReLU) else args[0] if args else kwargs.get("negative_slope", 0.01)
         )
-        return float(slope)
-    if name == "gelu" and (getattr(module, "approximate", None) or kwargs.get("approximate", "none")) != "none":
-        raise Unknown("got the approximation of GELU by a tanh; wanted approximate='none'")
-    if name == "softplus" and (getattr(module, "beta", 1) != 1 or args or kwargs.get("beta", 1) != 1):
-        raise Unknown("got another softplus than log(1 + exp(x)); wanted beta=1")
+    t = torch.linspace(-30, 30, 1201, dtype=torch.float64)
+    wanted = F.leaky_relu(t, name) if isinstance(name, float) else activation_module(name)(t)
+    if (function(t.clone(), *args, **kwargs) - wanted).abs().max() > 1e-8:
+        raise Unknown(f"by its settings it is another function than {name}; wanted the plain one, such as GELU() or Softplus()")
     return name
