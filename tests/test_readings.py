@@ -212,7 +212,11 @@ RIGHT = {
     "in place, and a multiple added": (
         ROWS,
         lambda n: Made(
-            lambda m, x: m.out(torch.sub(m.a(x), m.b(x).neg().mul_(0.5), alpha=3).relu_()), a=L(6, n), b=L(6, n), out=L(n, 8)
+            lambda m, x: m.out(torch.add(torch.sub(m.a(x), m.b(x).neg().mul_(0.5), alpha=3), m.c(x), alpha=2).relu_()),
+            a=L(6, n),
+            b=L(6, n),
+            c=L(6, n),
+            out=L(n, 8),
         ),
         {},
     ),

@@ -1,5 +1,6 @@
 """What kernels and training runs say: interactions, difficulty, forgetting, pruning, regression, transport, laziness, comparisons."""
 
+from .calibration import calibration_error
 from .catapults import Catapult, catapult
 from .comparisons import Comparison, compare_means
 from .curvature import sharpness
@@ -27,6 +28,8 @@ from .interactions import (
     redundant,
     relations,
 )
+from .laplace import Laplace, averaged
+from .laws import Law, trained_law
 from .laziness import kernel_derivative, kernel_distance, lazy_move, relative_change
 from .one_step import first_order_change, predicted_change, prediction_error, sgd_step, softmax_jacobian, true_change
 from .pruning import class_support, el2n, flip_auc, flip_labels, forgetting_score, grand, influence_score, prune_head
@@ -42,6 +45,8 @@ __all__ = [
     "ForgettingRun",
     "KernelClassifier",
     "KernelRidge",
+    "Laplace",
+    "Law",
     "LearningCurve",
     "PREDICTORS",
     "Predictor",
@@ -49,7 +54,9 @@ __all__ = [
     "Scores",
     "SphereSpectrum",
     "alignment",
+    "averaged",
     "bias_penalty",
+    "calibration_error",
     "catapult",
     "class_support",
     "closest_partners",
@@ -96,6 +103,7 @@ __all__ = [
     "softmax_jacobian",
     "spectrum",
     "sphere_spectrum",
+    "trained_law",
     "true_change",
     "visits_by_size",
 ]

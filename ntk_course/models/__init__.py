@@ -2,6 +2,7 @@
 
 from .diagonal import DiagonalNetwork
 from .functional import assign, call_with, only
+from .linear import linearised, restarted
 from .networks import authors_cnn, lenet5, mlp, network_for, resnet18, small_cnn, zero_output_layer
 from .parametrisations import Exponents, exponents, parametrised
 from .scale import scaled
@@ -15,11 +16,13 @@ __all__ = [
     "call_with",
     "exponents",
     "lenet5",
+    "linearised",
     "mlp",
     "network_for",
     "only",
     "parametrised",
     "resnet18",
+    "restarted",
     "scaled",
     "small_cnn",
     "standardised",

@@ -1,6 +1,6 @@
 """Tangent features of a block of samples: cotangents, what a model's graph tells, a rule for each kind of layer, products."""
 
-from .cotangents import Cotangent, PerSample, basis, centred, labelled, logit, loss_gradient, ones, signs
+from .cotangents import Cotangent, PerSample, basis, centred, fisher, labelled, logit, loss_gradient, ones, signs
 from .features import Tangents, tangent_features, tangent_product
 from .layout import Layout, explicit_is_cheaper
 from .lines import shifted
@@ -14,6 +14,7 @@ __all__ = [
     "basis",
     "centred",
     "explicit_is_cheaper",
+    "fisher",
     "labelled",
     "logit",
     "loss_gradient",

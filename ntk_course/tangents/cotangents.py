@@ -8,6 +8,7 @@ With :math:`\phi_c(x) = c^\top \partial z(x; w)/\partial w`, a kernel is :math:`
     centred(y)      one_hot(y) - 1 / K       the forgetting variant, kappa tilde
     logit(y)        one_hot(y)               relations of single logits
     loss_gradient   -dL/dz                   per-sample gradients of any loss: GraNd, TracIn
+    fisher          sqrt(p_k) (e_k - p)      K rows a sample, whose outer products add up to the Fisher information
 
 A function ``c(z) -> (n, K)``, or (n, R, K) for R rows of the matrix a sample, is one too: it sees the logits z (n, K) of a
 block of samples, in whatever blocks they come, so each of its rows may depend on that row of z alone. One that needs more
@@ -181,6 +182,39 @@ def ones(z: Tensor) -> Tensor:
     return torch.full_like(z, z.shape[-1] ** -0.5)
 
 
+def fisher(z: Tensor) -> Tensor:
+    r"""Return the K cotangents :math:`\sqrt{p_k}\,(e_k - p)`, a root of the Fisher information of a softmax output.
+
+    Row k is the loss gradient for the label k, weighed by the root of its probability, so that over rows
+    :math:`C^\top C = \mathrm{diag}(p) - p p^\top`, the Hessian of the cross entropy in the logits. The features' inner products over
+    weights add up to the generalised Gauss-Newton matrix, which linearised Laplace inverts (Immer, Korzepa & Bauer, 2021).
+
+    Args:
+        z: logits (N, K), or (N, T, K) for T positions, each with K rows of its own.
+
+    Returns:
+        (N, K, K), or (N, T K, T, K), in the dtype and on the device of z.
+
+    Raises:
+        ValueError: a single logit.
+
+    Example:
+        >>> c = fisher(torch.zeros(1, 2))[0]
+        >>> c.T @ c
+        tensor([[ 0.2500, -0.2500],
+                [-0.2500,  0.2500]])
+    """
+    if z.shape[-1] < 2:
+        raise ValueError(f"fisher: got logits {tuple(z.shape)}; wanted at least two, of which a softmax makes probabilities")
+    p = z.softmax(-1)
+    c = torch.diag_embed(p.sqrt()) - p.sqrt()[..., None] * p[..., None, :]  # (N, ..., K, K): a position's labels, its logits
+    if z.dim() == 2:
+        return c
+    k, positions = z.shape[-1], c.flatten(1, -3)
+    apart = torch.diag_embed(positions.movedim(1, -1)).permute(0, 3, 1, 4, 2)  # rows of one position know no other
+    return apart.reshape(len(z), -1, *z.shape[1:-1], k)
+
+
 def labelled(y: Tensor, name: str = "y") -> PerSample:
     r"""Return the cotangent of the labelled pseudo-NTK, :math:`s(y)/\sqrt K` (Guo et al., 2024, eq. 3); see :func:`signs`.
 
@@ -336,7 +370,7 @@ def checked(c: Cotangent, n: int, z: Tensor, name: str) -> tuple[Cotangent, int 
 def _ours(c: Cotangent) -> bool:
     """Say whether a cotangent is one of this file, each row of which is known to depend on its own row of the logits alone."""
     rule = c.rule if isinstance(c, PerSample) else c
-    return rule in (ones, basis, _labelled, _centred, _logit, _squared_of_targets, *_NAMED.values())
+    return rule in (ones, basis, fisher, _labelled, _centred, _logit, _squared_of_targets, *_NAMED.values())
 
 
 def _one_by_one(c: Cotangent, z: Tensor, name: str) -> None:

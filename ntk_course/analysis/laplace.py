@@ -1,0 +1,114 @@
+r"""Linearised Laplace: how far a trained network's logits could be off, by its own tangent kernel."""
+
+import torch
+from torch import Tensor, nn
+
+from ..basics import validate
+from ..gram.operator import Gram
+from ..tangents.cotangents import Cotangent, basis, fisher
+
+
+class Laplace:
+    r"""The posterior of a trained network's linearisation, in function space (Immer, Korzepa & Bauer, 2021).
+
+    With weights of prior :math:`\mathcal N(0, I/\delta)` and C the rows of the cotangent, :math:`C^\top C` the loss's Hessian in the logits,
+
+    .. math:: \Sigma(x) = \tfrac1\delta \Big( K(x, x) - K(x, X)\, C^\top \big(\delta I + C K(X, X)\, C^\top\big)^{-1} C\, K(X, x) \Big)
+
+    is the covariance of the logits, by the kernel alone: the matrix inverted has N R rows, where the one over weights has as many as weights.
+
+    Args:
+        model: trained, in eval mode where it has BatchNorm or Dropout; its trainable parameters count.
+        x: training points (N, ...).
+        cotangent: rows (N, R, K) whose products are the Hessian: :func:`ntk_course.tangents.fisher` for cross entropy;
+            ``lambda z: basis(z) / sigma`` for the squared loss with noise of deviation sigma.
+        **options: ``block_size``, ``memory``, ``parameters`` of :class:`ntk_course.Gram`.
+
+    Raises:
+        TypeError, ValueError: as :class:`ntk_course.Gram`; a cotangent with one row a sample.
+
+    Example:
+        >>> spread = Laplace(model, x)
+        >>> covariance = spread.covariance(x_test, precision=1.0)
+        >>> covariance.shape, bool((covariance.diagonal(dim1=1, dim2=2) >= 0).all())
+        (torch.Size([8, 10, 10]), True)
+    """
+
+    def __init__(self, model: nn.Module, x: Tensor, cotangent: Cotangent = fisher, **options):
+        """Compute the kernel of the training points, and its eigenvalues."""
+        gram = Gram(model, x, cotangent, **options)
+        if gram.ndim != 4:
+            raise ValueError("cotangent: got one row a sample; wanted (N, R, K), whose products are the Hessian in the logits")
+        self.model, self.x, self.cotangent, self.options = model, x, cotangent, options
+        self.values, self.vectors = torch.linalg.eigh(_flat(gram.dense()).double())
+        self.values = self.values.clamp(min=0)
+
+    def covariance(self, asked: Tensor, precision: float) -> Tensor:
+        r"""Return the covariance of the logits at points, (M, K, K), in the model's dtype.
+
+        Args:
+            asked: (M, ...).
+            precision: delta, in units of one over the weights' square.
+
+        Raises:
+            ValueError: a precision that is not positive.
+        """
+        delta = validate.above_zero(precision, "precision")
+        prior = Gram(self.model, asked, basis, **self.options).diagonal()
+        cross = Gram(self.model, asked, basis, self.x, self.cotangent, **self.options).dense()  # (M, N, K, R)
+        m, _, k, _ = cross.shape
+        along = (_flat(cross).double() @ self.vectors).view(m, k, -1)
+        known = (along / (delta + self.values)) @ along.transpose(1, 2)
+        return ((prior.double() - known) / delta).to(prior.dtype)
+
+    def log_evidence(self, log_likelihood: float, precision: float) -> float:
+        r"""Return the Laplace approximation of the log probability of the labels, with which to choose the precision.
+
+        :math:`\log p(Y \mid \hat w) - \frac\delta2 \|\hat w\|^2 - \frac12 \log\det(I + C K C^\top/\delta)`.
+
+        Args:
+            log_likelihood: of the training labels under the trained network, summed over samples.
+            precision: delta.
+
+        Raises:
+            ValueError: a precision that is not positive.
+        """
+        delta = validate.above_zero(precision, "precision")
+        length = sum(float(p.detach().double().square().sum()) for p in self.model.parameters() if p.requires_grad)
+        return float(log_likelihood - delta * length / 2 - (self.values / delta).log1p().sum() / 2)
+
+
+def averaged(z: Tensor, covariance: Tensor, draws: int = 1000, seed: int = 0) -> Tensor:
+    r"""Average the softmax over Gaussian logits, :math:`\mathbb E\, \mathrm{softmax}(z + \epsilon)`, by drawing.
+
+    Args:
+        z: means (M, K).
+        covariance: (M, K, K), positive semi-definite to rounding.
+        draws: how many.
+        seed: of the draws.
+
+    Returns:
+        Probabilities (M, K), in the dtype of z, on its device.
+
+    Raises:
+        ValueError: shapes that do not fit.
+
+    Example:
+        >>> averaged(torch.tensor([[4.0, 0.0]]), 100 * torch.eye(2)[None], draws=20_000).round(decimals=1)
+        tensor([[0.6000, 0.4000]])
+    """
+    if covariance.shape != (*z.shape, z.shape[-1]):
+        raise ValueError(f"covariance: got shape {tuple(covariance.shape)}; wanted {(*z.shape, z.shape[-1])}")
+    values, vectors = torch.linalg.eigh(covariance.double())
+    root = vectors * values.clamp(min=0).sqrt()[:, None, :]
+    generator, total = torch.Generator().manual_seed(seed), torch.zeros_like(z, dtype=torch.float64)
+    for _ in range(validate.positive(draws, "draws")):
+        noise = torch.randn(z.shape, generator=generator, dtype=torch.float64).to(z.device)
+        total += (z + torch.einsum("mkr,mr->mk", root, noise)).softmax(1)
+    return (total / draws).to(z.dtype)
+
+
+def _flat(gram: Tensor) -> Tensor:
+    """Return (N, M, R, S) as a matrix (N R, M S)."""
+    n, m, r, s = gram.shape
+    return gram.permute(0, 2, 1, 3).reshape(n * r, m * s)
