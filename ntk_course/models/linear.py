@@ -36,7 +36,8 @@ class Linearised(nn.Module):
         own = dict(self.model.named_parameters())
         at = {name: own[name] for name in self.names}
         along = dict(zip(self.names, self.moves, strict=True))
-        return jvp(lambda w: call_with(self.model, w, *args), (at,), (along,))
+        z, moved = jvp(lambda w: call_with(self.model, w, *args), (at,), (along,))[:2]
+        return z, moved
 
 
 def linearised(model: nn.Module) -> Linearised:

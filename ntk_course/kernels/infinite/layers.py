@@ -64,7 +64,7 @@ def filtered(build: Builder, name: str, weights: Weights, module: Any, x: Value)
             f"it has {module.groups} groups, of {module.in_channels // module.groups} channels each; wanted at least {_MANY}, which stand "
             "for many, and of random channels"
         )
-    if module.groups > 1 and not x.alike:
+    if module.groups > 1 and isinstance(x, Field) and not x.alike:
         raise Unknown(
             f"it has {module.groups} groups of channels that are not alike, as of parts put side by side; wanted groups=1"
         )
