@@ -266,14 +266,14 @@ def quoted(result: Result) -> list[Quoted]:
     found = []
     for name, rows in result.frame(part="width").groupby("network", sort=False):
         slopes = [slope(mine.width, mine.error) for _, mine in rows.groupby("seed")]
-        found.append(Quoted.of("Any architecture", f"power of the width in the kernel's error, {name}", -0.5, slopes))
+        found.append(Quoted.of("Any architecture", f"power of the width in the kernel's error, {name}", None, slopes))
     rows = result.frame(part="accuracy")
     by = rows[rows.samples == rows.samples.max()].pivot(index="seed", columns="network", values="ntk")
     gain = 100 * (by["convolutional, pooled"] - by["convolutional"])
     found.append(Quoted.of("Pooling", "accuracy gained by pooling, points", None, gain.tolist()))
     rows = result.frame(part="features")
     slopes = [slope(mine["count"], mine.error) for _, mine in rows.groupby("seed")]
-    found.append(Quoted.of("Random features", "power of their number in the kernel's error", -0.5, slopes))
+    found.append(Quoted.of("Random features", "power of their number in the kernel's error", None, slopes))
     return found
 
 
