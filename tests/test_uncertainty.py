@@ -116,6 +116,35 @@ def test_the_law_is_that_of_trained_networks():
     assert ((product.mean(0) - law.covariance).abs() < 5 * product.std(0) / 1500**0.5).all()
 
 
+@pytest.mark.parametrize("ridge", [0.0, 0.5])
+def test_the_law_at_a_time_is_that_of_gradient_descent(ridge):
+    """1,200 linearised networks by steps of gradient descent on half the squared errors, pulled back to their start by the ridge."""
+    torch.manual_seed(0)
+    x, asked, y = points(6), points(3, seed=1), points(6, 1, seed=2)[:, 0]
+    net = infinite.network((5, 64, 1), "tanh", 1.4, 0.2).double()
+    j = jacobian(net, torch.cat([x, asked]))[:, 0]
+    tangent, rate, steps = j @ j.T, 1e-3 / float((j @ j.T).diagonal().max()), 1500
+    root = torch.randn(9, 9, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
+    law = trained_law(tangent, root @ root.T, y, ridge=ridge, noise=0.3, time=rate * steps)
+    draws = torch.Generator().manual_seed(4)
+    start = root @ torch.randn(9, 1200, generator=draws, dtype=torch.float64)
+    wanted = y[:, None] + 0.3**0.5 * torch.randn(6, 1200, generator=draws, dtype=torch.float64)
+    moves = torch.zeros(j.shape[1], 1200, dtype=torch.float64)
+    for _ in range(steps):
+        moves -= rate * (j[:6].T @ (start[:6] + j[:6] @ moves - wanted) + ridge * moves)
+    ends = (start + j @ moves)[6:].T
+    off = ends - law.mean
+    product = off[:, :, None] * off[:, None, :]
+    assert (off.mean(0).abs() < 5 * ends.std(0) / 1200**0.5).all()
+    assert ((product.mean(0) - law.covariance).abs() < 5 * product.std(0) / 1200**0.5).all()
+    exact = j[6:] @ moves.mean(1) + start[6:].mean(
+        1
+    )  # of the mean draw, which is linear: no chance is left but that of Euler's steps
+    unit = torch.eye(6, dtype=torch.float64)
+    weights = trained_law(tangent, torch.zeros(9, 9), unit, ridge=ridge, time=rate * steps).mean
+    torch.testing.assert_close(exact, start[6:].mean(1) + weights @ (wanted - start[:6]).mean(1), rtol=5e-3, atol=5e-4)
+
+
 @pytest.mark.parametrize("noise", [1e-2, 1.0])
 def test_start_and_tangent_alike_with_ridge_as_noise_is_scikit_learns_posterior(noise):
     x, asked, y = points(9), points(4, seed=1), points(9, 2, seed=2)

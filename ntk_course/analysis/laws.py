@@ -1,5 +1,6 @@
 r"""What networks from many random starts answer, once trained: a Gaussian law, and which one depends on the start."""
 
+import math
 from typing import NamedTuple
 
 import torch
@@ -7,7 +8,7 @@ from torch import Tensor
 from torch.special import log_ndtr
 
 from ..basics import validate
-from .regression import _targets, kernel_ridge
+from .regression import _targets, gradient_flow, kernel_ridge
 
 
 class Law(NamedTuple):
@@ -48,11 +49,15 @@ class Law(NamedTuple):
         return torch.where((sigma > 0)[:, None], found, best / best.sum(1, keepdim=True)).to(self.mean.dtype)
 
 
-def trained_law(tangent: Tensor, start: Tensor, targets: Tensor, ridge: float = 0.0, noise: float = 0.0) -> Law:
+def trained_law(
+    tangent: Tensor, start: Tensor, targets: Tensor, ridge: float = 0.0, noise: float = 0.0, time: float = math.inf
+) -> Law:
     r"""Return the law of a linearised network's answers after training from a random start (Lee et al., 2019, cor. 1; He et al., 2020).
 
     With :math:`A = \Theta_{*X} (\Theta_{XX} + \rho I)^{-1}` a network that starts at :math:`f_0` ends at
-    :math:`f_0(x_*) + A\,(Y + \epsilon - f_0(X))`. For a start with covariance K and targets with noise of variance :math:`\sigma^2` this has
+    :math:`f_0(x_*) + A\,(Y + \epsilon - f_0(X))`; after a time t of gradient flow A has the factor
+    :math:`I - e^{-(\Theta_{XX} + \rho I) t}` more, as in :func:`gradient_flow`. For a start with covariance K, and targets with noise of
+    variance :math:`\sigma^2`, this has
 
     .. math:: \mu = A\, Y, \qquad
        S = K_{**} - A K_{X*} - K_{*X} A^\top + A\,(K_{XX} + \sigma^2 I)\, A^\top .
@@ -74,13 +79,14 @@ def trained_law(tangent: Tensor, start: Tensor, targets: Tensor, ridge: float = 
         targets: (N, K) or (N,).
         ridge: rho, in the tangent kernel's units.
         noise: variance of the noise that each network's targets have.
+        time: t, at least 0; gradient descent with a small rate is the flow with t the rate times the number of steps.
 
     Returns:
         A :class:`Law` at the M points, in the tangent kernel's dtype, on its device.
 
     Raises:
         TypeError, ValueError: matrices that are not square, symmetric and finite or differ in size, no point asked about, targets longer
-        than the matrix, a negative ridge or noise; torch.linalg.LinAlgError: as :func:`kernel_ridge`.
+        than the matrix, a negative ridge, noise or time; torch.linalg.LinAlgError: as :func:`kernel_ridge`.
 
     Example:
         >>> kernels = infinite.mlp(torch.cat([x, x_test]).double(), depth=2)
@@ -94,10 +100,14 @@ def trained_law(tangent: Tensor, start: Tensor, targets: Tensor, ridge: float = 
     n = len(targets) if isinstance(targets, Tensor) and targets.dim() else 0
     if not 0 < n < len(tangent):
         raise ValueError(f"targets: got {n}; wanted at least 1 and fewer than the {len(tangent)} points of the kernels")
-    noise = validate.number(noise, "noise")
+    noise, ridge = validate.number(noise, "noise"), validate.number(ridge, "ridge")
     start = start.to(tangent)
     y = _targets(targets, tangent[:n, :n])
-    weights = kernel_ridge(tangent[:n, :n], tangent[:n, n:], ridge).coefficients.T  # A, (M, N)
+    if time == math.inf:
+        weights = kernel_ridge(tangent[:n, :n], tangent[:n, n:], ridge).coefficients.T  # A, (M, N)
+    else:
+        unit = torch.eye(n, dtype=tangent.dtype, device=tangent.device)
+        weights = gradient_flow(tangent[:n, :n] + ridge * unit, tangent[n:, :n], unit, time)
     own, cross, learnt = start[n:, n:], weights @ start[:n, n:], start[:n, :n].clone()
     learnt.diagonal().add_(noise)
     covariance = own - cross - cross.T + weights @ learnt @ weights.T
