@@ -45,6 +45,10 @@ SOURCES = (
     "arora2019exact",
     "zandieh2021scaling",
     "wang2022pinns",
+    "lee2019wide",
+    "he2020bayesian",
+    "immer2021improving",
+    "zhou2020bandits",
 )
 CLAIMS = replication.claims()
 

@@ -14,6 +14,7 @@ from torch.func import functional_call, jacrev
 import ntk_course as ntk
 from ntk_course.analysis import Laplace, Law, averaged, calibration_error, trained_law
 from ntk_course.kernels import infinite
+from ntk_course.replication.experiments import bandits
 
 REFERENCE = json.loads((Path(__file__).parent / "reference" / "laplace.json").read_text())
 
@@ -363,3 +364,37 @@ def test_calibration_errors_ends():
     assert calibration_error(sure, torch.tensor([1, 1, 1, 1])) == 1.0
     with pytest.raises(ValueError, match="probabilities: got numbers that are no distributions"):
         calibration_error(2 * sure, torch.zeros(4, dtype=torch.long))
+
+
+# ----- the bandit
+
+
+def test_an_arms_posterior_is_the_law_of_its_rewards():
+    x = points(12)
+    kernel = infinite.mlp(x, depth=2, b_std=0.3).ntk
+    arm, seen, rewards = bandits.Arm(kernel, 0.2), [0, 3, 4, 8, 9], [1.0, 0.0, 0.0, 1.0, 1.0]
+    assert arm.posterior(5) == (0.0, pytest.approx(float(kernel[5, 5]) ** 0.5))
+    for t, reward in zip(seen, rewards, strict=True):
+        arm.learn(t, reward)
+    some = [*seen, 5]
+    part = kernel[some][:, some]
+    law = trained_law(part, part, torch.tensor(rewards, dtype=torch.float64), ridge=0.2, noise=0.2)
+    assert arm.posterior(5) == (pytest.approx(float(law.mean[0])), pytest.approx(float(law.deviation[0])))
+
+
+def test_a_bandit_of_one_label_wins_and_one_of_chance_does_so_as_often_as_chance():
+    kernel = torch.eye(400, dtype=torch.float64)
+    y = torch.randint(4, (400,), generator=torch.Generator().manual_seed(0))
+    assert bandits.played(kernel[:30, :30], 0 * y[:30], 1, 0.1, 0.0, 0.0, 0).all()
+    won = bandits.played(kernel, y, 4, 0.1, 0.0, 1.0, 0).double().mean()
+    assert abs(float(won) - 0.25) < 5 * (0.25 * 0.75 / 400) ** 0.5
+
+
+def test_a_bonus_tries_what_has_not_been_tried():
+    """Two labels, images of one kind: the greedy one stays with the label that paid once; a wide bonus tries the other."""
+    kernel = torch.ones(40, 40, dtype=torch.float64)
+    y = torch.tensor([0, *[1] * 39])
+    first = next(seed for seed in range(20) if bandits.played(kernel[:1, :1], y[:1], 2, 0.5, 0.0, 0.0, seed)[0])
+    greedy = bandits.played(kernel, y, 2, 0.5, 0.0, 0.0, first)
+    curious = bandits.played(kernel, y, 2, 0.5, 3.0, 0.0, first)
+    assert curious.sum() > greedy.sum() and curious[-10:].all()

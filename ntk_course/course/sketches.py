@@ -357,6 +357,27 @@ def parts_of_a_network() -> Figure:
     return fig
 
 
+def starts_and_ends() -> Figure:
+    """Chapter 18: functions from random starts are pulled through the same samples."""
+    fig, ax = _board(7.2, 2.4)
+    x = np.linspace(0, 1, 200)
+    samples = np.array([0.25, 0.45, 0.6])
+    height = np.array([13.0, 20.0, 15.0])
+    draw = np.random.default_rng(3)
+    near = np.exp(-((samples[:, None] - samples) ** 2) / 0.02)
+    for colour in COLOURS[:5]:
+        start = 16 + sum(draw.normal(0, 4.2 / k) * np.sin(2 * np.pi * k * (x * 0.9 + draw.uniform())) for k in (1, 2, 3))
+        at = np.interp(samples, x, start)
+        moved = np.exp(-((x[:, None] - samples) ** 2) / 0.02) @ np.linalg.solve(near, height - at)
+        ax.plot(3 + 40 * x, start, color=colour, lw=1.6)
+        ax.plot(57 + 40 * x, start + moved, color=colour, lw=1.6)
+    ax.plot(57 + 40 * samples, height, "o", color="0.15", ms=8, zorder=4)
+    _arrow(ax, (46, 16), (54, 16), lw=2.2)
+    ax.text(23, 0.5, "random starts", ha="center", fontsize=12, color="0.3")
+    ax.text(77, 0.5, "trained on three samples", ha="center", fontsize=12, color="0.3")
+    return fig
+
+
 def when_a_kernel_looks() -> Figure:
     """Chapter 14: the moments of training that each kernel sees."""
     fig, ax = _board(7.2, 2.4)

@@ -22,6 +22,10 @@ SOURCES = {
     "arora2019exact": "The CNTK paper",
     "zandieh2021scaling": "Zandieh's paper",
     "wang2022pinns": "Wang, Yu and Perdikaris's paper",
+    "lee2019wide": "The paper on wide networks as linear models",
+    "he2020bayesian": "He, Lakshminarayanan and Teh's paper",
+    "immer2021improving": "Immer, Korzepa and Bauer's paper",
+    "zhou2020bandits": "Zhou, Li and Gu's paper",
 }
 
 

@@ -23,6 +23,7 @@ from . import (
     pruning,
     spectra,
     steps,
+    sureness,
     wide,
 )
 from .clusters import *  # noqa: F403
@@ -42,6 +43,7 @@ from .one_step import *  # noqa: F403
 from .pruning import *  # noqa: F403
 from .spectra import *  # noqa: F403
 from .steps import *  # noqa: F403
+from .sureness import *  # noqa: F403
 from .tally import summary
 from .wide import *  # noqa: F403
 
@@ -63,6 +65,7 @@ __all__ = [
     *pruning.__all__,
     *spectra.__all__,
     *steps.__all__,
+    *sureness.__all__,
     *wide.__all__,
     "summary",
 ]

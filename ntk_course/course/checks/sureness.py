@@ -1,0 +1,212 @@
+"""Checks of chapter 18: laws of trained networks, the scale of a kernel, votes, and the root of a Hessian."""
+
+import math
+
+import torch
+from torch import Tensor
+
+from ...tangents.cotangents import fisher
+from .core import Check
+from .draws import Draw
+
+__all__ = [
+    "posterior_variance",
+    "ensemble_covariance",
+    "likeliest_scale",
+    "votes_of_the_first",
+    "root_of_the_hessian",
+]
+
+
+def _kernel(draw: Draw, n: int, m: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Return a kernel of n points, of m others with them, and of the others."""
+    features = draw.normal(n + m, n + m + 2)
+    whole = features @ features.T / features.shape[1]
+    return whole[:n, :n], whole[n:, :n], whole[n:, n:]
+
+
+def _variances(draw: Draw):
+    one = torch.ones(1, 1, dtype=torch.float64)
+    yield 2 * one, one, torch.tensor([2.0], dtype=torch.float64), 0.0
+    yield one, one, torch.tensor([1.0], dtype=torch.float64), 1.0
+    yield 2 * torch.eye(2).double(), torch.tensor([[1.0, 0.0], [1.0, 1.0]]).double(), torch.tensor([2.0, 3.0]).double(), 0.0
+    for _ in range(4):
+        gram, cross, own = _kernel(draw, *draw.sizes(2, 3, 6))
+        yield gram, cross, own.diagonal().clone(), draw.uniform(0.1, 1, 2)
+
+
+def _variance(gram: Tensor, cross: Tensor, own: Tensor, noise: float, inverse: float = -1, sign: float = -1) -> Tensor:
+    shifted = gram + noise * torch.eye(len(gram)).to(gram)
+    values, vectors = torch.linalg.eigh(shifted)
+    along = cross @ vectors
+    return own + sign * (along**2 * values**inverse).sum(1)
+
+
+posterior_variance = Check(
+    number="18.1",
+    wants="answer(gram, cross, own, noise) -> (M,)",
+    reference=_variance,
+    cases=_variances,
+    mistakes={
+        "What the samples tell is taken away from the prior variance.": lambda g, c, o, n: _variance(g, c, o, n, sign=1),
+        "The noise is added to the diagonal of the training points' kernel.": lambda g, c, o, n: _variance(g, c, o, 0.0),
+        "The inverse of the kernel stands between the two, not the kernel.": lambda g, c, o, n: _variance(g, c, o, n, inverse=1),
+        "Samples tell of one another: the inverse of the whole matrix, not of its diagonal.": (
+            lambda g, c, o, n: o - (c**2 / (g.diagonal() + n)).sum(1)
+        ),
+        "A variance, not a deviation.": lambda g, c, o, n: _variance(g, c, o, n).clamp(min=0).sqrt(),
+        "The noise of a new label is not part of it: the spread of the function is asked for.": (
+            lambda g, c, o, n: _variance(g, c, o, n) + n
+        ),
+    },
+)
+
+
+def _ensembles(draw: Draw):
+    one = torch.ones(1, 1, dtype=torch.float64)
+    yield 2 * one, one, one, torch.zeros(1, 1).double(), one
+    yield 2 * one, one, one, one / 2, one
+    yield 2 * one, one, 3 * one, one / 2, one
+    for _ in range(4):
+        n, m = draw.sizes(2, 2, 5)
+        tangent, start = _kernel(draw, n, m), _kernel(draw, n, m)
+        yield tangent[0] + start[0], tangent[1] + start[1], *start
+
+
+def _ensemble(t: Tensor, tc: Tensor, s: Tensor, sc: Tensor, own: Tensor, crossed: float = 1.0, last: float = 1.0) -> Tensor:
+    a = torch.linalg.solve(t, tc.T).T
+    return own - crossed * (a @ sc.T + sc @ a.T) + last * a @ s @ a.T
+
+
+ensemble_covariance = Check(
+    number="18.2",
+    wants="answer(tangent, tangent_cross, start, start_cross, start_own) -> (M, M)",
+    reference=_ensemble,
+    cases=_ensembles,
+    mistakes={
+        "That is a posterior of the start's kernel; networks are trained by the tangent kernel.": (
+            lambda t, tc, s, sc, own: own - sc @ torch.linalg.solve(s, sc.T)
+        ),
+        "The last term is missing: the starts at the training points have a covariance of their own.": (
+            lambda t, tc, s, sc, own: _ensemble(t, tc, s, sc, own, last=0)
+        ),
+        "Both mixed terms are to be taken away: the function's start meets those at the training points from either side.": (
+            lambda t, tc, s, sc, own: _ensemble(t, tc, s, sc, own, crossed=0.5)
+        ),
+        "The mixed terms are missing: a start far away and those at the training points are correlated.": (
+            lambda t, tc, s, sc, own: _ensemble(t, tc, s, sc, own, crossed=0)
+        ),
+        "The mixed terms are taken away.": lambda t, tc, s, sc, own: _ensemble(t, tc, s, sc, own, crossed=-1),
+        "Between the two A stands the start's covariance, not the tangent kernel.": (
+            lambda t, tc, s, sc, own: own - _ensemble(t, tc, s, sc, 0 * own, last=0) * -1 + tc @ torch.linalg.solve(t, tc.T)
+        ),
+    },
+)
+
+
+def _scales(draw: Draw):
+    yield torch.eye(2).double(), torch.tensor([3.0, 1.0]).double(), 0.0
+    yield torch.diag(torch.tensor([1.0, 4.0])).double(), torch.tensor([1.0, 2.0]).double(), 0.0
+    yield torch.eye(2).double(), torch.tensor([2.0, 0.0]).double(), 1.0
+    for _ in range(4):
+        n = draw.sizes(1, 3, 7)[0]
+        yield _kernel(draw, n, 1)[0], draw.normal(n), draw.uniform(0.1, 1, 2)
+
+
+def _scale(gram: Tensor, y: Tensor, noise: float) -> float:
+    return float(y @ torch.linalg.solve(gram + noise * torch.eye(len(y)).to(gram), y)) / len(y)
+
+
+likeliest_scale = Check(
+    number="18.3",
+    wants="answer(gram, y, noise) -> float",
+    reference=_scale,
+    cases=_scales,
+    mistakes={
+        "A mean over the samples: divide by N.": lambda g, y, n: _scale(g, y, n) * len(y),
+        "The noise is scaled with the kernel, and stands in the matrix.": lambda g, y, n: _scale(g, y, 0.0),
+        "The inverse of the kernel stands between the labels, not the kernel.": lambda g, y, n: (
+            float(y @ (g + n * torch.eye(len(y)).to(g)) @ y) / len(y)
+        ),
+        "That is its root: a variance is asked for.": lambda g, y, n: _scale(g, y, n) ** 0.5,
+        "Labels have mean zero under the kernel: their own mean is not taken away.": lambda g, y, n: _scale(g, y - y.mean(), n),
+        "Set the derivative to zero: N log s / 2 has the slope N / 2s, the other term minus the square of s in its denominator.": (
+            lambda g, y, n: 1 / _scale(g, y, n)
+        ),
+    },
+)
+
+
+def _pairs(draw: Draw):
+    yield torch.tensor([1.0, 0.0]).double(), torch.diag(torch.tensor([1.0, 0.0])).double()
+    yield torch.tensor([0.0, 2.0]).double(), 2 * torch.eye(2).double()
+    yield torch.tensor([1.0, 0.0]).double(), torch.tensor([[1.0, 0.5], [0.5, 1.0]]).double()
+    for _ in range(4):
+        root = draw.normal(2, 3)
+        yield draw.normal(2), root @ root.T / 3 + 0.1 * torch.eye(2).double()
+
+
+def _vote(mean: Tensor, covariance: Tensor, shared: float = 2.0, squared: bool = False) -> float:
+    variance = float(covariance[0, 0] + covariance[1, 1] - shared * covariance[0, 1])
+    apart = float(mean[0] - mean[1])
+    return 0.5 * (1 + math.erf(apart / (variance if squared else variance**0.5) / 2**0.5))
+
+
+votes_of_the_first = Check(
+    number="18.4",
+    wants="answer(mean, covariance) -> float",
+    reference=_vote,
+    cases=_pairs,
+    mistakes={
+        "What both outputs share does not decide between them: their covariance is taken away, twice.": (
+            lambda m, c: _vote(m, c, shared=0)
+        ),
+        "The covariance counts twice in the variance of a difference.": lambda m, c: _vote(m, c, shared=1),
+        "The variance of a difference has minus the covariance.": lambda m, c: _vote(m, c, shared=-2),
+        "The share of the first, not of the second.": lambda m, c: 1 - _vote(m, c),
+        "Divide by the deviation, not by the variance.": lambda m, c: _vote(m, c, squared=True),
+        "A Gaussian's distribution function, not a logistic one.": lambda m, c: (
+            1 / (1 + math.exp(-float(m[0] - m[1]) / float(c[0, 0] + c[1, 1] - 2 * c[0, 1]) ** 0.5))
+        ),
+        "The spread of the first alone: the second has one as well.": lambda m, c: (
+            0.5 * (1 + math.erf(float(m[0] - m[1]) / max(float(c[0, 0]), 1e-12) ** 0.5 / 2**0.5))
+        ),
+    },
+)
+
+
+def _logits(draw: Draw):
+    yield (torch.zeros(2, dtype=torch.float64),)
+    yield (torch.tensor([math.log(3.0), 0.0], dtype=torch.float64),)
+    for _ in range(4):
+        yield (draw.normal(draw.sizes(1, 3, 6)[0]),)
+
+
+def _root(z: Tensor) -> Tensor:
+    return fisher(z[None])[0]
+
+
+def _hessian_judged(got, wanted, z: Tensor) -> bool | str:
+    """Take any matrix whose transpose times itself is the Hessian."""
+    if not isinstance(got, Tensor) or got.dim() != 2 or got.shape[1] != len(z):
+        return False
+    product, hessian = got.double().T @ got.double(), wanted.T @ wanted
+    return bool(torch.allclose(product, hessian, rtol=1e-4, atol=1e-6))
+
+
+root_of_the_hessian = Check(
+    number="18.5",
+    wants="answer(z) -> (R, K)",
+    reference=_root,
+    cases=_logits,
+    judge=_hessian_judged,
+    mistakes={
+        "Each row is weighed by the root of its label's probability.": lambda z: torch.eye(len(z)).to(z) - z.softmax(0),
+        "The weight is the root of the probability: it is squared in the product.": lambda z: (
+            z.softmax(0)[:, None] * (torch.eye(len(z)).to(z) - z.softmax(0))
+        ),
+        "That is the Hessian: wanted is a C whose C^T C it is.": lambda z: z.softmax(0).diag() - z.softmax(0).outer(z.softmax(0)),
+        "Without p p^T: logits that all grow alike change no probability.": lambda z: z.softmax(0).sqrt().diag(),
+        "C^T C adds over rows: the labels are rows, the logits columns.": lambda z: _root(z).T,
+    },
+)
