@@ -72,7 +72,7 @@ PRESETS = {
     "smoke": Config(
         data="digits", lessons=30, tested=30, width=16, members=3, steps=20, epochs=20, precisions=(1.0, 10.0), seeds=(0, 1)
     ),
-    "class": Config(data="digits"),
+    "class": Config(data="digits", width=128, members=8, steps=500, seeds=tuple(range(5))),
     "paper": Config(),
 }
 
