@@ -187,6 +187,18 @@ def minutes_to_read(text):
     return 1.25 * (words / 110 + prose.count("$$") / 2 + 0.75 * text.count("\n    alt: ") + 2 / 60 * lines)
 
 
+def test_no_label_is_given_twice():
+    """Sphinx warns of a second one in a whole build alone, not in one from its cache."""
+    texts = [path.read_text() for folder in ("book", "solutions") for path in sorted((ROOT / folder).glob("*.md"))]
+    labels = [
+        label
+        for text in texts
+        for label in re.findall(r"^\$\$ \(([\w-]+)\)$|^:label: ([\w-]+)$|^    name: ([\w-]+)$", text, re.M)
+    ]
+    found = ["".join(label) for label in labels]
+    assert len(found) > 250 and len(found) == len(set(found))
+
+
 @pytest.mark.parametrize("path", CHAPTERS, ids=lambda p: p.stem)
 def test_reading_time_is_stated(path):
     text = path.read_text()
