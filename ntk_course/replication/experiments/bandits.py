@@ -33,7 +33,7 @@ class Config:
     w_std: float = 2**0.5
     b_std: float = 0.1
     noise: float = 1e-2
-    widths: tuple[float, ...] = (0.0, 0.03, 0.1, 0.3, 1.0)
+    widths: tuple[float, ...] = (0.0, 0.1, 0.3, 1.0, 3.0)
     chances: tuple[float, ...] = (0.01, 0.05, 0.2, 1.0)
     seeds: tuple[int, ...] = tuple(range(10))
 
