@@ -2,6 +2,7 @@
 
 import ast
 import copy
+import math
 import re
 import signal
 import sys
@@ -436,6 +437,8 @@ def at_most(seconds):
 # are symmetric, bounds on what cannot reach them, and inner products of vectors turned round.
 HARMLESS: dict[str, tuple[str, ...]] = {
     "entk_from_gradients": ("0 -> -1",),
+    "root_of_the_hessian": ("0 -> -1",),
+    "likeliest_scale": ("y @ torch.linalg.solve(shifted, y) -> torch.linalg.solve(shifted, y) @ y",),
     "pseudo_ntk": ("1 -> 2",),
     "positions_to_form": ("1 -> 0",),
     "leaky_expectations": ("1.0 -> 2.0",),
@@ -543,6 +546,37 @@ def at(k, p, q):
 
 
 RIGHT = [
+    (
+        "posterior_variance",
+        lambda g, c, o, n: [
+            float(o[m]) - float(c[m] @ np.linalg.inv(g.numpy() + n * np.eye(len(g))) @ c[m].numpy()) for m in range(len(o))
+        ],
+    ),
+    (
+        "ensemble_covariance",
+        lambda t, tc, s, sc, own: (
+            torch.cat([-tc @ t.inverse(), torch.eye(len(own)).double()], 1)
+            @ torch.cat([torch.cat([s, sc.T], 1), torch.cat([sc, own], 1)])
+            @ torch.cat([-tc @ t.inverse(), torch.eye(len(own)).double()], 1).T
+        ),
+    ),
+    (
+        "likeliest_scale",
+        lambda g, y, n: (
+            torch.linalg.solve_triangular(torch.linalg.cholesky(g + n * torch.eye(len(y))), y[:, None], upper=False)
+            .square()
+            .mean()
+        ),
+    ),
+    (
+        "votes_of_the_first",
+        lambda m, c: 0.5 * math.erfc(float(m[1] - m[0]) / math.sqrt(2 * float(c[0, 0] - c[0, 1] - c[1, 0] + c[1, 1]))),
+    ),
+    (
+        "root_of_the_hessian",
+        lambda z: torch.linalg.cholesky(z.softmax(0).diag() - z.softmax(0).outer(z.softmax(0)) + 1e-12 * torch.eye(len(z))).T,
+    ),
+    ("root_of_the_hessian", lambda z: torch.cat([ntk.tangents.fisher(z[None])[0].flip(0), torch.zeros(2, len(z))])),
     ("tangents_behind_a_layer", lambda s, t, w, b: np.einsum("nm->nm", (w**2 * (t + s) + b**2).numpy())),
     (
         "mean_over_a_filter",

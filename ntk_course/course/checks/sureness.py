@@ -98,7 +98,7 @@ ensemble_covariance = Check(
         ),
         "The mixed terms are taken away.": lambda t, tc, s, sc, own: _ensemble(t, tc, s, sc, own, crossed=-1),
         "Between the two A stands the start's covariance, not the tangent kernel.": (
-            lambda t, tc, s, sc, own: own - _ensemble(t, tc, s, sc, 0 * own, last=0) * -1 + tc @ torch.linalg.solve(t, tc.T)
+            lambda t, tc, s, sc, own: _ensemble(t, tc, s, sc, own, last=0) + tc @ torch.linalg.solve(t, tc.T)
         ),
     },
 )
@@ -202,10 +202,9 @@ root_of_the_hessian = Check(
     judge=_hessian_judged,
     mistakes={
         "Each row is weighed by the root of its label's probability.": lambda z: torch.eye(len(z)).to(z) - z.softmax(0),
-        "The weight is the root of the probability: it is squared in the product.": lambda z: (
-            z.softmax(0)[:, None] * (torch.eye(len(z)).to(z) - z.softmax(0))
+        "That is the Hessian itself. In C rows are weighed by the root of the probability, which C^T C squares.": lambda z: (
+            z.softmax(0).diag() - z.softmax(0).outer(z.softmax(0))
         ),
-        "That is the Hessian: wanted is a C whose C^T C it is.": lambda z: z.softmax(0).diag() - z.softmax(0).outer(z.softmax(0)),
         "Without p p^T: logits that all grow alike change no probability.": lambda z: z.softmax(0).sqrt().diag(),
         "C^T C adds over rows: the labels are rows, the logits columns.": lambda z: _root(z).T,
     },

@@ -63,7 +63,7 @@ class Config:
     epochs: int = 500
     lr: float = 0.05
     weight_decay: float = 1e-3
-    precisions: tuple[float, ...] = (0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0)
+    precisions: tuple[float, ...] = (0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1e3, 3e3, 1e4, 3e4)
     seeds: tuple[int, ...] = tuple(range(10))
 
 
