@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.special import log_ndtr
 
 from ..basics import validate
-from .regression import _targets, kernel_ridge
+from .regression import as_columns, kernel_ridge
 
 
 class Law(NamedTuple):
@@ -96,7 +96,7 @@ def trained_law(tangent: Tensor, start: Tensor, targets: Tensor, ridge: float = 
         raise ValueError(f"targets: got {n}; wanted at least 1 and fewer than the {len(tangent)} points of the kernels")
     noise = validate.number(noise, "noise")
     start = start.to(tangent)
-    y = _targets(targets, tangent[:n, :n])
+    y = as_columns(targets, tangent[:n, :n])
     weights = kernel_ridge(tangent[:n, :n], tangent[:n, n:], ridge).coefficients.T  # A, (M, N)
     own, cross, learnt = start[n:, n:], weights @ start[:n, n:], start[:n, :n].clone()
     learnt.diagonal().add_(noise)
