@@ -21,6 +21,10 @@ def hot(z, y):
     return torch.tensor([float(k == y) for k in range(len(z))], dtype=z.dtype)
 
 
+def roots(p):
+    return torch.stack([p[k].sqrt() * (torch.eye(len(p), dtype=p.dtype)[k] - p) for k in range(len(p))])
+
+
 # By name: the cotangent, bound to labels, and its definition for one sample's logits z (K,) and label.
 COTANGENTS = {
     "ones": (lambda y: ntk.ones, lambda z, y: torch.full_like(z, len(z) ** -0.5)),
@@ -31,6 +35,7 @@ COTANGENTS = {
     "squared loss": (lambda y: ntk.loss_gradient(y, "squared"), lambda z, y: hot(z, y) - z),
     "a function": (lambda y: lambda z: z.softmax(1), lambda z, y: z.exp() / z.exp().sum()),
     "basis": (lambda y: ntk.basis, lambda z, y: torch.eye(len(z), dtype=z.dtype)),
+    "fisher": (lambda y: ntk.tangents.fisher, lambda z, y: roots(z.exp() / z.exp().sum())),
     "two rows": (lambda y: lambda z: torch.stack([z.sin(), z.cos()], 1), lambda z, y: torch.stack([z.sin(), z.cos()])),
 }
 # n of each side differ from each other and from K.

@@ -229,8 +229,8 @@ def test_read_as_finite_networks_are(name):
     x, make, scales = RIGHT[name]
     x, before = x.double(), x.double()
     model = make(16).double().eval()
-    fields = {key: 1.0 for key, p in model.named_parameters() if "." not in key and isinstance(p, nn.Parameter)}
-    found = limit(model, x, w_std=W, b_std=B, deviations=fields | _by_layer(scales))
+    fields = {key: 1.0 for key, _ in model.named_parameters() if "." not in key and key not in scales}
+    found = limit(model, x, w_std=W, b_std=B, deviations=fields)
     assert torch.equal(x, before)
     kernels = []
     for seed in range(30):
@@ -238,11 +238,6 @@ def test_read_as_finite_networks_are(name):
         net = drawn(make(256).double().eval(), scales)
         kernels.append(empirical(standardised(net), basis)(x.clone()))
     assert relative(torch.stack(kernels).mean(0), found.ntk) < 0.05
-
-
-def _by_layer(scales):
-    """Give sigmas where the weights of a function are: the deviation times the root of the fan-in, which is theirs by w_std already."""
-    return {name: (W if std != B else B) for name, std in scales.items()}
 
 
 def hooked(n, how):
@@ -340,6 +335,11 @@ REFUSED = {
         lambda n: hooked(n, lambda m: setattr(m, "forward", lambda x: 3 * F.linear(x, m.weight))),
         "with hooks",
     ),
+    "a hook backwards": (
+        ROWS,
+        lambda n: hooked(n, lambda m: m.register_full_backward_hook(lambda m, i, o: tuple(2 * g for g in i if g is not None))),
+        "with hooks",
+    ),
     "spectral norm": (ROWS, lambda n: hooked(n, nn.utils.spectral_norm), "with hooks.*spectral_norm"),
     "weight norm": (ROWS, lambda n: hooked(n, lambda m: nn.utils.weight_norm(m)), "with hooks"),
     "pruned": (ROWS, lambda n: hooked(n, lambda m: prune.random_unstructured(m, "weight", 0.5)), "with hooks"),
@@ -375,7 +375,7 @@ REFUSED = {
             b=L(6, n),
             out=L(n, 4),
         ),
-        "from a second call",
+        r"got dropout_p=0\.5",
     ),
     "noise": (
         ROWS,
@@ -448,3 +448,12 @@ def test_an_error_of_an_activation_says_where():
     net = nn.Sequential(L(6, 16), nn.Tanh(), L(16, 2)).double()
     with pytest.raises(ArithmeticError, match="model: at '_1', activation: its variance"):
         limit(net, ROWS.double(), w_std=30.0)
+
+
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode, torch.enable_grad])
+def test_it_is_the_same_in_any_mode_and_leaves_the_random_state(mode):
+    net = nn.Sequential(L(6, 16), nn.ReLU(), L(16, 2)).double()
+    wanted, state = limit(net, ROWS.double()), torch.get_rng_state()
+    with mode():
+        found = limit(net, ROWS.double())
+    assert torch.equal(found.ntk, wanted.ntk) and torch.equal(torch.get_rng_state(), state)

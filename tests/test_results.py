@@ -6,6 +6,7 @@ import re
 from dataclasses import fields
 from pathlib import Path
 
+import numpy as np
 import pytest
 from pybtex.database import parse_file
 
@@ -15,6 +16,7 @@ from ntk_course.replication import report as replication
 from ntk_course.replication import results, verdicts
 from ntk_course.replication.experiments import (
     PRESETS,
+    architectures,
     control_difficulty,
     difficulty_training,
     find,
@@ -567,6 +569,20 @@ def test_what_pruning_leaves():
     assert (code.loc[left] > code.loc[f"random, as many as {left}"]).all()
     assert list(code.loc[left] > code.loc["full"]) == [True, False] and (code.loc[left] - code.loc["full"]).abs().max() < 0.0025
     assert (code.loc["de-redundant by pNTK"] < code.loc["random, as many as de-redundant by pNTK"]).all()
+
+
+def test_powers_of_the_width_as_chapter_17_says():
+    """Three of seven on digits are more than two standard errors from -1/2, none on CIFAR-10; errors fall by a factor of 3 to 6 on digits."""
+    beyond, factors = {}, []
+    for preset in ("class", "narrow"):
+        run, beyond[preset] = stored("architectures", preset), 0
+        for _, rows in run.frame(part="width").groupby("network"):
+            slopes = np.array([architectures.slope(mine.width, mine.error) for _, mine in rows.groupby("seed")])
+            beyond[preset] += abs(slopes.mean() + 0.5) > 2 * slopes.std(ddof=1) / len(slopes) ** 0.5
+            squares = rows.assign(square=rows.error**2).groupby("width").square.mean()
+            factors += [(squares.iloc[0] / squares.iloc[-1]) ** 0.5] if preset == "class" else []
+    assert beyond == {"class": 3, "narrow": 0}
+    assert 2.5 < min(factors) < 3.5 and 5.5 < max(factors) < 6.5
 
 
 def test_company_and_its_controls():

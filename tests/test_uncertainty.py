@@ -58,6 +58,20 @@ def test_linearised_has_the_networks_kernel_wherever_it_moves(network):
     torch.testing.assert_close(ntk.entk(flat, x), ntk.entk(network, x), rtol=1e-12, atol=1e-12)
 
 
+def test_linearised_and_restarted_keep_what_they_expand_in_eval_mode():
+    torch.manual_seed(0)
+    model, x = nn.Sequential(nn.Linear(5, 8), nn.BatchNorm1d(8), nn.Dropout(0.5), nn.Linear(8, 2)).double().eval(), points(6)
+    flat, again = ntk.models.linearised(model), ntk.models.restarted(model, 1)
+    before, start = flat(x), again.drawn.both(x)
+    flat.train(), again.train()
+    for _ in range(2):
+        flat(x), again(x)
+    torch.testing.assert_close(flat(x), before, rtol=0, atol=0)
+    for one, other in zip(again.drawn.both(x), start, strict=True):
+        torch.testing.assert_close(one, other, rtol=0, atol=0)
+    assert model.training and not flat.model.training and not again.drawn.model.training
+
+
 def test_linearised_leaves_the_model_and_frozen_weights_alone(network):
     before = {n: p.clone() for n, p in network.named_parameters()}
     first = next(iter(network.parameters())).requires_grad_(False)
@@ -222,6 +236,7 @@ def test_votes_are_those_of_drawn_networks():
     assert ((law.votes() - shares).abs()[[0, 1, 2]] < 5 * (0.25 / 200_000) ** 0.5).all()
     assert law.votes()[3].tolist() == [1.0, 0.0, 0.0]
     torch.testing.assert_close(law.votes(), law.votes(1000), rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(law.votes(100), law.votes(1000), rtol=1e-12, atol=1e-12)
     equal = Law(torch.zeros(1, 4, dtype=torch.float64), torch.zeros(1, 1, dtype=torch.float64))
     assert equal.votes().tolist() == [[0.25] * 4]
 
@@ -306,10 +321,14 @@ def test_laplace_by_the_inverse_over_weights_for_squared_loss_and_some_parameter
     sigma, delta = 0.3, 0.7
     last = [name for name, _ in model.named_parameters()][-2:]
     mine = Laplace(model, x, lambda z: ntk.basis(z) / sigma, parameters=last).covariance(asked, delta)
+    spread = Laplace(model, x, lambda z: ntk.basis(z) / sigma, parameters=last)
     where = sum(p.numel() for name, p in model.named_parameters() if name not in last)
     j, a = jacobian(model, x)[..., where:].flatten(0, 1), jacobian(model, asked)[..., where:]
     inverse = torch.linalg.inv(j.T @ j / sigma**2 + delta * torch.eye(j.shape[1], dtype=torch.float64))
     torch.testing.assert_close(mine, a @ inverse @ a.transpose(1, 2), rtol=1e-10, atol=1e-12)
+    length = sum(float(p.detach().square().sum()) for name, p in model.named_parameters() if name in last)
+    volume = float(torch.logdet(delta * inverse)) / 2  # of the weights that count alone
+    assert spread.log_evidence(-3.0, delta) == pytest.approx(-3.0 - delta * length / 2 + volume, rel=1e-10)
 
 
 def test_laplace_of_one_output_is_the_posterior():

@@ -5,6 +5,8 @@ from torch import Tensor, nn
 
 from ..basics import validate
 from ..gram.operator import Gram
+from ..kernels.bound import as_matrix
+from ..models.choice import chosen_from
 from ..tangents.cotangents import Cotangent, basis, fisher
 
 
@@ -40,7 +42,7 @@ class Laplace:
         if gram.ndim != 4:
             raise ValueError("cotangent: got one row a sample; wanted (N, R, K), whose products are the Hessian in the logits")
         self.model, self.x, self.cotangent, self.options = model, x, cotangent, options
-        self.values, self.vectors = torch.linalg.eigh(_flat(gram.dense()).double())
+        self.values, self.vectors = torch.linalg.eigh(as_matrix(gram.dense()).double())
         self.values = self.values.clamp(min=0)
 
     def covariance(self, asked: Tensor, precision: float) -> Tensor:
@@ -57,7 +59,7 @@ class Laplace:
         prior = Gram(self.model, asked, basis, **self.options).diagonal()
         cross = Gram(self.model, asked, basis, self.x, self.cotangent, **self.options).dense()  # (M, N, K, R)
         m, _, k, _ = cross.shape
-        along = (_flat(cross).double() @ self.vectors).view(m, k, -1)
+        along = (as_matrix(cross).double() @ self.vectors).view(m, k, -1)
         known = (along / (delta + self.values)) @ along.transpose(1, 2)
         return ((prior.double() - known) / delta).to(prior.dtype)
 
@@ -74,7 +76,9 @@ class Laplace:
             ValueError: a precision that is not positive.
         """
         delta = validate.above_zero(precision, "precision")
-        length = sum(float(p.detach().double().square().sum()) for p in self.model.parameters() if p.requires_grad)
+        trained = {name: p for name, p in self.model.named_parameters() if p.requires_grad}
+        names = chosen_from(self.model, self.options.get("parameters") or list(trained))
+        length = sum(float(trained[name].detach().double().square().sum()) for name in names)
         return float(log_likelihood - delta * length / 2 - (self.values / delta).log1p().sum() / 2)
 
 
@@ -101,14 +105,8 @@ def averaged(z: Tensor, covariance: Tensor, draws: int = 1000, seed: int = 0) ->
         raise ValueError(f"covariance: got shape {tuple(covariance.shape)}; wanted {(*z.shape, z.shape[-1])}")
     values, vectors = torch.linalg.eigh(covariance.double())
     root = vectors * values.clamp(min=0).sqrt()[:, None, :]
-    generator, total = torch.Generator().manual_seed(seed), torch.zeros_like(z, dtype=torch.float64)
+    generator, total = torch.Generator().manual_seed(validate.seed(seed)), torch.zeros_like(z, dtype=torch.float64)
     for _ in range(validate.positive(draws, "draws")):
         noise = torch.randn(z.shape, generator=generator, dtype=torch.float64).to(z.device)
         total += (z + torch.einsum("mkr,mr->mk", root, noise)).softmax(1)
     return (total / draws).to(z.dtype)
-
-
-def _flat(gram: Tensor) -> Tensor:
-    """Return (N, M, R, S) as a matrix (N R, M S)."""
-    n, m, r, s = gram.shape
-    return gram.permute(0, 2, 1, 3).reshape(n * r, m * s)

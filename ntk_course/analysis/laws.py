@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.special import log_ndtr
 
 from ..basics import validate
-from .regression import _targets, gradient_flow, kernel_ridge
+from .regression import as_columns, gradient_flow, kernel_ridge
 
 
 class Law(NamedTuple):
@@ -102,7 +102,7 @@ def trained_law(
         raise ValueError(f"targets: got {n}; wanted at least 1 and fewer than the {len(tangent)} points of the kernels")
     noise, ridge = validate.number(noise, "noise"), validate.number(ridge, "ridge")
     start = start.to(tangent)
-    y = _targets(targets, tangent[:n, :n])
+    y = as_columns(targets, tangent[:n, :n])
     if time == math.inf:
         weights = kernel_ridge(tangent[:n, :n], tangent[:n, n:], ridge).coefficients.T  # A, (M, N)
     else:

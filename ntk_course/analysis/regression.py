@@ -49,7 +49,7 @@ def kernel_ridge(gram: Tensor, targets: Tensor, ridge: float = 0.0, attempts: in
         torch.Size([8])
     """
     gram = validate.gram(gram)
-    y = _targets(targets, gram)
+    y = as_columns(targets, gram)
     if not ridge >= 0:
         raise ValueError(f"ridge: got {ridge}; wanted a number of at least 0")
     unit = torch.finfo(gram.dtype).eps * gram.diagonal().abs().mean().item()
@@ -123,12 +123,12 @@ def gradient_flow(
         tensor([ 1.0000, -1.0000])
     """
     gram = validate.gram(gram)
-    y = _targets(targets, gram)
+    y = as_columns(targets, gram)
     if not time >= 0:
         raise ValueError(f"time: got {time}; wanted a number of at least 0")
     cross = validate.cross(cross, gram)
     if start is not None:
-        y = y - _targets(start, gram, "start")
+        y = y - as_columns(start, gram, "start")
     values, vectors = torch.linalg.eigh(gram)
     alive = values > len(gram) * torch.finfo(gram.dtype).eps * values[-1]
     safe = torch.where(alive, values, 1.0)
@@ -189,7 +189,7 @@ def spectrum(gram: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         True
     """
     gram = validate.gram(gram)
-    y = _targets(targets, gram)
+    y = as_columns(targets, gram)
     if not y.any():
         raise ValueError("targets: got zeros only; wanted some that are not")
     values, vectors = torch.linalg.eigh(gram)
@@ -237,7 +237,8 @@ def local_elasticity(gram: Tensor, y1: Tensor, y2: Tensor | None = None) -> Tens
     return within / (within + between)
 
 
-def _targets(targets: Tensor, gram: Tensor, name: str = "targets") -> Tensor:
+def as_columns(targets: Tensor, gram: Tensor, name: str = "targets") -> Tensor:
+    """Return targets (N, K) or (N,) as columns (N, K) like a kernel's numbers, after checking that there are as many as it has rows."""
     if not isinstance(targets, Tensor) or targets.dim() not in (1, 2) or len(targets) != len(gram):
         got = f"shape {tuple(targets.shape)}" if isinstance(targets, Tensor) else type(targets).__name__
         raise ValueError(f"{name}: got {got}; wanted ({len(gram)}, K) or ({len(gram)},)")

@@ -1,7 +1,7 @@
 """Kernels by name: of a network as it is, of infinitely wide ones, along a training path, and label-aware ones."""
 
 from . import infinite, paths
-from .bound import AlongPath, HierarchyKernel, Kernel, LabelAwareKernel, empirical, nngp, ntk, traced
+from .bound import AlongPath, HierarchyKernel, Kernel, LabelAwareKernel, as_matrix, empirical, nngp, ntk, traced
 from .label_aware import LabelAware, agreement, label_products, lantk_hr, regressed_products, with_label_part
 from .named import entk, lpntk, pntk, tangent_kernel
 from .tangent_hierarchy import hierarchy, lantk_nth, two_layer_hierarchy
@@ -11,6 +11,7 @@ __all__ = [
     "HierarchyKernel",
     "Kernel",
     "LabelAwareKernel",
+    "as_matrix",
     "empirical",
     "nngp",
     "ntk",

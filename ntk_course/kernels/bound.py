@@ -69,6 +69,17 @@ def traced(gram: Tensor) -> Tensor:
     return gram.diagonal(dim1=2, dim2=3).mean(2)
 
 
+def as_matrix(gram: Tensor) -> Tensor:
+    """Lay blocks (N, M, R, S) of a matrix-valued kernel out as one matrix (N R, M S): a row for each output of each sample.
+
+    Example:
+        >>> as_matrix(entk(model, x)).shape
+        torch.Size([320, 320])
+    """
+    n, m, r, s = gram.shape
+    return gram.permute(0, 2, 1, 3).reshape(n * r, m * s)
+
+
 def nngp(of: Callable[..., Kernels] = dense, **settings: Any) -> Kernel:
     """Bind the settings of a network of infinite width, and take the kernel of its outputs at initialisation.
 

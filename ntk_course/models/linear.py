@@ -24,7 +24,13 @@ class Linearised(nn.Module):
         trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
         self.names = tuple(trained)
         self.moves = nn.ParameterList(nn.Parameter(torch.zeros_like(p)) for p in trained.values())
-        self.model = model.requires_grad_(False)
+        self.model = model.eval().requires_grad_(False)
+
+    def train(self, mode: bool = True) -> "Linearised":
+        """Set the mode of the moves; the network that was expanded stays in eval mode."""
+        super().train(mode)
+        self.model.eval()
+        return self
 
     def forward(self, *args: Tensor) -> Tensor:
         """Answer for a batch, at the moves there are."""
@@ -49,7 +55,7 @@ def linearised(model: nn.Module) -> Linearised:
     :func:`ntk_course.analysis.gradient_flow` says exactly how it is trained.
 
     Args:
-        model: any module with a forward-mode derivative; it is copied, and stays as it is. In eval mode where it has BatchNorm or Dropout.
+        model: any module with a forward-mode derivative; it is copied, and stays as it is. The copy is in eval mode, always.
 
     Returns:
         A module, in the model's dtype, on its device.
@@ -73,12 +79,6 @@ class Restarted(nn.Module):
     def __init__(self, model: nn.Module, drawn: Linearised):
         super().__init__()
         self.model, self.drawn = model, drawn.requires_grad_(False)
-
-    def train(self, mode: bool = True) -> "Restarted":
-        """Set the mode of the network; its start stays that of eval mode."""
-        super().train(mode)
-        self.drawn.eval()
-        return self
 
     def forward(self, *args: Tensor) -> Tensor:
         """Answer for a batch (N, ...)."""
@@ -114,7 +114,7 @@ def restarted(model: nn.Module, seed: int = 0) -> Restarted:
     """
     drawn = linearised(model)
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        torch.manual_seed(validate.seed(seed))
         for p in drawn.moves:
             p.data.copy_(torch.randn(p.shape, dtype=p.dtype))
-    return Restarted(model, drawn.eval())
+    return Restarted(model, drawn)

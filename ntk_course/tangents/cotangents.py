@@ -186,8 +186,8 @@ def fisher(z: Tensor) -> Tensor:
     r"""Return the K cotangents :math:`\sqrt{p_k}\,(e_k - p)`, a root of the Fisher information of a softmax output.
 
     Row k is the loss gradient for the label k, weighed by the root of its probability, so that over rows
-    :math:`C^\top C = \mathrm{diag}(p) - p p^\top`, the Hessian of the cross entropy in the logits. The features' inner products over
-    weights add up to the generalised Gauss-Newton matrix, which linearised Laplace inverts (Immer, Korzepa & Bauer, 2021).
+    :math:`C^\top C = \mathrm{diag}(p) - p p^\top`, the Hessian of the cross entropy in the logits. The outer products of
+    the features add up to the generalised Gauss-Newton matrix, which linearised Laplace inverts (Immer, Korzepa & Bauer, 2021).
 
     Args:
         z: logits (N, K), or (N, T, K) for T positions, each with K rows of its own.

@@ -107,7 +107,7 @@ def _branches(draw: Draw):
     yield one, 3 * one, one / 2, one / 2, 2.0
     yield one, 3 * one, one / 2, one / 2, 1.0
     yield (
-        one.expand(2, 3),
+        torch.ones(2, 3, dtype=torch.float64),
         3 * one.expand(2, 3),
         one.expand(2, 3) / 2,
         torch.tensor([[0.5, 0.0, 1.0], [1.0, 0.5, 0.0]]).double(),

@@ -5,6 +5,7 @@ import math
 import torch
 from torch import Tensor
 
+from ...kernels import as_matrix
 from .core import Check
 from .draws import Draw, Formula
 
@@ -133,7 +134,7 @@ def _grams(draw: Draw):
         yield (good + 1e-12 * top * (odd - odd.permute(1, 0, 3, 2)),)  # symmetric, to rounding
         yield (good + 0.02 * top * (odd - odd.permute(1, 0, 3, 2)),)  # not symmetric
         identity = torch.einsum("nm,ij->nmij", torch.eye(n).double(), torch.eye(k).double())
-        yield (good - 1.01 * float(torch.linalg.eigvalsh(_matrix(good))[0] + 0.01 * top) * identity,)  # just indefinite
+        yield (good - 1.01 * float(torch.linalg.eigvalsh(as_matrix(good))[0] + 0.01 * top) * identity,)  # just indefinite
         # every point's own outputs, and every output over the points, have no negative eigenvalue; all together have one
         yield (identity * top + 3 * top * (1 - torch.eye(n).double())[:, :, None, None] * (1 - torch.eye(k).double()),)
         # symmetric points by points, but not with the outputs exchanged too
@@ -141,11 +142,6 @@ def _grams(draw: Draw):
     yield (60 * torch.ones(2, 2, 1, 1).double(),)  # an eigenvalue that is 0
     few = draw.normal(*draw.sizes(2, 2, 5), 2)
     yield (torch.einsum("nid,mjd->nmij", few, few),)  # many eigenvalues that are 0, to rounding
-
-
-def _matrix(g: Tensor) -> Tensor:
-    n, _, k, _ = g.shape
-    return g.permute(0, 2, 1, 3).reshape(n * k, n * k)
 
 
 def _symmetric(g: Tensor) -> bool:
@@ -163,36 +159,36 @@ def _kernel(g: Tensor) -> bool:
 is_a_kernel = Check(
     number="11.3",
     wants="answer(gram) -> bool",
-    reference=lambda g: _kernel(_matrix(g)),
+    reference=lambda g: _kernel(as_matrix(g)),
     cases=_grams,
     mistakes={
-        "Symmetry is not enough: look at the eigenvalues too.": lambda g: _symmetric(_matrix(g)),
+        "Symmetry is not enough: look at the eigenvalues too.": lambda g: _symmetric(as_matrix(g)),
         "Eigenvalues are not enough: eigvalsh reads one triangle and does not notice that the other differs.": lambda g: (
-            _definite(_matrix(g))
+            _definite(as_matrix(g))
         ),
         "Exchange the points and the outputs together: the transpose of entry [n, m, i, j] is [m, n, j, i].": (
-            lambda g: torch.allclose(g, g.transpose(0, 1)) and _definite(_matrix(g))
+            lambda g: torch.allclose(g, g.transpose(0, 1)) and _definite(as_matrix(g))
         ),
         "Zero is allowed, and rounding makes it a little negative: compare with the size of the largest entry.": (
-            lambda g: _symmetric(_matrix(g)) and bool(torch.linalg.eigvalsh(_matrix(g))[0] > 0)
+            lambda g: _symmetric(as_matrix(g)) and bool(torch.linalg.eigvalsh(as_matrix(g))[0] > 0)
         ),
         "Rows and columns are pairs (point, output): bring the axes into the order n, i, m, j before you reshape.": (
             lambda g: _kernel(g.reshape(g.shape[0] * g.shape[2], -1))
         ),
         "The outputs are added up first; a matrix over pairs (point, output) has more ways to be negative.": (
-            lambda g: _symmetric(_matrix(g)) and _definite(g.sum((2, 3)))
+            lambda g: _symmetric(as_matrix(g)) and _definite(g.sum((2, 3)))
         ),
         "This looks at the trace over the outputs; their products with one another count too.": (
-            lambda g: _symmetric(_matrix(g)) and _definite(torch.einsum("nmii->nm", g))
+            lambda g: _symmetric(as_matrix(g)) and _definite(torch.einsum("nmii->nm", g))
         ),
         "Each output is looked at by itself; pairs of different outputs can make an eigenvalue negative.": (
-            lambda g: _symmetric(_matrix(g)) and all(_definite(g[:, :, i, i]) for i in range(g.shape[2]))
+            lambda g: _symmetric(as_matrix(g)) and all(_definite(g[:, :, i, i]) for i in range(g.shape[2]))
         ),
         "Each pair of points is looked at by itself; wanted the one matrix of all.": (
-            lambda g: _symmetric(_matrix(g)) and all(_definite(g[n, n]) for n in range(len(g)))
+            lambda g: _symmetric(as_matrix(g)) and all(_definite(g[n, n]) for n in range(len(g)))
         ),
         "No matrix is symmetric to the last digit: allow for rounding there too.": (
-            lambda g: torch.equal(_matrix(g), _matrix(g).T) and _definite(_matrix(g))
+            lambda g: torch.equal(as_matrix(g), as_matrix(g).T) and _definite(as_matrix(g))
         ),
         "Always true is no test.": lambda g: True,
         "Always false is no test.": lambda g: False,

@@ -2,7 +2,7 @@ r"""The kernels of a PyTorch model's limit of infinite width, whatever its archi
 
 import itertools
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import torch
@@ -127,8 +127,9 @@ def limit(
     if [t.shape[1:] for t in left] != [t.shape[1:] for t in right]:
         got, wanted = ([tuple(t.shape[1:]) for t in some] for some in (right, left))
         raise ValueError(f"x2: got samples of shapes {got}; wanted {wanted}, as in x1")
-    double, graph = traced(model, len(left))
-    taken = _tried(double, graph, left)
+    with torch.inference_mode(False):
+        double, graph = traced(model, len(left))
+        taken = _sizes(double, graph, left)
     scales = Scales(model, w_std, b_std, deviations or {}, parameterization == "standard")
     every = False
     while True:
@@ -138,37 +139,58 @@ def limit(
             break
         except NeedsPairs:
             every = True
+    _tried(double, graph, left)
     first = validate.tensor(x1[0] if isinstance(x1, tuple) else x1)
     like = first if first.is_floating_point() else first.new_empty(0, dtype=torch.float64)
     return _blocks(program, kept, others, every, x2 is None, like, memory, progress)
 
 
-def _tried(model: nn.Module, graph: fx.Graph, samples: tuple[Tensor, ...]) -> set[int]:
-    """Run the model and its graph on a few samples, and return the sizes of all axes there are.
+def _sizes(model: nn.Module, graph: fx.Graph, samples: tuple[Tensor, ...]) -> set[int]:
+    """Run the graph on a few samples, and return the sizes of all axes there are; what it does not take is said by itself."""
+    sizes = {n for p in model.parameters() for n in p.shape}
+    if any(p.is_meta for p in model.parameters()):
+        return sizes | {n for t in samples for n in t.shape[1:]}
+    walk = _Shapes(model, graph)
+    try:
+        with torch.no_grad():
+            walk.run(*(t[:3].clone() for t in samples))
+    except Exception as error:
+        shapes = [tuple(t.shape[1:]) for t in samples]
+        raise ValueError(
+            f"x1: got samples of shape {shapes[0] if len(shapes) == 1 else shapes}, which the model does not take ({error})"
+        ) from error
+    return sizes | walk.sizes
+
+
+def _tried(model: nn.Module, graph: fx.Graph, samples: tuple[Tensor, ...]) -> None:
+    """See that answers depend on neither chance nor other samples, and that model and graph have the same answers and gradients.
 
     Raises:
-        ValueError: the model does not take the samples, its answers depend on chance or on the batch, or the graph is not the model.
+        TypeError, ValueError: it is not so.
     """
     if any(p.is_meta for p in model.parameters()):
-        return {n for p in model.parameters() for n in p.shape} | {n for t in samples for n in t.shape[1:]}
-    together = samples[0] if len(samples) == 1 else Batch(samples)
-    runs(adapted(model, together), together, "x1")
-    few = [t[:3] for t in samples]
-    walk, weights = _Shapes(model, graph), [p for p in model.parameters() if p.requires_grad]
-    both = []
-    for run in (model, walk.run):
-        z = run(*(t.clone() for t in few))
-        torch.manual_seed(0)
-        total = (z * torch.randn_like(z)).sum()
-        slopes = torch.autograd.grad(total, weights, allow_unused=True) if total.requires_grad else [None] * len(weights)
-        both.append([z, *(torch.zeros_like(p) if g is None else g for p, g in zip(weights, slopes, strict=True))])
-    for mine, theirs in zip(*both, strict=True):
-        if not torch.allclose(mine, theirs, rtol=1e-9, atol=1e-12 * float(1 + mine.detach().abs().max())):
+        return
+    with torch.inference_mode(False), torch.enable_grad():
+        samples = tuple(t.clone() if t.is_inference() else t for t in samples)
+        together = samples[0] if len(samples) == 1 else Batch(samples)
+        runs(adapted(model, together), together, "x1")
+        both = (model, fx.Interpreter(model, graph=graph).run)
+        mine, theirs = (_answers_and_slopes(model, run, [t[:3].clone() for t in samples]) for run in both)
+    for one, other in zip(mine, theirs, strict=True):
+        if not torch.allclose(one, other, rtol=1e-9, atol=1e-12 * float(1 + one.abs().max())):
             raise ValueError(
                 "model: got a forward that is not what torch.fx wrote down of it: there is torch.no_grad, or a value that is written over "
                 "under another name, in it; wanted frozen weights by requires_grad_(False), and nothing in place"
             )
-    return walk.sizes | {n for p in model.parameters() for n in p.shape}
+
+
+def _answers_and_slopes(model: nn.Module, run: Callable, samples: list[Tensor]) -> list[Tensor]:
+    """Return what a run answers, and the gradients of a sum of its answers, each with a weight of its own, in the model's weights."""
+    z = run(*samples)
+    total = (z * torch.linspace(1, 2, z.numel()).to(z).view_as(z)).sum()
+    weights = [p for p in model.parameters() if p.requires_grad]
+    slopes = torch.autograd.grad(total, weights, allow_unused=True) if total.requires_grad else [None] * len(weights)
+    return [z.detach(), *(torch.zeros_like(p) if g is None else g for p, g in zip(weights, slopes, strict=True))]
 
 
 class _Shapes(fx.Interpreter):

@@ -84,8 +84,9 @@ def _as_it_is(model: nn.Module) -> None:
     if isinstance(model, nn.DataParallel) or hasattr(model, "_orig_mod"):
         raise Unknown(f"model: got {type(model).__name__}; wanted the module in it, model.module or model._orig_mod")
     for name, module in model.named_modules():
-        hooks = [h for h in ("_forward_hooks", "_forward_pre_hooks") if getattr(module, h, None)]
-        if (hooks or "forward" in vars(module)) and fx.Tracer().is_leaf_module(module, name):
+        before_and_behind = module._forward_hooks or module._forward_pre_hooks or "forward" in vars(module)
+        backwards = module._backward_hooks or module._backward_pre_hooks
+        if backwards or (before_and_behind and fx.Tracer().is_leaf_module(module, name)):
             raise Unknown(
                 f"model: got layer '{name}' ({type(module).__name__}) with hooks or a forward of its own, as spectral_norm, weight_norm and "
                 "pruning give it; wanted a layer that does what its type says"
@@ -240,7 +241,7 @@ class Reader(fx.Interpreter):
         if what is operator.getitem and isinstance(args[0], tuple | list):  # such as a recurrent network's outputs
             return function(*args, **kwargs)
         if (
-            what == "squeeze" and isinstance(args[0], tuple) and len(args[0]) == 1 and args[1:] == (0,)
+            what in ("squeeze", torch.squeeze) and isinstance(args[0], tuple) and len(args[0]) == 1
         ):  # a recurrent network's last state
             return args[0][0]
         if not args or not isinstance(args[0], Field):

@@ -9,6 +9,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.func import stack_module_state, vmap
@@ -168,10 +169,9 @@ def as_rows(x: Tensor) -> Tensor:
     return x / x.square().mean(1, keepdim=True).sqrt()
 
 
-def as_matrix(gram: Tensor) -> Tensor:
-    """Lay blocks (N, M, K, K) out as one matrix (N K, M K)."""
-    n, m, k, _ = gram.shape
-    return gram.permute(0, 2, 1, 3).reshape(n * k, m * k)
+def slope(x: Sequence[float], y: Sequence[float]) -> float:
+    """Return the power of x that y goes with, by least squares on logarithms."""
+    return float(np.polyfit(np.log(np.asarray(x)), np.log(np.asarray(y)), 1)[0])
 
 
 def together(sets: Sequence[Dataset]) -> Dataset:

@@ -15,7 +15,7 @@ from ...models.unit_weights import standardised
 from ...tangents.cotangents import basis
 from ..experiment import Experiment
 from ..results import Quoted, Result, over_seeds
-from ._common import both_splits, together
+from ._common import both_splits, slope, together
 
 
 class Residual(nn.Module):
@@ -252,13 +252,6 @@ def _off(found: Tensor, wanted: Tensor) -> float:
 def _accuracy(gram: Tensor, cross: Tensor, targets: Tensor, wanted: Tensor, ridge: float) -> float:
     fit = kernel_ridge(gram, targets, ridge * float(gram.diagonal().mean()))
     return float((fit.predict(cross).argmax(1) == wanted).double().mean())
-
-
-def slope(widths, errors) -> float:
-    """Return the power of the width that errors go with, by least squares on logarithms."""
-    x = torch.tensor(list(widths), dtype=torch.float64).log()
-    y = torch.tensor(list(errors), dtype=torch.float64).log()
-    return float(((x - x.mean()) * y).sum() / (x - x.mean()).square().sum())
 
 
 def quoted(result: Result) -> list[Quoted]:

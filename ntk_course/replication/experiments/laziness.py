@@ -3,7 +3,6 @@
 import math
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import one_hot
@@ -11,6 +10,7 @@ from torch.nn.functional import one_hot
 from ...analysis.laziness import kernel_derivative, kernel_distance, lazy_move, relative_change
 from ...analysis.regression import alignment, gradient_flow
 from ...data.datasets import Dataset
+from ...kernels.bound import as_matrix
 from ...kernels.named import entk, pntk
 from ...models.networks import mlp
 from ...models.parametrisations import NAMES, parametrised
@@ -18,7 +18,7 @@ from ...models.scale import scaled
 from ...training.sgd import train
 from ..experiment import Experiment
 from ..results import Quoted, Result, over_seeds
-from ._common import as_matrix, as_rows, both_splits, together
+from ._common import as_rows, both_splits, slope, together
 
 POWERS = {"kernel": "change of the kernel", "features": "change of the features", "weights": "change of the weights"}
 
@@ -203,7 +203,7 @@ def quoted(result: Result) -> list[Quoted]:
     found = []
 
     def slopes(rows, along: str, key: str) -> list[float]:
-        return [float(np.polyfit(np.log(mine[along]), np.log(mine[key]), 1)[0]) for _, mine in rows.groupby("seed")]
+        return [slope(mine[along], mine[key]) for _, mine in rows.groupby("seed")]
 
     high = max(result.provenance["config"]["alphas"])
     for activation in result.provenance["config"]["activations"]:

@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn.functional import cosine_similarity
 
 from ...data.datasets import load
+from ...kernels.bound import as_matrix
 from ...kernels.paths.kernel import dpk, epk, mean_jacobian
 from ...kernels.paths.machines import logit_uncertainty, per_class, support_vectors, symmetric_gram, weighted_gram
 from ...kernels.paths.rules import Quadrature
@@ -18,7 +19,6 @@ from ...training.record import train_path
 from ...training.sgd import device
 from ..experiment import Experiment
 from ..results import Quoted, Result, over_seeds
-from ._common import as_matrix
 
 MEANS = ((1.0, 4.0), (4.0, 1.0), (5.0, 5.0))
 

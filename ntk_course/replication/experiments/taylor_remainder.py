@@ -11,6 +11,7 @@ from ...models.networks import lenet5, mlp
 from ...training.sgd import device, train
 from ..experiment import Experiment
 from ..results import Quoted, Result, over_seeds
+from ._common import slope
 
 
 @dataclass(frozen=True)
@@ -80,7 +81,7 @@ def quoted(result: Result) -> list[Quoted]:
     for seed in result.provenance["config"]["seeds"]:
         # below the rate 0.1, where higher orders matter, and above 1e-4, where a change of 1e-4 still has twelve digits
         rows = result.frame(seed=seed).query("1e-4 < lr < 0.1")
-        slopes.append(float(np.polyfit(np.log(rows.lr), np.log(rows.remainder), 1)[0]))
+        slopes.append(slope(rows.lr, rows.remainder))
     return [Quoted.of("Eq. (1)", "order of the remainder in the learning rate", 2.0, slopes)]
 
 

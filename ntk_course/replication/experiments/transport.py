@@ -3,7 +3,6 @@
 import hashlib
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -11,6 +10,7 @@ from ...analysis import transport
 from ...data.datasets import Dataset
 from ..experiment import Experiment
 from ..results import Quoted, Result, over_seeds
+from ._common import slope
 
 
 @dataclass(frozen=True)
@@ -107,7 +107,7 @@ def quoted(result: Result) -> list[Quoted]:
     for target in ("kernel", "bump"):
         for key, words in (("moved", "error"), ("largest_move", "largest move"), ("flips", "share of flips")):
             rows = result.frame(part="width", target=target).groupby("seed")
-            slopes = [float(np.polyfit(np.log(mine.width), np.log(mine[key]), 1)[0]) for _, mine in rows]
+            slopes = [slope(mine.width, mine[key]) for _, mine in rows]
             found.append(Quoted.of("Rates in m", f"slope of the {words}, {target}", -0.5, slopes))
     for d, errors in result.frame(part="dimension", target="bump").groupby("dimension").moved:
         found.append(Quoted.of("Rates in d", f"relative error of the bump, d = {d}", None, errors))
