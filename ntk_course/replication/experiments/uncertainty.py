@@ -148,6 +148,9 @@ def run(config: Config, preset: str = "class", progress: bool = True, folder=Non
         spread = stack.var(0).mean(1).sqrt()
         row = {"part": "networks", "kind": kind, "labels": labels, "spread": float(spread.mean())}
         row["over_law"] = float((stack.var(0).mean() / law.deviation.square().mean()).sqrt())
+        # of the mean of so many networks, about 1 where the law's mean is theirs
+        error = spread.square().mean().sqrt() / config.members**0.5
+        row["means_apart"] = float((stack.mean(0) - law.mean).square().mean().sqrt() / error)
         row["rank"] = float(spearmanr(spread, law.deviation).statistic)
         row |= {"by_spread": _told(spread, len(wanted)), "by_law": _told(law.deviation, len(wanted))}
         row["accuracy"] = float((stack.mean(0)[: len(wanted)].argmax(1) == wanted).double().mean())
@@ -256,7 +259,7 @@ _SCORED = ("method", "accuracy", "nll", "calibration", "confidence", "by_votes",
 COLUMNS = {
     "laws": (*_SCORED, "scale"),
     "laplace": (*_SCORED, "precision"),
-    "networks": ("kind", "labels", "spread", "over_law", "rank", "by_spread", "by_law", "accuracy"),
+    "networks": ("kind", "labels", "spread", "over_law", "means_apart", "rank", "by_spread", "by_law", "accuracy"),
 }
 
 EXPERIMENT = Experiment(PRESETS, run, quoted, COLUMNS, of_ours=True)
