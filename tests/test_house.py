@@ -13,7 +13,7 @@ import torch
 
 import ntk_course as ntk
 from ntk_course.replication import cli, results
-from ntk_course.replication.experiments import find
+from ntk_course.replication.experiments import find, names
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "ntk_course"
@@ -121,7 +121,7 @@ def test_run_and_list(tmp_path, capsys):
 
 def test_command_line_names_mistakes(capsys):
     assert cli.main(["run", "no_such"]) == 2
-    assert "name: got 'no_such'; wanted one of ['architectures', 'cluster_sizes'" in capsys.readouterr().err
+    assert f"name: got 'no_such'; wanted one of {names()}" in capsys.readouterr().err
 
 
 def test_interrupted_run_leaves_nothing(tmp_path, monkeypatch):

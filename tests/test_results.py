@@ -585,6 +585,36 @@ def test_powers_of_the_width_as_chapter_17_says():
     assert 2.5 < min(factors) < 3.5 and 5.5 < max(factors) < 6.5
 
 
+def test_what_chapter_18_says_of_laws_and_networks():
+    rows = stored("uncertainty", "class").frame()
+    laws = rows[rows.part == "laws"].pivot(index="seed", columns="method")
+    scored = laws.drop(columns="distance to the nearest", level=1)
+    accuracy = scored.accuracy.mean()
+    assert accuracy.between(0.975, 0.985).all()  # 98 of 100
+    unscaled, scaled, plain = "posterior of the NTK", "posterior of the NTK, scaled", "ensemble"
+    assert (laws.confidence[unscaled] < 0.5).all() and (laws.confidence[unscaled] == scored.confidence.min(1)).all()
+    assert (laws.nll[unscaled] == scored.nll.max(1)).all()
+    for method in (scaled, "posterior of the NNGP, scaled"):
+        assert (laws.nll[method] < laws.nll[plain]).all() and laws.calibration[method].max() < 0.02
+        assert (laws.confidence[method] - laws.accuracy[method]).abs().max() < 0.02
+    assert abs((laws.by_votes[unscaled] - laws.by_votes[plain]).mean()) < 0.005
+    assert (laws.by_spread["distance to the nearest"] > scored.by_spread.max(1)).all()
+    laplace = rows[rows.part == "laplace"].pivot(index="seed", columns="method")
+    evidence, chosen = "linearised Laplace, by evidence", "linearised Laplace, by other images"
+    assert (laplace.confidence[evidence] < 0.5).all() and (laplace.by_spread[[evidence, chosen]] < 0.5).all(axis=None)
+    assert (laplace.by_votes[evidence] > laplace.by_votes["one network"]).all()
+    assert (laplace.nll[chosen] < laplace.nll["one network"]).sum() == 4
+    assert (laplace.by_votes[chosen] - laplace.by_votes["one network"]).abs().max() < 0.01
+    plain, restarted = (of_networks(kind) for kind in ("plain", "restarted"))
+    assert plain.loc["means_apart"].between(0.9, 1.1).all() and restarted.loc["means_apart"].between(0.9, 1.1).all()
+    assert plain.true.over_law.round(1) == 0.8 and 3.5 < restarted.true.spread / plain.true.spread < 4
+
+
+def test_a_bonus_loses_fewer_rounds_than_any_chance():
+    chances = [lost(0.0, chance) for chance in (0.0, 0.01, 0.05, 0.2)]
+    assert max(lost(width, 0.0) for width in (0.1, 0.3, 1.0, 3.0)) < min(chances)
+
+
 def test_company_and_its_controls():
     """What chapter 5 says of Figure 2 on MNIST."""
     run = stored("control_difficulty", "paper")
@@ -742,6 +772,31 @@ def above_on_new_images(samples):
     return over.min(), over.max()
 
 
+def of_networks(kind):
+    """Return chapter 18's means over draws for finite networks of one start, a column for true and for shuffled labels."""
+    rows = stored("uncertainty", "class").frame(part="networks", kind=kind)
+    return rows.groupby("labels")[["spread", "over_law", "means_apart", "rank"]].mean().T
+
+
+def by_shuffling(kind):
+    """Return the least and the largest per cent by which spreads are larger for shuffled labels, over draws."""
+    rows = stored("uncertainty", "class").frame(part="networks", kind=kind).pivot(index="seed", columns="labels", values="spread")
+    more = 100 * (rows.shuffled / rows.true - 1)
+    return more.min(), more.max()
+
+
+def of_laws(part):
+    return stored("uncertainty", "class").frame(part=part).groupby("method", sort=False).mean(numeric_only=True)
+
+
+def by_distance():
+    return 100 * of_laws("laws").by_spread["distance to the nearest"]
+
+
+def lost(width, chance):
+    return stored("bandits", "class").frame(width=width, chance=chance).lost.mean()
+
+
 # Every measured number of a stored run that stands in a sentence: the page, the words around it, and what it has to be.
 SHOWN = [
     ("08_pruning", "gives {:.0f} to {:.0f} per cent", lambda: (100 * min(redundant()), 100 * max(redundant()))),
@@ -776,6 +831,40 @@ SHOWN = [
     ("16_learning_curves", "by {:.0f} to {:.0f} with five hundred", lambda: above_on_new_images(500)),
     ("16_learning_curves", "the linear kernel's error is {:.0f} to {:.0f} per cent above its prediction", linear_on_cifar),
     ("13_label_aware_kernels", "is {:.1f} to {:.1f} times the error bar", lambda: (min(over_error_bar()), max(over_error_bar()))),
+    ("18_what_it_does_not_know", "(rank correlation {:.2f})", lambda: of_networks("plain").true["rank"]),
+    ("18_what_it_does_not_know", "is {:.0f} to {:.0f} per cent larger than for true ones", lambda: by_shuffling("plain")),
+    ("18_what_it_does_not_know", "less like the law's, {:.2f}, for", lambda: of_networks("restarted").true["rank"]),
+    (
+        "18_what_it_does_not_know",
+        "within {:.0f} per cent of the law's",
+        lambda: 100 * (1 - of_networks("restarted").loc["over_law"]).max(),
+    ),
+    (
+        "18_what_it_does_not_know",
+        "Far below: {:.2f} for the NNGP and {:.3f} for the NTK.",
+        lambda: tuple(of_laws("laws").scale.dropna()),
+    ),
+    (
+        "18_what_it_does_not_know",
+        "and is right in {:.0f} of 100 cases",
+        lambda: 100 * of_laws("laws").accuracy["posterior of the NTK"],
+    ),
+    ("18_what_it_does_not_know", "{:.1f} per cent against {:.0f} for", lambda: (by_distance(), 100 * of_laws("laws").by_spread.iloc[0])),
+    ("18_what_it_does_not_know", "spreads and {:.0f} for their votes", lambda: 100 * of_laws("laws").by_votes.iloc[0]),
+    (
+        "18_what_it_does_not_know",
+        "than a coin here, at {:.0f} to {:.0f}:",
+        lambda: tuple(100 * of_laws("laplace").by_spread[[f"linearised Laplace, by {how}" for how in ("evidence", "other images")]]),
+    ),
+    (
+        "18_what_it_does_not_know",
+        "choose the precision they tell {:.0f} per cent, those of five networks {:.0f}",
+        lambda: tuple(100 * of_laws("laplace").by_votes[["linearised Laplace, by evidence", "five networks"]]),
+    ),
+    ("18_what_it_does_not_know", "About one: {:.0f} rounds lost", lambda: lost(1.0, 0.0)),
+    ("18_what_it_does_not_know", "against {:.0f} of the greedy player", lambda: lost(0.0, 0.0)),
+    ("18_what_it_does_not_know", "and {:.0f} with the best chance", lambda: min(lost(0.0, c) for c in (0.01, 0.05, 0.2))),
+    ("18_what_it_does_not_know", "are too many, {:.0f}.", lambda: lost(3.0, 0.0)),
 ]
 
 
