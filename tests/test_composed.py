@@ -742,7 +742,7 @@ def test_more_is_refused():
             "factor for every position",
         ),
         (mlp_, torch.randn(3, 5), {}, r"x1: got samples of shape \(5,\), which the model does not take"),
-        (mlp_, x, {"w_std": -1.0}, "w_std: got -1.0; wanted a number that is at least 0"),
+        (mlp_, x, {"w_std": -1.0}, "w_std: got -1.0; wanted a finite number, 0 or more"),
         (nn.Linear(6, 1).requires_grad_(False), x, {}, "all are frozen"),
         (nn.Linear(6, 2), tokens, {}, r"one for each of the positions \(4,\)"),
         (nn.Sequential(nn.LSTM(6, 8, batch_first=True)), tokens, {}, "its gates multiply functions of the same weights"),

@@ -32,6 +32,13 @@ class Made(nn.Module):
         return self.function(self, x)
 
 
+class Labelled(Made):
+    """The same of samples and a label of each."""
+
+    def forward(self, x, y):
+        return self.function(self, x, y)
+
+
 class Equalised(nn.Linear):
     def forward(self, x):
         return F.linear(x, self.weight * 0.5, bias=self.bias * 2)
@@ -54,8 +61,23 @@ def drawn(model, scales):
     return model
 
 
+def parts(x):
+    return x if isinstance(x, tuple) else (x,)
+
+
+def doubled(x):
+    """Copy samples, real numbers in double precision."""
+    made = tuple(part.double() if part.is_floating_point() else part.clone() for part in parts(x))
+    return made if isinstance(x, tuple) else made[0]
+
+
 def scores(h, less):
     return torch.softmax(h @ h.transpose(1, 2) / h.shape[-1] - less, -1)
+
+
+def drawn_over(table):
+    nn.init.normal_(table.weight)
+    return table
 
 
 def read_out(m, h):
@@ -69,6 +91,7 @@ def written(m, x):
 
 torch.manual_seed(0)
 ROWS, TOKENS, IMAGES, GRIDS = torch.randn(4, 6), torch.randn(4, 5, 6), torch.randn(4, 2, 5, 5), torch.randn(4, 2, 3, 6)
+WORDS, CLASSES = torch.tensor([[1, 2, 1, 0, 8], [1, 1, 3, 4, 4], [5, 6, 7, 8, 0], [1, 2, 3, 3, 1]]), torch.tensor([2, 0, 1, 0])
 MASK = 1e4 * torch.triu(torch.ones(5, 5), 1)
 TWO = lambda n: {"a": L(6, n), "b": L(6, n), "more": L(n, n), "out": L(n, 8)}
 
@@ -208,6 +231,53 @@ RIGHT = {
         ),
         {},
     ),
+    "rows of a table by words": (
+        WORDS,
+        lambda n: Made(lambda m, x: m.out(torch.relu(m.b(m.w[x])).mean(1)), w=P(9, n), b=L(n, n), out=L(n, 8)),
+        {},
+    ),
+    "a row of a class, doubled": (
+        (ROWS, CLASSES),
+        lambda n: Labelled(lambda m, x, y: m.out(torch.relu(m.a(x) + (2 * m.w)[y])), a=L(6, n), w=P(3, n), out=L(n, 8)),
+        {},
+    ),
+    "a row by the largest number": (
+        ROWS,
+        lambda n: Made(lambda m, x: m.out(torch.relu(m.a(x) + m.w[x.argmax(1)])), a=L(6, n), w=P(6, n), out=L(n, 8)),
+        {},
+    ),
+    "a table looked up by a function": (
+        WORDS,
+        lambda n: Made(lambda m, x: m.out(torch.relu(m.b(F.embedding(x, m.w))).mean(1)), w=P(9, n), b=L(n, n), out=L(n, 8)),
+        {},
+    ),
+    "words and places": (
+        WORDS,
+        lambda n: Made(
+            lambda m, x: m.out(torch.relu(m.e(x) + m.p(torch.arange(x.shape[1]))).mean(1)),
+            e=nn.Embedding(9, n),
+            p=nn.Embedding(5, n),
+            out=L(n, 8),
+        ),
+        {},
+    ),
+    "a word that is not trained, drawn over": (
+        WORDS,
+        lambda n: Made(
+            lambda m, x: m.out(torch.relu(m.b(m.e(x))).mean(1)),
+            e=drawn_over(nn.Embedding(9, n, padding_idx=1)),
+            b=L(n, n),
+            out=L(n, 8),
+        ),
+        {},
+    ),
+    "the last word, by a mask": (
+        (TOKENS, CLASSES),
+        lambda n: Labelled(
+            lambda m, x, y: m.out((torch.relu(m.a(x)) * F.one_hot(y, 5)[..., None].double()).sum(1)), a=L(6, n), out=L(n, 8)
+        ),
+        {},
+    ),
     "samples written over": (ROWS, lambda n: Made(written, a=L(6, n), out=L(n, 8)), {}),
     "in place, and a multiple added": (
         ROWS,
@@ -227,16 +297,17 @@ RIGHT = {
 def test_read_as_finite_networks_are(name):
     """The mean kernel of thirty networks of 256 channels, in the norm."""
     x, make, scales = RIGHT[name]
-    x, before = x.double(), x.double()
+    x, before = doubled(x), doubled(x)
     model = make(16).double().eval()
-    fields = {key: 1.0 for key, _ in model.named_parameters() if "." not in key and key not in scales}
+    tables = {f"{name}.weight" for name, part in model.named_modules() if isinstance(part, nn.Embedding)}
+    fields = {key: 1.0 for key, _ in model.named_parameters() if ("." not in key or key in tables) and key not in scales}
     found = limit(model, x, w_std=W, b_std=B, deviations=fields)
-    assert torch.equal(x, before)
+    assert all(map(torch.equal, parts(x), parts(before)))
     kernels = []
     for seed in range(30):
         torch.manual_seed(seed)
         net = drawn(make(256).double().eval(), scales)
-        kernels.append(empirical(standardised(net), basis)(x.clone()))
+        kernels.append(empirical(standardised(net), basis)(doubled(x)))
     assert relative(torch.stack(kernels).mean(0), found.ntk) < 0.05
 
 
@@ -377,6 +448,28 @@ REFUSED = {
         ),
         r"got dropout_p=0\.5",
     ),
+    "a token of each sample": (
+        (TOKENS, CLASSES),
+        lambda n: Labelled(lambda m, x, y: m.out(torch.relu(m.a(x))[torch.arange(x.shape[0]), y]), a=L(6, n), out=L(n, 4)),
+        "chosen by that sample's numbers; wanted",
+    ),
+    "tokens in an order of each sample": (
+        TOKENS,
+        lambda n: Made(
+            lambda m, x: m.out(m.a(x)[torch.arange(x.shape[0])[:, None], x[..., 0].argsort(1)][:, 0]), a=L(6, n), out=L(n, 4)
+        ),
+        "chosen by that sample's numbers; wanted",
+    ),
+    "an expert of each sample": (
+        (ROWS, CLASSES),
+        lambda n: Labelled(lambda m, x, y: m.out(torch.relu((x[:, None] @ m.w[y])[:, 0])), w=P(3, 6, n), out=L(n, 4)),
+        "rows of a parameter.*wanted a table",
+    ),
+    "dropped by a function": (
+        ROWS,
+        lambda n: Made(lambda m, x: m.out(F.dropout(m.a(x), 0.5)), a=L(6, n), out=L(n, 4)),
+        "depends on chance",
+    ),
     "noise": (
         ROWS,
         lambda n: Made(lambda m, x: m.out(torch.relu(m.a(x + torch.randn_like(x)))), a=L(6, n), out=L(n, 4)),
@@ -429,7 +522,7 @@ REFUSED = {
 def test_refused_in_words(name):
     x, make, words = REFUSED[name]
     with pytest.raises(ValueError, match=words) as told:
-        limit(make(16).eval(), x if not x.is_floating_point() else x.double())
+        limit(make(16).eval(), doubled(x))
     assert str(told.value).startswith(("model: ", "x1: "))
 
 
@@ -448,6 +541,15 @@ def test_an_error_of_an_activation_says_where():
     net = nn.Sequential(L(6, 16), nn.Tanh(), L(16, 2)).double()
     with pytest.raises(ArithmeticError, match="model: at '_1', activation: its variance"):
         limit(net, ROWS.double(), w_std=30.0)
+
+
+def test_constants_that_a_forward_makes_are_of_its_numbers():
+    net, by = (
+        Made(lambda m, x: m.out(torch.relu(m.a(x @ torch.full((6, 6), 0.5)))), a=L(6, 16), out=L(16, 2)),
+        torch.full((6, 6), 0.5),
+    )
+    assert torch.allclose(limit(net, ROWS).ntk, limit(nn.Sequential(net.a, nn.ReLU(), net.out), ROWS @ by).ntk)
+    assert torch.get_default_dtype() is torch.float32
 
 
 @pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode, torch.enable_grad])

@@ -849,12 +849,18 @@ SHOWN = [
         "and is right in {:.0f} of 100 cases",
         lambda: 100 * of_laws("laws").accuracy["posterior of the NTK"],
     ),
-    ("18_what_it_does_not_know", "{:.1f} per cent against {:.0f} for", lambda: (by_distance(), 100 * of_laws("laws").by_spread.iloc[0])),
+    (
+        "18_what_it_does_not_know",
+        "{:.1f} per cent against {:.0f} for",
+        lambda: (by_distance(), 100 * of_laws("laws").by_spread.iloc[0]),
+    ),
     ("18_what_it_does_not_know", "spreads and {:.0f} for their votes", lambda: 100 * of_laws("laws").by_votes.iloc[0]),
     (
         "18_what_it_does_not_know",
         "than a coin here, at {:.0f} to {:.0f}:",
-        lambda: tuple(100 * of_laws("laplace").by_spread[[f"linearised Laplace, by {how}" for how in ("evidence", "other images")]]),
+        lambda: tuple(
+            100 * of_laws("laplace").by_spread[[f"linearised Laplace, by {how}" for how in ("evidence", "other images")]]
+        ),
     ),
     (
         "18_what_it_does_not_know",

@@ -20,3 +20,20 @@ def own_dtype() -> Iterator[None]:
             if torch.is_autocast_enabled(device):
                 off.enter_context(torch.autocast(device, enabled=False))
         yield
+
+
+@contextmanager
+def default_dtype(dtype: torch.dtype) -> Iterator[None]:
+    """Let tensors that are made without a dtype have this one inside.
+
+    Example:
+        >>> with default_dtype(torch.float64):
+        ...     torch.ones(2).dtype
+        torch.float64
+    """
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)

@@ -1,7 +1,6 @@
 r"""The kernels of a PyTorch model's limit of infinite width, whatever its architecture (Yang, 2020), block by block."""
 
 import itertools
-import math
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
@@ -10,6 +9,7 @@ from torch import Tensor, fx, nn
 from tqdm.auto import tqdm
 
 from ...basics import validate
+from ...basics.dtypes import default_dtype
 from ...basics.samples import Batch
 from ...models.adapted import adapted
 from ...tangents.trial import runs
@@ -75,8 +75,8 @@ def limit(
     scores over width  in the limit plain numbers, so that attention is a graph made of the sample
     ================== ==========================================================================================
 
-    Linear, Conv1d to 3d, Embedding, RNN (batch first), LayerNorm, RMSNorm, GroupNorm, BatchNorm (eval mode, as it starts), average
-    pooling, parameters that are added, sums, products, concatenation, matmul, softmax of settled scores, attention, what moves
+    Linear, Conv1d to 3d, Embedding, rows of a parameter by words, RNN (batch first), LayerNorm, RMSNorm, GroupNorm, BatchNorm (eval mode, as it
+    starts), average pooling, parameters that are added, sums, products, concatenation, matmul, softmax of settled scores, attention, what moves
     axes about, and the activations of :data:`ACTIVATIONS`. Frozen weights count as random, but not as trained.
 
     Args:
@@ -117,9 +117,12 @@ def limit(
     for name in deviations or {}:
         if name not in names:
             raise ValueError(f"deviations: got {name!r}; wanted names of the model's parameters, such as {next(iter(names))!r}")
-    for given, what in ((w_std, "w_std"), (b_std, "b_std"), *((s, f"deviations[{n!r}]") for n, s in (deviations or {}).items())):
-        if given is not None and not (math.isfinite(given) and given >= 0):
-            raise ValueError(f"{what}: got {given}; wanted a number that is at least 0")
+    for given, what in ((w_std, "w_std"), (b_std, "b_std")):
+        if given is not None:
+            validate.number(given, what)
+    for name, given in (deviations or {}).items():
+        validate.number(given, f"deviations[{name!r}]")
+    memory = None if memory is None else validate.positive(memory, "memory")
     if names and not any(p.requires_grad for p in names.values()):
         raise ValueError("model: got no weights that are trained: all are frozen; wanted at least one with requires_grad")
     left = _given(x1, "x1")
@@ -127,19 +130,20 @@ def limit(
     if [t.shape[1:] for t in left] != [t.shape[1:] for t in right]:
         got, wanted = ([tuple(t.shape[1:]) for t in some] for some in (right, left))
         raise ValueError(f"x2: got samples of shapes {got}; wanted {wanted}, as in x1")
-    with torch.inference_mode(False):
-        double, graph = traced(model, len(left))
-        taken = _sizes(double, graph, left)
     scales = Scales(model, w_std, b_std, deviations or {}, parameterization == "standard")
     every = False
-    while True:
-        try:
-            program, kept = _read(double, graph, left, scales, every, taken)
-            others = kept if x2 is None else _read(double, graph, right, scales, every, taken)[1]
-            break
-        except NeedsPairs:
-            every = True
-    _tried(double, graph, left)
+    with default_dtype(torch.float64):  # also of what the forward makes itself
+        with torch.inference_mode(False):
+            double, graph = traced(model, len(left))
+            taken = _sizes(double, graph, left)
+        while True:
+            try:
+                program, kept = _read(double, graph, left, scales, every, taken)
+                others = kept if x2 is None else _read(double, graph, right, scales, every, taken)[1]
+                break
+            except NeedsPairs:
+                every = True
+        _tried(double, graph, left)
     first = validate.tensor(x1[0] if isinstance(x1, tuple) else x1)
     like = first if first.is_floating_point() else first.new_empty(0, dtype=torch.float64)
     return _blocks(program, kept, others, every, x2 is None, like, memory, progress)
@@ -157,7 +161,7 @@ def _sizes(model: nn.Module, graph: fx.Graph, samples: tuple[Tensor, ...]) -> se
     except Exception as error:
         shapes = [tuple(t.shape[1:]) for t in samples]
         raise ValueError(
-            f"x1: got samples of shape {shapes[0] if len(shapes) == 1 else shapes}, which the model does not take ({error})"
+            f"x1: got samples of shape {shapes[0] if len(shapes) == 1 else shapes}, which the model does not take ({str(error).splitlines()[0]})"
         ) from error
     return sizes | walk.sizes
 

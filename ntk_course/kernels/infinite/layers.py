@@ -92,18 +92,25 @@ def embedding(build: Builder, name: str, module: nn.Embedding, x: Value) -> Fiel
         raise Unknown("it looks up numbers that depend on weights; wanted the words themselves")
     if module.max_norm is not None or module.scale_grad_by_freq:
         raise Unknown("got max_norm or scale_grad_by_freq, which change words by their neighbours; wanted neither")
-    _samples_first(build, x)
-    variance, own = build.scales.table(f"{name}.weight")
-    key, empty = f"{build.key} words", module.padding_idx
-    build.keep(key, x.reshape(len(x), -1))
+    return looked_up(build, f"{name}.weight", module.embedding_dim, x, module.padding_idx)
+
+
+def looked_up(build: Builder, name: str, width: int, words: Tensor, untrained: int | None = None) -> Field:
+    """Take rows of a table of so many channels by words of samples; one word's row may be zero, or at least not trained."""
+    _samples_first(build, words)
+    variance, own = build.scales.table(name)
+    key, zero = f"{build.key} words", build.scales.empty.get(name)
+    build.keep(key, words.reshape(len(words), -1))
 
     def rule(sides: Sides) -> Pair:
         left, right = sides.outer(*sides.plain(key))
-        same = left == right if empty is None else (left == right) & (left != empty)
-        return Pair(variance * same.double(), own * same.double())
+        same = left == right
+        there = same if zero is None else same & (left != zero)
+        trained = same if untrained is None else same & (left != untrained)
+        return Pair(variance * there.double(), own * trained.double())
 
-    shape = (*x.shape[1:], module.embedding_dim)
-    return build.add(rule, [], shape, {len(shape) - 1}, gaussian=True, sources={name})
+    shape = (*words.shape[1:], width)
+    return build.add(rule, [], shape, {len(shape) - 1}, gaussian=True, sources={name.removesuffix(".weight")})
 
 
 def norm(build: Builder, name: str, module: Any, x: Value) -> Field:
@@ -122,7 +129,8 @@ def norm(build: Builder, name: str, module: Any, x: Value) -> Field:
     centred = not isinstance(module, nn.RMSNorm)
     if centred and not x.gaussian:
         raise Unknown(
-            "it subtracts a mean over channels, which after an activation is not known here; wanted it before the activation"
+            "it subtracts a mean over channels, which after an activation, a product or parts side by side is not known here; wanted it "
+            "on what a layer of weights makes"
         )
     if not over:
         sizes = tuple(module.normalized_shape)

@@ -273,7 +273,8 @@ class Scales:
         self.parameters = dict(model.named_parameters(remove_duplicate=False))
         self.w_std, self.b_std, self.deviations, self.standard = w_std, b_std, deviations, standard
         tables = ((n, m) for n, m in model.named_modules() if isinstance(m, nn.Embedding) and m.padding_idx is not None)
-        self.empty = {f"{n}.weight".lstrip("."): m.padding_idx for n, m in tables}
+        empty = lambda m: m.weight.is_meta or bool(m.weight[m.padding_idx].eq(0).all())  # others were drawn over it
+        self.empty = {f"{n}.weight".lstrip("."): m.padding_idx for n, m in tables if empty(m)}
 
     def weights(self, weight: str, bias: str | None = None, *, first: bool = False) -> Weights:
         """Return the scales of a layer's weights and bias, by their names; outputs are the weights' first axis, or their last."""

@@ -16,7 +16,7 @@ from ...models.networks import activation_module
 from . import covariances, places
 from .algebra import ALGEBRA, multiply
 from .covariances import Pair, Sides, Weights
-from .layers import LAYERS, Value, dense, filtered
+from .layers import LAYERS, Value, dense, filtered, looked_up
 from .program import Builder, Contraction, Field, Program, Unknown, settled
 
 POINTWISE: dict[Any, str] = {
@@ -91,6 +91,16 @@ def _as_it_is(model: nn.Module) -> None:
                 f"model: got layer '{name}' ({type(module).__name__}) with hooks or a forward of its own, as spectral_norm, weight_norm and "
                 "pruning give it; wanted a layer that does what its type says"
             )
+
+
+@dataclass(frozen=True)
+class Weight:
+    """A parameter that no module passes."""
+
+    name: str
+    value: nn.Parameter
+    turned: bool = False
+    factor: float = 1.0
 
 
 class Reader(fx.Interpreter):
@@ -180,6 +190,8 @@ class Reader(fx.Interpreter):
         """Pass a layer, or a module that has no weights."""
         module = self.fetch_attr(target)
         trained = any(True for _ in module.parameters())
+        if isinstance(module, nn.Embedding) and self.node.all_input_nodes[0].name in self.fixed and module.padding_idx is None:
+            return self._rows(Weight(f"{target}.weight", module.weight), args[0])
         if type(module) in LAYERS and (trained or _fields(args)):
             self._use(*module.parameters())
             return LAYERS[type(module)](self.build, target, module, *self._of_samples(args), **kwargs)
@@ -195,6 +207,13 @@ class Reader(fx.Interpreter):
             return (
                 replace(args[0], turned=not args[0].turned) if args[1] in ("T", "mT") else self._apply("mT", target, args, kwargs)
             )
+        if (
+            target is F.embedding
+            and isinstance(args[1], Weight)
+            and len(args) == 2
+            and set(kwargs.values()) <= {None, False, 2.0}
+        ):
+            return self._rows(args[1], args[0])
         if target in WEIGHTED:
             given = dict(zip(_WEIGHTED_ARGUMENTS, args, strict=False)) | kwargs
             weight, bias = given.pop("weight", None), given.pop("bias", None)
@@ -227,6 +246,8 @@ class Reader(fx.Interpreter):
             weights = self.build.scales.weights(by.name, first=not by.turned)
             made = dense(self.build, by.name, weights, by.value.shape[0 if by.turned else 1], x)
             return made if by.factor == 1 else multiply(self.build, made, by.factor)
+        if what is operator.getitem and isinstance(args[0], Weight) and isinstance(args[1], Tensor) and self._of_each():
+            return self._rows(*args)
         if what in _SCALING and isinstance(args[0], Weight) and isinstance(args[1], int | float):
             return replace(args[0], factor=args[0].factor * (args[1] if _SCALING[what] else 1 / args[1]))
         if what in _SCALING and _SCALING[what] and isinstance(args[0], int | float) and isinstance(args[1], Weight):
@@ -246,6 +267,13 @@ class Reader(fx.Interpreter):
             return args[0][0]
         if not args or not isinstance(args[0], Field):
             raise Unknown(WHY.get(what, _NOT_KNOWN))
+        if self._of_each():
+            raise Unknown(
+                "what it takes of a sample is chosen by that sample's numbers; wanted the same places of all, or a mask that multiplies: "
+                "(h * one_hot(i, T)[..., None]).sum(1)"
+            )
+        if what is F.dropout and (kwargs.get("training", True) if len(args) < 3 else args[2]):
+            raise Unknown("its answer depends on chance; wanted F.dropout(h, p, self.training) in eval mode")
         if what in POINTWISE:
             return self._pointwise(_variant(what, module, function, args[1:], kwargs), args[0])
         if what in SUMMING:
@@ -253,6 +281,23 @@ class Reader(fx.Interpreter):
         if what in MOVING:
             return places.moved(self.build, function, args, kwargs, fields[0])
         raise Unknown(WHY.get(what, _NOT_KNOWN))
+
+    def _of_each(self) -> bool:
+        """Say whether numbers of the samples themselves, such as an index, are among what the operation takes."""
+        return any(n.name not in self.fixed and isinstance(self.env[n], Tensor) for n in self.node.all_input_nodes)
+
+    def _rows(self, table: Weight, words: Any) -> Field:
+        """Take rows of a table: by words of samples, or the same ones for all."""
+        if not isinstance(words, Tensor) or words.is_floating_point() or words.dtype is torch.bool or table.value.dim() != 2:
+            raise Unknown("it takes rows of a parameter by what are no words; wanted a table (words, channels), and integers")
+        if table.turned:
+            raise Unknown("its table is turned; wanted a table (words, channels)")
+        if not self._of_each():
+            field = self._as_field(table)
+            return places.moved(self.build, operator.getitem, (field, words.cpu()), {}, field)
+        self._use(table.value)
+        field = looked_up(self.build, table.name, table.value.shape[1], words)
+        return field if table.factor == 1 else multiply(self.build, field, table.factor)
 
     def _pointwise(self, name: str | float, field: Field) -> Field:
         if not field.gaussian:
@@ -307,16 +352,6 @@ class Reader(fx.Interpreter):
         field = self.build.add(rule, [], shape, {len(shape) - 1}, gaussian=True, sources={name})
         field = replace(field, batch=None)
         return field if value.factor == 1 else multiply(self.build, field, value.factor)
-
-
-@dataclass(frozen=True)
-class Weight:
-    """A parameter that no module passes."""
-
-    name: str
-    value: nn.Parameter
-    turned: bool = False
-    factor: float = 1.0
 
 
 def _scales(build: Builder, weight: Weight, bias: Weight | None) -> Weights:
