@@ -24,6 +24,7 @@ class Config:
         noise: ridge, as a share of the kernel's diagonal.
         widths: of the bonus, deviations that are added to the mean: 0 is greedy.
         chances: how often a label is drawn at random instead, by the greedy one.
+        priors: means of rewards before anything is tried, of the greedy one; of all others 0.
         seeds: of the order of the images, and of draws.
     """
 
@@ -35,11 +36,12 @@ class Config:
     noise: float = 1e-2
     widths: tuple[float, ...] = (0.0, 0.1, 0.3, 1.0, 3.0)
     chances: tuple[float, ...] = (0.01, 0.05, 0.2, 1.0)
+    priors: tuple[float, ...] = (0.1, 0.5, 1.0)
     seeds: tuple[int, ...] = tuple(range(10))
 
 
 PRESETS = {
-    "smoke": Config(data="digits", rounds=30, widths=(0.0, 0.3), chances=(1.0,), seeds=(0, 1)),
+    "smoke": Config(data="digits", rounds=30, widths=(0.0, 0.3), chances=(1.0,), priors=(1.0,), seeds=(0, 1)),
     "class": Config(data="digits"),
     "paper": Config(),
 }
@@ -51,10 +53,11 @@ class Arm:
     Args:
         kernel: of all images, (T, T), of unit diagonal on average.
         noise: added to the diagonal.
+        prior: mean of rewards where nothing is known.
     """
 
-    def __init__(self, kernel: Tensor, noise: float):
-        self.kernel, self.noise = kernel, noise
+    def __init__(self, kernel: Tensor, noise: float, prior: float = 0.0):
+        self.kernel, self.noise, self.prior = kernel, noise, prior
         self.seen: list[int] = []
         self.inverse = kernel.new_empty(0, 0)
         self.rewards = kernel.new_empty(0)
@@ -63,7 +66,7 @@ class Arm:
         """Return mean and deviation at an image."""
         k = self.kernel[t, self.seen]
         a = self.inverse @ k
-        return float(a @ self.rewards), max(0.0, float(self.kernel[t, t] - k @ a)) ** 0.5
+        return self.prior + float(a @ (self.rewards - self.prior)), max(0.0, float(self.kernel[t, t] - k @ a)) ** 0.5
 
     def learn(self, t: int, reward: float) -> None:
         """Add an image with its reward: the inverse by blocks."""
@@ -76,7 +79,9 @@ class Arm:
         self.seen.append(t)
 
 
-def played(kernel: Tensor, y: Tensor, labels: int, noise: float, width: float, chance: float, seed: int) -> Tensor:
+def played(
+    kernel: Tensor, y: Tensor, labels: int, noise: float, width: float, chance: float, seed: int, prior: float = 0.0
+) -> Tensor:
     """Play a bandit and return which rounds were rewarded, (T,): the label of the largest mean + width deviations is tried.
 
     Args:
@@ -87,8 +92,9 @@ def played(kernel: Tensor, y: Tensor, labels: int, noise: float, width: float, c
         width: of the bonus, in deviations.
         chance: how often a label is drawn at random.
         seed: of these draws.
+        prior: mean of rewards where nothing is known.
     """
-    arms, draw = [Arm(kernel, noise) for _ in range(labels)], torch.Generator().manual_seed(seed)
+    arms, draw = [Arm(kernel, noise, prior) for _ in range(labels)], torch.Generator().manual_seed(seed)
     won = torch.zeros(len(y), dtype=torch.bool)
     for t in range(len(y)):
         tried = [mean + width * deviation for mean, deviation in (arm.posterior(t) for arm in arms)]
@@ -104,37 +110,35 @@ def run(config: Config, preset: str = "class", progress: bool = True, folder=Non
     """Play with every bonus and every chance; a row has the rounds lost so far at ten moments."""
     data, _ = both_splits(config.data)
 
-    def one_seed(seed: int, width: float, chance: float) -> list[dict]:
+    def one_seed(seed: int, width: float, chance: float, prior: float) -> list[dict]:
         order = torch.randperm(len(data.x), generator=torch.Generator().manual_seed(seed))[: config.rounds]
         x, y = as_rows(data.x[order].double()), data.y[order]
         kernel = infinite_mlp(x, depth=config.depth, activation="relu", w_std=config.w_std, b_std=config.b_std).ntk
         kernel = kernel / kernel.diagonal().mean()
-        won = played(kernel, y, data.num_classes, config.noise, width, chance, seed)
+        won = played(kernel, y, data.num_classes, config.noise, width, chance, seed, prior)
         lost = (~won).cumsum(0)
         at = torch.linspace(len(y) / 10, len(y), 10).round().long() - 1
-        return [{"width": width, "chance": chance, "lost": int(lost[-1]), "curve": lost[at].tolist()}]
+        return [{"width": width, "chance": chance, "prior": prior, "lost": int(lost[-1]), "curve": lost[at].tolist()}]
 
-    parts = [(width, 0.0) for width in config.widths] + [(0.0, chance) for chance in config.chances]
+    parts = [(width, 0.0, 0.0) for width in config.widths] + [(0.0, chance, 0.0) for chance in config.chances]
+    parts += [(0.0, 0.0, prior) for prior in config.priors]
     return over_seeds(
         "bandits", preset, config, data, one_seed, device=torch.device("cpu"), parts=parts, folder=folder, progress=progress
     )
 
 
 def quoted(result: Result) -> list[Quoted]:
-    """Set what the best bonus loses less than being greedy, and less than the best chance, beside the run."""
-    lost = result.frame().pivot(index="seed", columns=["width", "chance"], values="lost")
+    """Set what the best bonus loses less than being greedy, from either prior, and less than the best chance, beside the run."""
+    lost = result.frame().pivot(index="seed", columns=["width", "chance", "prior"], values="lost")
     means = lost.mean()
-    bonus = min((w for w, c in lost.columns if w > 0), key=lambda w: means[w, 0.0])
-    chance = min((c for w, c in lost.columns if c > 0), key=lambda c: means[0.0, c])
+    bonus, chance, prior = (min((c for c in lost if c[i] > 0), key=means.get) for i in range(3))
     return [
-        Quoted.of("Bandit", "rounds lost, greedy less the best bonus", None, (lost[0.0, 0.0] - lost[bonus, 0.0]).tolist()),
-        Quoted.of(
-            "Bandit", "rounds lost, best chance less the best bonus", None, (lost[0.0, chance] - lost[bonus, 0.0]).tolist()
-        ),
+        Quoted.of("Bandit", f"rounds lost, {words} less the best bonus", None, (lost[other] - lost[bonus]).tolist())
+        for words, other in (("greedy", (0.0, 0.0, 0.0)), ("best chance", chance), ("greedy with the best prior mean", prior))
     ]
 
 
 # Columns of the rows; "seed" is added to each.
-COLUMNS = {"": ("width", "chance", "lost", "curve")}
+COLUMNS = {"": ("width", "chance", "prior", "lost", "curve")}
 
 EXPERIMENT = Experiment(PRESETS, run, quoted, COLUMNS, of_ours=True)

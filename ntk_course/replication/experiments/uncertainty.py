@@ -45,6 +45,7 @@ class Config:
         epochs: of training on the cross entropy, on the whole batch.
         lr: of that training, with momentum 0.9.
         weight_decay: of that training.
+        temperatures: of one network, from which the log loss on other images chooses.
         precisions: of weights, from which the evidence of linearised Laplace chooses.
         seeds: of the draws of images, and of networks.
     """
@@ -63,6 +64,7 @@ class Config:
     epochs: int = 500
     lr: float = 0.05
     weight_decay: float = 1e-3
+    temperatures: tuple[float, ...] = tuple(10 ** (k / 20) for k in range(-10, 21))
     precisions: tuple[float, ...] = (0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1e3, 3e3, 1e4, 3e4)
     seeds: tuple[int, ...] = tuple(range(10))
 
@@ -108,6 +110,7 @@ def run(config: Config, preset: str = "class", progress: bool = True, folder=Non
         found = kernels(x, asked)
         noise = {kind: config.noise * float(getattr(found, kind).diagonal().mean()) for kind in found._fields}
         targets, rows = _targets(y, config.known), []
+        found_laws: dict[str, Law] = {}
         for name, tangent, start, more in (
             ("posterior of the NNGP", "nngp", "nngp", noise["nngp"]),
             ("ensemble", "ntk", "nngp", 0.0),
@@ -119,10 +122,25 @@ def run(config: Config, preset: str = "class", progress: bool = True, folder=Non
             if tangent == start:  # the scale of the kernel that makes the labels likeliest, in closed form; the mean stays
                 fit = kernel_ridge(theta[: len(x), : len(x)], targets, noise[tangent])
                 scale = float((targets * fit.coefficients).mean())
+                mixed = targets[torch.randperm(len(targets), generator=torch.Generator().manual_seed(seed))]
+                shuffled = float((mixed * kernel_ridge(theta[: len(x), : len(x)], mixed, noise[tangent]).coefficients).mean())
                 law = Law(law.mean, scale * law.covariance)
                 scores = _scores(law.votes(), wanted, law.deviation)
-                rows.append({"part": "laws", "method": f"{name}, scaled", "scale": scale} | scores)
+                rows.append({"part": "laws", "method": f"{name}, scaled", "scale": scale, "scale_shuffled": shuffled} | scores)
+            found_laws[name] = law
+        size = found_laws["posterior of the NTK"].deviation.square().mean()  # scaled
+        plain = found_laws["ensemble"]
+        even = torch.eye(len(asked)).to(size) * size
+        for name, covariance in (
+            ("ensemble, as large as that", plain.covariance * size / plain.deviation.square().mean()),
+            ("the same everywhere, as large as that", even),
+        ):
+            law = Law(plain.mean, covariance)
+            rows.append({"part": "laws", "method": name} | _scores(law.votes(), wanted, law.deviation))
         near = torch.cdist(asked, x).min(1).values
+        for row in rows:
+            if (law := found_laws.get(row["method"])) is not None:
+                row["with_distance"] = float(spearmanr(law.deviation, near).statistic)
         return [*rows, {"part": "laws", "method": "distance to the nearest", "by_spread": _told(near, len(wanted))}]
 
     def networks(seed: int, kind: str, labels: str) -> list[dict]:
@@ -135,13 +153,16 @@ def run(config: Config, preset: str = "class", progress: bool = True, folder=Non
         rate = 1 / float(torch.linalg.eigvalsh(found.ntk[: len(x), : len(x)])[-1])
         start = found.ntk if kind == "restarted" else found.nngp
         law = trained_law(found.ntk, start, targets, time=rate * config.steps)
-        answers = []
+        answers, moved = [], []
         for member in range(config.members):
             torch.manual_seed(100 * seed + member)
             hidden = (config.width,) * config.depth
             net = network((x.shape[1], *hidden, config.known), "relu", config.w_std, config.b_std).double()
+            before = torch.cat([p.detach().flatten() for p in net.parameters()])
             trained = restarted(net, seed=100 * seed + member) if kind == "restarted" else net
             _descend(trained, list(net.parameters()), x, targets, rate, config.steps)
+            after = torch.cat([p.detach().flatten() for p in net.parameters()])
+            moved.append(float((after - before).norm() / before.norm()))
             with torch.no_grad():
                 answers.append(trained(asked))
         stack = torch.stack(answers)
@@ -151,9 +172,15 @@ def run(config: Config, preset: str = "class", progress: bool = True, folder=Non
         # of the mean of so many networks, about 1 where the law's mean is theirs
         error = spread.square().mean().sqrt() / config.members**0.5
         row["means_apart"] = float((stack.mean(0) - law.mean).square().mean().sqrt() / error)
-        row["rank"] = float(spearmanr(spread, law.deviation).statistic)
-        row |= {"by_spread": _told(spread, len(wanted)), "by_law": _told(law.deviation, len(wanted))}
-        row["accuracy"] = float((stack.mean(0)[: len(wanted)].argmax(1) == wanted).double().mean())
+        row["moved"], row["by_law"] = sum(moved) / len(moved), _told(law.deviation, len(wanted))
+        # and what as many draws from the law itself would say
+        root = torch.linalg.cholesky(law.covariance + 1e-10 * law.covariance.diagonal().mean() * torch.eye(len(asked)))
+        noise = torch.randn(config.members, *law.mean.shape, generator=torch.Generator().manual_seed(seed), dtype=root.dtype)
+        for words, some in (("", stack), ("_of_draws", law.mean + root @ noise)):
+            spread = some.var(0).mean(1).sqrt()
+            row[f"rank{words}"] = float(spearmanr(spread, law.deviation).statistic)
+            row[f"by_spread{words}"] = _told(spread, len(wanted))
+            row[f"accuracy{words}"] = float((some.mean(0)[: len(wanted)].argmax(1) == wanted).double().mean())
         return [row]
 
     def laplace(seed: int) -> list[dict]:
@@ -170,21 +197,34 @@ def run(config: Config, preset: str = "class", progress: bool = True, folder=Non
             logits = [net(asked) for net in nets]
             said = -float(cross_entropy(nets[0](x), y, reduction="sum"))
         spread, several = Laplace(nets[0], x), torch.stack([z.softmax(1) for z in logits])
-        rows = [
-            {"method": "one network"} | _scores(logits[0].softmax(1), wanted),
-            {"method": "five networks"} | _scores(several.mean(0), wanted, several.var(0).sum(1)),
-        ]
         with torch.no_grad():
             beside = nets[0](checked)
 
-        def held_out(precision: float) -> float:
-            p = averaged(beside, spread.covariance(checked, precision), draws=200)
-            return -float(nll_loss(p.clamp(min=_LEAST).log(), right))
+        def log_loss(p: Tensor) -> float:
+            return float(nll_loss(p.clamp(min=_LEAST).log(), right))
 
-        for how, better in (("evidence", lambda p: spread.log_evidence(said, p)), ("other images", held_out)):
-            best = max(config.precisions, key=better)
+        def held_out(precision: float) -> float:
+            return -log_loss(averaged(beside, spread.covariance(checked, precision), draws=200))
+
+        cooled = min(config.temperatures, key=lambda t: log_loss((beside / t).softmax(1)))
+        spreads = {"by_spread": several.var(0).sum(1), "by_logits": torch.stack(logits).var(0).sum(1)}
+        rows = [
+            {"method": "one network"} | _scores(logits[0].softmax(1), wanted),
+            {"method": "one network, by temperature", "temperature": cooled} | _scores((logits[0] / cooled).softmax(1), wanted),
+            {"method": "five networks"} | _scores(several.mean(0), wanted, **spreads),
+        ]
+        own = config.weight_decay * len(x)  # the prior under which the network is trained: half its norm's square times this
+        for how, best in (
+            ("weight decay", own),
+            ("evidence", max(config.precisions, key=lambda p: spread.log_evidence(said, p))),
+            ("other images", max(config.precisions, key=held_out)),
+        ):
             covariance = spread.covariance(asked, best)
-            scores = _scores(averaged(logits[0], covariance), wanted, covariance.diagonal(dim1=1, dim2=2).sum(1))
+            spreads = {
+                "by_spread": _spread_of_probabilities(logits[0], covariance),
+                "by_logits": covariance.diagonal(dim1=1, dim2=2).sum(1),
+            }
+            scores = _scores(averaged(logits[0], covariance), wanted, **spreads)
             rows.append({"method": f"linearised Laplace, by {how}", "precision": best} | scores)
         return [{"part": "laplace"} | row for row in rows]
 
@@ -222,7 +262,15 @@ def _told(unsure: Tensor, known: int) -> float:
     return float(roc_auc_score(labels.numpy(), unsure.detach().numpy()))
 
 
-def _scores(probabilities: Tensor, wanted: Tensor, spread: Tensor | None = None) -> dict:
+def _spread_of_probabilities(z: Tensor, covariance: Tensor, draws: int = 500) -> Tensor:
+    """Return the variances of probabilities, summed over classes, for Gaussian logits (M, K), as :func:`averaged` draws them."""
+    values, vectors = torch.linalg.eigh(covariance.double())
+    root = vectors * values.clamp(min=0).sqrt()[:, None, :]
+    noise = torch.randn(draws, *z.shape, generator=torch.Generator().manual_seed(0), dtype=root.dtype)
+    return (z + (root @ noise[..., None])[..., 0]).softmax(2).var(0).sum(1)
+
+
+def _scores(probabilities: Tensor, wanted: Tensor, by_spread: Tensor | None = None, by_logits: Tensor | None = None) -> dict:
     """Score probabilities (M, K): the first of them are of known classes, with labels; the others are unseen."""
     p = probabilities.detach()
     known = p[: len(wanted)]
@@ -230,10 +278,18 @@ def _scores(probabilities: Tensor, wanted: Tensor, spread: Tensor | None = None)
         "accuracy": float((known.argmax(1) == wanted).double().mean()),
         "nll": float(nll_loss(known.clamp(min=_LEAST).log(), wanted)),
         "calibration": calibration_error(known, wanted),
+        "floor": _floor(known),
         "confidence": float(known.max(1).values.mean()),
         "by_votes": _told(-p.max(1).values, len(wanted)),
     }
-    return found if spread is None else found | {"by_spread": _told(spread, len(wanted))}
+    others = {"by_spread": by_spread, "by_logits": by_logits}
+    return found | {name: _told(spread, len(wanted)) for name, spread in others.items() if spread is not None}
+
+
+def _floor(p: Tensor, draws: int = 50) -> float:
+    """Return the calibration error that so many images have on average where labels are drawn from the probabilities."""
+    draw = torch.Generator().manual_seed(0)
+    return sum(calibration_error(p, torch.multinomial(p, 1, generator=draw)[:, 0]) for _ in range(draws)) / draws
 
 
 def quoted(result: Result) -> list[Quoted]:
@@ -254,12 +310,15 @@ def quoted(result: Result) -> list[Quoted]:
     return found
 
 
-_SCORED = ("method", "accuracy", "nll", "calibration", "confidence", "by_votes", "by_spread")
+_SCORED = ("method", "accuracy", "nll", "calibration", "floor", "confidence", "by_votes", "by_spread")
 # Columns of the rows, by part; "seed" is added to each.
 COLUMNS = {
-    "laws": (*_SCORED, "scale"),
-    "laplace": (*_SCORED, "precision"),
-    "networks": ("kind", "labels", "spread", "over_law", "means_apart", "rank", "by_spread", "by_law", "accuracy"),
+    "laws": (*_SCORED, "scale", "scale_shuffled", "with_distance"),
+    "laplace": (*_SCORED, "by_logits", "precision", "temperature"),
+    "networks": (
+        *("kind", "labels", "spread", "over_law", "means_apart", "moved", "rank", "by_spread", "by_law", "accuracy"),
+        *("rank_of_draws", "by_spread_of_draws", "accuracy_of_draws"),
+    ),
 }
 
 EXPERIMENT = Experiment(PRESETS, run, quoted, COLUMNS, of_ours=True)
