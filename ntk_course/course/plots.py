@@ -186,7 +186,7 @@ def curves(
     theory: Collection[str] = (),
     apart: bool = False,
 ) -> Figure:
-    """Draw named curves in one panel for each key, with one legend; a curve of shape (R, T) shows its mean and its spread.
+    """Draw named curves in one panel for each key, with one legend where the names are the same; a curve of shape (R, T) shows its mean and its spread.
 
     Args:
         panels: curves by name, by the panel's title.
@@ -222,7 +222,11 @@ def curves(
             ax.yaxis.set_minor_formatter(few)
     fig.supxlabel(xlabel, fontsize="medium")
     fig.supylabel(ylabel, fontsize="medium")
-    fig.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=2)  # never over what is drawn
+    if len({tuple(named) for named in panels.values()}) == 1:
+        fig.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=2)  # never over what is drawn
+    else:  # the same look stands for other names there
+        for ax in axes.flat[: len(panels)]:
+            ax.legend(fontsize="small")
     return fig
 
 

@@ -86,6 +86,12 @@ def rise_of(within: float) -> Held:
     return Held("the last ordinate less the first", lambda x, y: float(y[x.argmax()] - y[x.argmin()]), within)
 
 
+def fall_of(within: float, wanted: float) -> Held:
+    """Hold the first ordinate less the last to ours, so that a curve which is flat or rises is seen."""
+    words = "what it falls by, from the smallest abscissa to the largest,"
+    return Held(words, lambda x, y: float(y[x.argmin()] - y[x.argmax()]), within, wanted)
+
+
 def lowest_value(within: float) -> Held:
     """Hold the lowest ordinate to the number."""
     return Held("the lowest ordinate", lambda x, y: float(y.min()), within)

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from ...tangents.cotangents import fisher
 from .core import Check
+from .values import same, shown
 from .draws import Draw
 
 __all__ = [
@@ -28,7 +29,8 @@ def _kernel(draw: Draw, n: int, m: int) -> tuple[Tensor, Tensor, Tensor]:
 def _variances(draw: Draw):
     one = torch.ones(1, 1, dtype=torch.float64)
     yield 2 * one, one, torch.tensor([2.0], dtype=torch.float64), 0.0
-    yield one, one, torch.tensor([1.0], dtype=torch.float64), 1.0
+    yield one, one, torch.tensor([1.0], dtype=torch.float64), 3.0
+    yield torch.eye(2).double(), torch.tensor([[1.0, 0.0]]).double(), torch.tensor([1.0], dtype=torch.float64), 3.0
     yield 2 * torch.eye(2).double(), torch.tensor([[1.0, 0.0], [1.0, 1.0]]).double(), torch.tensor([2.0, 3.0]).double(), 0.0
     for _ in range(4):
         gram, cross, own = _kernel(draw, *draw.sizes(2, 3, 6))
@@ -54,6 +56,14 @@ posterior_variance = Check(
         "Samples tell of one another: the inverse of the whole matrix, not of its diagonal.": (
             lambda g, c, o, n: o - (c**2 / (g.diagonal() + n)).sum(1)
         ),
+        "The noise stands on the diagonal only: noise times the identity.": (
+            lambda g, c, o, n: o - (c @ torch.linalg.pinv(g + n) * c).sum(1)
+        ),
+        "noise is a variance already: it is not squared.": lambda g, c, o, n: _variance(g, c, o, n**2),
+        "noise is a variance, not a deviation: no root of it.": lambda g, c, o, n: _variance(g, c, o, n**0.5),
+        "That is what the samples explain; wanted what is left of the prior variance.": (
+            lambda g, c, o, n: o - _variance(g, c, o, n)
+        ),
         "A variance, not a deviation.": lambda g, c, o, n: _variance(g, c, o, n).clamp(min=0).sqrt(),
         "The noise of a new label is not part of it: the spread of the function is asked for.": (
             lambda g, c, o, n: _variance(g, c, o, n) + n
@@ -67,6 +77,8 @@ def _ensembles(draw: Draw):
     yield 2 * one, one, one, torch.zeros(1, 1).double(), one
     yield 2 * one, one, one, one / 2, one
     yield 2 * one, one, 3 * one, one / 2, one
+    two = torch.eye(2).double()
+    yield two, torch.tensor([[1.0, 0.0], [1.0, 1.0]]).double(), two, torch.tensor([[0.0, 1.0], [0.0, 0.0]]).double(), 3 * two
     for _ in range(4):
         n, m = draw.sizes(2, 2, 5)
         tangent, start = _kernel(draw, n, m), _kernel(draw, n, m)
@@ -76,6 +88,11 @@ def _ensembles(draw: Draw):
 def _ensemble(t: Tensor, tc: Tensor, s: Tensor, sc: Tensor, own: Tensor, crossed: float = 1.0, last: float = 1.0) -> Tensor:
     a = torch.linalg.solve(t, tc.T).T
     return own - crossed * (a @ sc.T + sc @ a.T) + last * a @ s @ a.T
+
+
+def _one_sided(t: Tensor, tc: Tensor, s: Tensor, sc: Tensor, own: Tensor, times: float) -> Tensor:
+    a = torch.linalg.solve(t, tc.T).T
+    return own - times * a @ sc.T + a @ s @ a.T
 
 
 ensemble_covariance = Check(
@@ -91,7 +108,13 @@ ensemble_covariance = Check(
             lambda t, tc, s, sc, own: _ensemble(t, tc, s, sc, own, last=0)
         ),
         "Both mixed terms are to be taken away: the function's start meets those at the training points from either side.": (
-            lambda t, tc, s, sc, own: _ensemble(t, tc, s, sc, own, crossed=0.5)
+            lambda t, tc, s, sc, own: _one_sided(t, tc, s, sc, own, 1)
+        ),
+        "The two mixed terms are each other's transpose, and not the same: twice one of them is no symmetric matrix.": (
+            lambda t, tc, s, sc, own: _one_sided(t, tc, s, sc, own, 2)
+        ),
+        "The two mixed terms are each other's transpose: the second one as well.": (
+            lambda t, tc, s, sc, own: _one_sided(t, tc, s, sc, own, 2).T
         ),
         "The mixed terms are missing: a start far away and those at the training points are correlated.": (
             lambda t, tc, s, sc, own: _ensemble(t, tc, s, sc, own, crossed=0)
@@ -107,7 +130,8 @@ ensemble_covariance = Check(
 def _scales(draw: Draw):
     yield torch.eye(2).double(), torch.tensor([3.0, 1.0]).double(), 0.0
     yield torch.diag(torch.tensor([1.0, 4.0])).double(), torch.tensor([1.0, 2.0]).double(), 0.0
-    yield torch.eye(2).double(), torch.tensor([2.0, 0.0]).double(), 1.0
+    yield torch.eye(2).double(), torch.tensor([4.0, 0.0]).double(), 3.0
+    yield torch.tensor([[2.0, 1.0], [1.0, 2.0]]).double(), torch.tensor([3.0, 0.0]).double(), 3.0
     for _ in range(4):
         n = draw.sizes(1, 3, 7)[0]
         yield _kernel(draw, n, 1)[0], draw.normal(n), draw.uniform(0.1, 1, 2)
@@ -125,6 +149,11 @@ likeliest_scale = Check(
     mistakes={
         "A mean over the samples: divide by N.": lambda g, y, n: _scale(g, y, n) * len(y),
         "The noise is scaled with the kernel, and stands in the matrix.": lambda g, y, n: _scale(g, y, 0.0),
+        "noise is a variance already: it is not squared.": lambda g, y, n: _scale(g, y, n**2),
+        "noise is a variance, not a deviation: no root of it.": lambda g, y, n: _scale(g, y, n**0.5),
+        "The scale multiplies kernel and noise: the noise stands in the matrix, and is not taken away behind it.": (
+            lambda g, y, n: _scale(g, y, 0.0) - n
+        ),
         "The inverse of the kernel stands between the labels, not the kernel.": lambda g, y, n: (
             float(y @ (g + n * torch.eye(len(y)).to(g)) @ y) / len(y)
         ),
@@ -178,6 +207,7 @@ votes_of_the_first = Check(
 def _logits(draw: Draw):
     yield (torch.zeros(2, dtype=torch.float64),)
     yield (torch.tensor([math.log(3.0), 0.0], dtype=torch.float64),)
+    yield (torch.tensor([math.log(2.0), 0.0, 0.0], dtype=torch.float64),)
     for _ in range(4):
         yield (draw.normal(draw.sizes(1, 3, 6)[0]),)
 
@@ -187,11 +217,15 @@ def _root(z: Tensor) -> Tensor:
 
 
 def _hessian_judged(got, wanted, z: Tensor) -> bool | str:
-    """Take any matrix whose transpose times itself is the Hessian."""
+    """Take any matrix whose transpose times itself is the Hessian, and speak of the products, not of one root."""
     if not isinstance(got, Tensor) or got.dim() != 2 or got.shape[1] != len(z):
-        return False
+        return f"Return a matrix with {len(z)} columns, one for each logit, and any number of rows."
     product, hessian = got.double().T @ got.double(), wanted.T @ wanted
-    return bool(torch.allclose(product, hessian, rtol=1e-4, atol=1e-6))
+    if same(product, hessian):
+        return True
+    if len(got) == len(z) and same(got.double() @ got.double().T, hessian):
+        return "C C^T is the Hessian; wanted C^T C, so the transpose of your matrix."
+    return f"C^T C of your answer is {shown(product)}; wanted diag(p) - p p^T = {shown(hessian)}."
 
 
 root_of_the_hessian = Check(
