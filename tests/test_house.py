@@ -254,6 +254,13 @@ def test_figures_draw():
     plt.close("all")
 
 
+def test_panels_of_other_names_have_legends_of_their_own():
+    legends = lambda fig: [[text.get_text() for text in ax.get_legend().get_texts()] for ax in fig.axes if ax.get_legend()]
+    assert legends(ntk.plots.curves({"p": {"0": [1, 2], "1": [2, 3]}, "q": {"0.1": [1, 2]}}, "x", "y")) == [["0", "1"], ["0.1"]]
+    alike = ntk.plots.curves({"p": {"a": [1, 2]}, "q": {"a": [2, 1]}}, "x", "y")
+    assert legends(alike) == [] and [text.get_text() for text in alike.legends[0].get_texts()] == ["a"]
+
+
 def test_the_wheel_gets_every_folder():
     listed = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]
     folders = {".".join(p.parent.relative_to(ROOT).parts) for p in MODULES}

@@ -703,7 +703,11 @@ SETTINGS += [
     "between 11 and 20 per cent",
     "near 99.3 per cent has a sampling error of 0.08 points",
 ]
-SETTINGS += ["weight decay of 0.001 on the mean loss of 200 images is a precision of 0.2", "have 0.16 and are easy", "labels, 0.8 for the digit and"]
+SETTINGS += [
+    "weight decay of 0.001 on the mean loss of 200 images is a precision of 0.2",
+    "have 0.16 and are easy",
+    "labels, 0.8 for the digit and",
+]
 SETTINGS += ["sections 3.5, 4 and 5", "section 4.2 and Appendix A.6", "20 to 30 per cent"]
 
 
@@ -794,7 +798,9 @@ def of_networks(kind):
 
 def by_shuffling(kind):
     """Return the least and the largest per cent by which spreads, over the law's, are larger for shuffled labels."""
-    rows = stored("uncertainty", "class").frame(part="networks", kind=kind).pivot(index="seed", columns="labels", values="over_law")
+    rows = (
+        stored("uncertainty", "class").frame(part="networks", kind=kind).pivot(index="seed", columns="labels", values="over_law")
+    )
     more = 100 * (rows.shuffled / rows.true - 1)
     return more.min(), more.max()
 

@@ -186,7 +186,7 @@ def curves(
     theory: Collection[str] = (),
     apart: bool = False,
 ) -> Figure:
-    """Draw named curves in one panel for each key, with one legend where the names are the same; a curve of shape (R, T) shows its mean and its spread.
+    """Draw named curves in a panel for each key, with one legend where names are the same; a curve of (R, T) shows its mean and spread.
 
     Args:
         panels: curves by name, by the panel's title.

@@ -1,6 +1,17 @@
 """The laboratories, one a chapter: what is measured, the range that is right, our curve, and what to look for in the sentences."""
 
-from .curves import crossing_of, fall_of, first_value, last_value, lowest_value, mean_abscissa, mean_of, power_of, rise_of, value_at
+from .curves import (
+    crossing_of,
+    fall_of,
+    first_value,
+    last_value,
+    lowest_value,
+    mean_abscissa,
+    mean_of,
+    power_of,
+    rise_of,
+    value_at,
+)
 from .laboratory import Laboratory
 
 __all__ = [

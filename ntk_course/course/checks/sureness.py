@@ -7,8 +7,8 @@ from torch import Tensor
 
 from ...tangents.cotangents import fisher
 from .core import Check
-from .values import same, shown
 from .draws import Draw
+from .values import same, shown
 
 __all__ = [
     "posterior_variance",
