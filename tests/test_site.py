@@ -177,9 +177,8 @@ def test_page(visit, name):
             page.set_viewport_size({"width": width, "height": 900})
             assert page.evaluate("document.documentElement.scrollWidth") <= width, (scheme, width)
             page.wait_for_timeout(50)  # what is too wide is looked for anew
-            assert page.evaluate(BARS_IN_LINES) == [], (scheme, width)
-            assert page.evaluate(CUT_WORDS) == [], (scheme, width)
-            assert page.evaluate(SHRUNK) == [], (scheme, width)
+            for faults in (BARS_IN_LINES, CUT_WORDS, SHRUNK):
+                assert settled(page, faults) == [], (scheme, width)
     assert page.errors == []  # before axe-core, which asks for files of its own
     assert page.strangers == []
     for scheme in ("light", "dark"):
@@ -195,11 +194,22 @@ def wear(page, scheme):
     page.wait_for_function("document.getAnimations().every(it => it.playState !== 'running')")  # colours fade over
 
 
+def settled(page, faults):
+    """Look for faults until there are none, or for five seconds: a machine at work moves wide formulas late."""
+    found = page.evaluate(faults)
+    for _ in range(50):
+        if found == []:
+            break
+        page.wait_for_timeout(100)
+        found = page.evaluate(faults)
+    return found
+
+
 def on_a_phone(page, name):
     """See that a page loaded on a narrow screen is whole, read its text's size, walk on by the folded sidebar."""
     assert page.evaluate("document.querySelectorAll('mjx-merror').length") == 0
     assert page.evaluate("document.documentElement.scrollWidth") <= 360
-    assert page.evaluate(BARS_IN_LINES) == []
+    assert settled(page, BARS_IN_LINES) == []
     assert page.evaluate("document.documentElement.dataset.theme") == "dark"
     assert page.errors == [] and page.strangers == []
     size = page.evaluate("parseFloat(getComputedStyle(document.querySelector('article p, article td')).fontSize)")
