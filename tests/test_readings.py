@@ -470,6 +470,16 @@ REFUSED = {
         lambda n: Made(lambda m, x: m.out(F.dropout(m.a(x), 0.5)), a=L(6, n), out=L(n, 4)),
         "depends on chance",
     ),
+    "places of bounded length": (
+        TOKENS,
+        lambda n: Made(
+            lambda m, x: m.out(torch.relu(m.a(x) + m.p(torch.arange(x.shape[1]))).mean(1)),
+            a=L(6, n),
+            p=nn.Embedding(5, n, max_norm=1.0),
+            out=L(n, 4),
+        ),
+        "the same for all samples",
+    ),
     "noise": (
         ROWS,
         lambda n: Made(lambda m, x: m.out(torch.relu(m.a(x + torch.randn_like(x)))), a=L(6, n), out=L(n, 4)),

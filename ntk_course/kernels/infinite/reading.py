@@ -190,7 +190,7 @@ class Reader(fx.Interpreter):
         """Pass a layer, or a module that has no weights."""
         module = self.fetch_attr(target)
         trained = any(True for _ in module.parameters())
-        if isinstance(module, nn.Embedding) and self.node.all_input_nodes[0].name in self.fixed and module.padding_idx is None:
+        if type(module) is nn.Embedding and self.node.all_input_nodes[0].name in self.fixed and _is_a_table(module):
             return self._rows(Weight(f"{target}.weight", module.weight), args[0])
         if type(module) in LAYERS and (trained or _fields(args)):
             self._use(*module.parameters())
@@ -352,6 +352,11 @@ class Reader(fx.Interpreter):
         field = self.build.add(rule, [], shape, {len(shape) - 1}, gaussian=True, sources={name})
         field = replace(field, batch=None)
         return field if value.factor == 1 else multiply(self.build, field, value.factor)
+
+
+def _is_a_table(words: nn.Embedding) -> bool:
+    """Say whether its rows are taken as they are, all of them trained."""
+    return words.padding_idx is None and words.max_norm is None and not words.scale_grad_by_freq
 
 
 def _scales(build: Builder, weight: Weight, bias: Weight | None) -> Weights:
