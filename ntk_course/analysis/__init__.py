@@ -1,11 +1,13 @@
-"""What kernels and training runs say: interactions, difficulty, forgetting, pruning, regression, transport, laziness, comparisons."""
+"""What kernels and runs say: interactions, difficulty, forgetting, pruning, regression, transport, laziness, attribution, comparisons."""
 
+from .attribution import datamodelling_score, leave_one_out_effects, trak
 from .calibration import calibration_error
 from .catapults import Catapult, catapult
 from .comparisons import Comparison, compare_means
 from .curvature import sharpness
 from .diagonal_bias import bias_penalty, implicit_bias
 from .difficulty import difficulty_correlation, learning_difficulty, nested_subsets, visits_by_size
+from .distillation import Distilled, distil
 from .eigenframework import LearningCurve, learning_curve, risk_estimate
 from .estimator import KernelClassifier, KernelRidge
 from .forgetting import (
@@ -41,6 +43,7 @@ __all__ = [
     "Catapult",
     "Clusters",
     "Comparison",
+    "Distilled",
     "Fit",
     "ForgettingRun",
     "KernelClassifier",
@@ -62,7 +65,9 @@ __all__ = [
     "closest_partners",
     "compare_means",
     "cosines",
+    "datamodelling_score",
     "difficulty_correlation",
+    "distil",
     "el2n",
     "event_scores",
     "farthest_point_clustering",
@@ -85,6 +90,7 @@ __all__ = [
     "learning_curve",
     "learning_difficulty",
     "leave_one_out",
+    "leave_one_out_effects",
     "local_elasticity",
     "nested_subsets",
     "predict_forgetting",
@@ -104,6 +110,7 @@ __all__ = [
     "spectrum",
     "sphere_spectrum",
     "trained_law",
+    "trak",
     "true_change",
     "visits_by_size",
 ]

@@ -8,6 +8,7 @@ from ..gram.operator import Gram
 from ..kernels.bound import as_matrix
 from ..models.choice import chosen_from
 from ..tangents.cotangents import Cotangent, basis, fisher
+from ..tangents.positions import stacked
 
 
 class Laplace:
@@ -62,6 +63,44 @@ class Laplace:
         along = (as_matrix(cross).double() @ self.vectors).view(m, k, -1)
         known = (along / (delta + self.values)) @ along.transpose(1, 2)
         return ((prior.double() - known) / delta).to(prior.dtype)
+
+    def influence(self, asked: Tensor, measured: Cotangent, pushed: Cotangent, precision: float) -> Tensor:
+        r"""Return how an output at each point answers to more weight on each training sample, (M, N), in the model's dtype.
+
+        An influence function (Koh & Liang, 2017) with the Gauss-Newton Hessian: at a minimum w of
+        :math:`\sum_i L_i + \frac\delta2 \|w\|^2` a weight :math:`1 + \epsilon` of sample i moves w by
+        :math:`-\epsilon H^{-1} \nabla L_i`, so that an output :math:`c^\top z(x)` has the slope
+
+        .. math:: -\phi_c(x)^\top H^{-1} \nabla L_i = c^\top\, \Sigma(x, x_i)\, (-\partial L_i/\partial z):
+
+        a covariance of this posterior, times the push of the sample. To first order, it is what the sample adds: the output less that of
+        a network trained without it.
+
+        Args:
+            asked: (M, ...).
+            measured: one cotangent for each of them, such as ``log_odds(labels)``, that says which output.
+            pushed: one for each training sample, its push: ``loss_gradient(y)``.
+            precision: delta, of the sum of losses; with the mean loss and a weight decay, N times the decay.
+
+        Raises:
+            ValueError: a precision that is not positive, several cotangents a sample.
+
+        Example:
+            >>> spread = Laplace(model, x)
+            >>> spread.influence(x_test, ntk.logit(y_test), ntk.loss_gradient(y), precision=1.0).shape
+            torch.Size([8, 32])
+        """
+        delta = validate.above_zero(precision, "precision")
+        own = Gram(self.model, asked, measured, self.x, pushed, **self.options)
+        if own.ndim != 2:
+            raise ValueError("measured, pushed: got several cotangents a sample; wanted one for each")
+        sides = ((asked, measured), (self.x, pushed))  # against rows of the Hessian
+        along = [
+            Gram(self.model, of, stacked(c), self.x, self.cotangent, **self.options).dense().double().flatten(1) @ self.vectors
+            for of, c in sides
+        ]
+        known = (along[0] / (delta + self.values)) @ along[1].T
+        return ((own.dense().double() - known) / delta).to(own.dtype)
 
     def log_evidence(self, log_likelihood: float, precision: float) -> float:
         r"""Return the Laplace approximation of the log probability of the labels, with which to choose the precision.

@@ -7,6 +7,8 @@ With :math:`\phi_c(x) = c^\top \partial z(x; w)/\partial w`, a kernel is :math:`
     labelled(y)     s(y) / sqrt(K)           lpNTK
     centred(y)      one_hot(y) - 1 / K       the forgetting variant, kappa tilde
     logit(y)        one_hot(y)               relations of single logits
+    log_odds(y)     one_hot(y) - softmax of the others
+                                             log p_y / (1 - p_y): attribution by TRAK
     loss_gradient   -dL/dz                   per-sample gradients of any loss: GraNd, TracIn
     fisher          sqrt(p_k) (e_k - p)      K rows a sample, whose outer products add up to the Fisher information
 
@@ -289,6 +291,36 @@ def _logit(z: Tensor, y: Tensor) -> Tensor:
     return one_hot(y, z.shape[1]).to(z.dtype)
 
 
+def log_odds(y: Tensor, name: str = "y") -> PerSample:
+    r"""Return the cotangent of the log odds of each sample's own label, :math:`\log p_y/(1 - p_y)` (Park et al., 2023, sec. 3.3).
+
+    The odds are :math:`z_y - \log\sum_{k \ne y} e^{z_k}`, so it is :math:`e_y` less the softmax of the other logits: the loss gradient
+    over :math:`1 - p_y`, which does not vanish where a sample is learnt.
+
+    Args:
+        y: integer labels (N,) in [0, K).
+        name: of the labels, for messages.
+
+    Returns:
+        A function from logits (N, K) to (N, K), in their dtype and on their device.
+
+    Raises:
+        TypeError, ValueError: when the logits are there: labels that do not fit, a single logit.
+
+    Example:
+        >>> log_odds(torch.tensor([1]))(torch.zeros(1, 3))
+        tensor([[-0.5000,  1.0000, -0.5000]])
+    """
+    return PerSample(_log_odds, y, name, labels=True)
+
+
+def _log_odds(z: Tensor, y: Tensor) -> Tensor:
+    if z.shape[1] < 2:
+        raise ValueError(f"log_odds: got logits {tuple(z.shape)}; wanted at least two, of which a softmax makes probabilities")
+    own = one_hot(y, z.shape[1]).bool()
+    return own.to(z.dtype) - z.masked_fill(own, -torch.inf).softmax(1)
+
+
 def loss_gradient(y: Tensor, loss: str | Callable[[Tensor, Tensor], Tensor] = "cross_entropy", name: str = "y") -> PerSample:
     r"""Return the cotangent :math:`-\partial L(z, y)/\partial z`, so that the features are minus the per-sample loss gradients.
 
@@ -370,7 +402,7 @@ def checked(c: Cotangent, n: int, z: Tensor, name: str) -> tuple[Cotangent, int 
 def _ours(c: Cotangent) -> bool:
     """Say whether a cotangent is one of this file, each row of which is known to depend on its own row of the logits alone."""
     rule = c.rule if isinstance(c, PerSample) else c
-    return rule in (ones, basis, fisher, _labelled, _centred, _logit, _squared_of_targets, *_NAMED.values())
+    return rule in (ones, basis, fisher, _labelled, _centred, _logit, _log_odds, _squared_of_targets, *_NAMED.values())
 
 
 def _one_by_one(c: Cotangent, z: Tensor, name: str) -> None:

@@ -103,6 +103,45 @@ def _each(c: Tensor) -> Tensor:
     return each.view(n, t, *positions, k)
 
 
+def stacked(c: Cotangent) -> Cotangent:
+    """Make the one cotangent of a sample a stack of one, R = 1, so that it can meet several on the other side of a matrix.
+
+    Args:
+        c: one cotangent a sample, (N, K): a function of the logits, :class:`PerSample` or a tensor.
+
+    Returns:
+        A cotangent (N, 1, K).
+
+    Raises:
+        ValueError: when the logits are there: several cotangents a sample.
+
+    Example:
+        >>> gram = Gram(model, x_test, stacked(logit(y_test)), x, basis)
+        >>> gram.shape
+        (8, 32, 1, 10)
+    """
+    if isinstance(c, PerSample):
+        return _Made(c, _alone, c.values, c.name)
+    c = _apart_already(c)
+    return c[:, None] if isinstance(c, Tensor) else _Stacked(c)
+
+
+class _Stacked:
+    """That of a function of the logits alone."""
+
+    def __init__(self, of: Callable[[Tensor], Tensor]):
+        self.of = of
+
+    def __call__(self, z: Tensor) -> Tensor:
+        return _alone(z, self.of(z))
+
+
+def _alone(z: Tensor, c: Tensor, values: Tensor | None = None) -> Tensor:
+    if c.shape != z.shape:
+        raise ValueError(f"c: got cotangents {tuple(c.shape)} for logits {tuple(z.shape)}; wanted one a sample to stack")
+    return c[:, None]
+
+
 def masked(c: Cotangent, mask: Tensor, name: str = "mask") -> Cotangent:
     """Leave out positions of an answer (N, T, K), such as padding: there the cotangent is 0, and labels may be anything.
 

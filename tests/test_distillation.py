@@ -1,0 +1,80 @@
+"""Points made by the kernel: against a linear kernel's own minimum, and the regression on them."""
+
+import pytest
+import torch
+
+from ntk_course.analysis import distil, kernel_ridge
+from ntk_course.kernels import infinite
+
+
+def points(n, d=4, seed=0):
+    return torch.randn(n, d, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def linear(a, b):
+    return a @ b.T
+
+
+def dense(a, b):
+    """One hidden layer of erf units, by its expectations, which have a derivative."""
+    cross, own, other = (1.44 * k / a.shape[1] + 0.09 for k in (a @ b.T, a.square().sum(1)[:, None], b.square().sum(1)))
+    values, slopes = infinite.expectations("erf", cross, own, other)
+    return 1.44 * values + 0.09 + 1.44 * slopes * cross
+
+
+def test_the_kernel_of_these_tests_is_that_of_the_limit():
+    wanted = infinite.mlp(points(5), points(4, seed=1), depth=1, activation="erf", w_std=1.2, b_std=0.3).ntk
+    torch.testing.assert_close(dense(points(5), points(4, seed=1)), wanted, rtol=1e-10, atol=1e-12)
+
+
+def test_the_loss_is_that_of_the_regression_on_the_points():
+    x, y, start, values = points(20), points(20, 2, seed=1), points(5, seed=2), points(5, 2, seed=3)
+    found = distil(dense, x, y, start, values, ridge=1e-2, steps=3, learn_targets=True, progress=False)
+    for points_, targets, loss in ((start, values, found.losses[0]), (found.x, found.targets, found.losses[-1])):
+        gram = dense(points_, points_)
+        fit = kernel_ridge(gram, targets, 1e-2 * float(gram.diagonal().mean()))
+        wanted = (y - fit.predict(dense(x, points_))).square().mean()
+        assert abs(float(loss) - float(wanted)) < 1e-6 * float(wanted)
+
+
+def test_a_linear_kernels_points_reach_the_least_squares_minimum():
+    """Two points in the plane with targets of their own give any linear function, so that the least loss is that of least squares."""
+    x = points(30, 2)
+    y = x @ torch.tensor([[2.0], [-1.0]]).double() + 0.3 * points(30, 1, seed=1)
+    least = (y - x @ torch.linalg.lstsq(x, y).solution).square().mean()
+    found = distil(linear, x, y, points(2, 2, seed=2), points(2, 1, seed=3), ridge=0.0, steps=1500, lr=0.03, progress=False)
+    assert -1e-12 <= float(found.losses[-1] - least) < 1e-6 * float(least) < float(found.losses[0] - least)
+
+
+def test_it_keeps_targets_unless_asked_and_what_it_was_given():
+    x, y, start, values = points(20), points(20, 1, seed=1)[:, 0], points(5, seed=2), points(5, 1, seed=3)[:, 0]
+    kept, made = start.clone(), values.clone()
+    found = distil(dense, x, y, start, values, steps=5, progress=False)
+    assert torch.equal(found.targets, values) and found.targets.shape == (5,) and not torch.equal(found.x, start)
+    moved = distil(dense, x, y, start, values, steps=5, learn_targets=True, progress=False)
+    assert not torch.equal(moved.targets, values) and torch.equal(start, kept) and torch.equal(values, made)
+    assert not found.x.requires_grad and len(found.losses) == 6 and found.losses[-1] < found.losses[0]
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "says"),
+    [
+        ({"start": torch.zeros(5, 3)}, ValueError, r"start: got shape \(5, 3\); wanted \(S, 4\)"),
+        ({"start_targets": torch.zeros(5, 2)}, ValueError, "start_targets: got 2 outputs; wanted 1"),
+        ({"targets": torch.zeros(19)}, ValueError, "targets: got"),
+        ({"ridge": -1.0}, ValueError, "ridge: got -1"),
+        ({"lr": 0.0}, ValueError, "lr: got 0"),
+        ({"targets": torch.full((20,), torch.nan)}, ArithmeticError, "a loss of nan at step 0"),
+    ],
+)
+def test_it_refuses(change, error, says):
+    given = {"x": points(20), "targets": points(20, 1)[:, 0], "start": points(5), "start_targets": points(5, 1)[:, 0]} | change
+    with pytest.raises(error, match=says):
+        distil(dense, given.pop("x"), **given, progress=False)
+
+
+def test_a_kernel_without_a_derivative_is_refused():
+    with pytest.raises(ValueError, match="kernel: got values without a derivative"):
+        distil(
+            lambda a, b: infinite.mlp(a, b, depth=1).ntk, points(20), points(20, 1), points(5), points(5, 1), learn_targets=True
+        )
