@@ -438,6 +438,9 @@ def at_most(seconds):
 HARMLESS: dict[str, tuple[str, ...]] = {
     "entk_from_gradients": ("0 -> -1",),
     "root_of_the_hessian": ("0 -> -1",),
+    "odds_cotangent": ("0 -> -1",),
+    "influence_of_samples": ("ridge * inverse @ y -> y @ (ridge * inverse)",),
+    "effect_of_leaving_out": ("inverse @ y -> y @ inverse",),
     "likeliest_scale": ("y @ torch.linalg.solve(shifted, y) -> torch.linalg.solve(shifted, y) @ y",),
     "pseudo_ntk": ("1 -> 2",),
     "positions_to_form": ("1 -> 0",),
@@ -575,6 +578,60 @@ RIGHT = [
     (
         "root_of_the_hessian",
         lambda z: torch.linalg.cholesky(z.softmax(0).diag() - z.softmax(0).outer(z.softmax(0)) + 1e-12 * torch.eye(len(z))).T,
+    ),
+    ("odds_cotangent", lambda z, y: (torch.eye(len(z))[y] - z.softmax(0)) / (1 - z.softmax(0)[y])),
+    (
+        "odds_cotangent",
+        lambda z, y: np.array([1.0 if k == y else -float(z[k].exp() / (z.exp().sum() - z[y].exp())) for k in range(len(z))]),
+    ),
+    ("odds_cotangent", lambda z, y: torch.func.grad(lambda v: v[y] - torch.cat([v[:y], v[y + 1 :]]).logsumexp(0))(z)),
+    ("traced_gradients", lambda t, a, r: torch.stack([r[s] * a[s] @ t[s].T for s in range(len(r))]).sum(0)),
+    (
+        "traced_gradients",
+        lambda t, a, r: [
+            [sum(float(r[s] * (a[s, m] * t[s, i]).sum()) for s in range(len(r))) for i in range(t.shape[1])]
+            for m in range(a.shape[1])
+        ],
+    ),
+    (
+        "influence_of_samples",
+        lambda g, c, y, r: (
+            torch.linalg.solve(g + r * torch.eye(len(y)), c.T).T * (y - g @ torch.linalg.solve(g + r * torch.eye(len(y)), y))
+        ),
+    ),
+    (
+        "influence_of_samples",
+        lambda g, c, y, r: torch.func.jacfwd(
+            lambda e: c @ torch.linalg.solve((1 + e)[:, None] * g + r * torch.eye(len(y)), (1 + e) * y)
+        )(torch.zeros(len(y)).double()),
+    ),
+    (
+        "effect_of_leaving_out",
+        lambda g, c, y, r: np.stack(
+            [
+                (
+                    c @ torch.linalg.solve(g + r * torch.eye(len(y)), y)
+                    - c[:, keep] @ torch.linalg.solve(g[keep][:, keep] + r * torch.eye(len(keep)), y[keep])
+                ).numpy()
+                for keep in ([j for j in range(len(y)) if j != i] for i in range(len(y)))
+            ],
+            1,
+        ),
+    ),
+    (
+        "effect_of_leaving_out",
+        lambda g, c, y, r: (
+            torch.linalg.solve(g + r * torch.eye(len(y)), c.T).T
+            * (y - g @ torch.linalg.solve(g + r * torch.eye(len(y)), y))
+            / (1 - (g @ torch.linalg.inv(g + r * torch.eye(len(y)))).diagonal())
+        ),
+    ),
+    ("halves_foreseen", lambda s, i, o: stats.spearmanr(i.numpy() @ s.numpy(), o.numpy())[0]),
+    (
+        "halves_foreseen",
+        lambda s, i, o: (
+            1 - 6 * ((i.double() @ s).argsort().argsort() - o.argsort().argsort()).square().sum() / (len(o) * (len(o) ** 2 - 1))
+        ),
     ),
     ("root_of_the_hessian", lambda z: torch.cat([ntk.tangents.fisher(z[None])[0].flip(0), torch.zeros(2, len(z))])),
     ("tangents_behind_a_layer", lambda s, t, w, b: np.einsum("nm->nm", (w**2 * (t + s) + b**2).numpy())),

@@ -361,4 +361,30 @@ WRONG = [
     ("root_of_the_hessian", lambda z: torch.eye(len(z)) - z.softmax(0)),
     ("root_of_the_hessian", lambda z: z.softmax(0).sqrt() * (torch.eye(len(z)) - z.softmax(0))),
     ("root_of_the_hessian", lambda z: torch.diag(z.softmax(0)) - torch.outer(z.softmax(0), z.softmax(0))),
+    ("odds_cotangent", lambda z, y: torch.eye(len(z))[y] - z.softmax(0)),
+    ("odds_cotangent", lambda z, y: torch.func.grad(lambda v: v.softmax(0)[y])(z)),
+    ("odds_cotangent", lambda z, y: torch.func.grad(lambda v: v.softmax(0)[y] / (1 - v.softmax(0)[y]))(z)),
+    ("odds_cotangent", lambda z, y: z.softmax(0) - torch.eye(len(z))[y]),
+    ("traced_gradients", lambda t, a, r: torch.einsum("s,snd,smd->nm", r, t, a)),
+    ("traced_gradients", lambda t, a, r: torch.einsum("smd,snd->mn", a, t)),
+    ("traced_gradients", lambda t, a, r: a.sum(0) @ t.sum(0).T * r.sum()),
+    ("traced_gradients", lambda t, a, r: -torch.einsum("s,smd,snd->mn", r, a, t)),
+    ("influence_of_samples", lambda g, c, y, r: c * torch.linalg.solve(g + r * torch.eye(len(y)), y)),
+    ("influence_of_samples", lambda g, c, y, r: c @ torch.linalg.inv(g + r * torch.eye(len(y))) * y),
+    (
+        "influence_of_samples",
+        lambda g, c, y, r: (
+            -(c @ torch.linalg.inv(g + r * torch.eye(len(y)))) * (r * torch.linalg.solve(g + r * torch.eye(len(y)), y))
+        ),
+    ),
+    ("effect_of_leaving_out", lambda g, c, y, r: c * torch.linalg.solve(g + r * torch.eye(len(y)), y)),
+    ("effect_of_leaving_out", lambda g, c, y, r: c @ (i := torch.linalg.inv(g + r * torch.eye(len(y)))) * (i @ y) / g.diagonal()),
+    (
+        "effect_of_leaving_out",
+        lambda g, c, y, r: -(c @ (i := torch.linalg.inv(g + r * torch.eye(len(y)))) * (i @ y) / i.diagonal()),
+    ),
+    ("halves_foreseen", lambda s, i, o: torch.corrcoef(torch.stack([i.double() @ s, o]))[0, 1]),
+    ("halves_foreseen", lambda s, i, o: stats.kendalltau(i.double() @ s, o).statistic),
+    ("halves_foreseen", lambda s, i, o: stats.spearmanr((~i).double() @ s, o).statistic),
+    ("halves_foreseen", lambda s, i, o: stats.spearmanr((i.double() * s).sum(1) / i.sum(1), o).statistic),
 ]

@@ -6,6 +6,7 @@ so that an answer may work in place. A laboratory's check is given what was pred
 """
 
 from . import (
+    attributions,
     clusters,
     comparing,
     computing,
@@ -26,6 +27,7 @@ from . import (
     sureness,
     wide,
 )
+from .attributions import *  # noqa: F403
 from .clusters import *  # noqa: F403
 from .comparing import *  # noqa: F403
 from .computing import *  # noqa: F403
@@ -48,6 +50,7 @@ from .tally import summary
 from .wide import *  # noqa: F403
 
 __all__ = [
+    *attributions.__all__,
     *clusters.__all__,
     *comparing.__all__,
     *computing.__all__,

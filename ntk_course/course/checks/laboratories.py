@@ -33,6 +33,7 @@ __all__ = [
     "price_of_noise",
     "nearness_of_one_network",
     "labels_in_a_spread",
+    "effects_of_many",
 ]
 
 break_a_factor = Laboratory(
@@ -704,4 +705,48 @@ labels_in_a_spread = Laboratory(
         "2: Shuffled labels make networks more uncertain.",
     ),
     held=(value_at(64, 0.05), fall_of(0.3, 0.6)),
+)
+
+effects_of_many = Laboratory(
+    number="19.6",
+    quantity="what taking ten images away changes, over the sum of their single effects",
+    low=1.3,
+    high=1.7,
+    ours="1.51 over ten draws, with a spread of 0.06 between draws",
+    widest=0.2,
+    readings=(
+        (0.59, 0.77, "The quotient is turned round: the change over the sum of single effects."),
+        (0.95, 1.05, "That is the quotient of one image, or single effects added twice: fit again without all ten at once."),
+        (
+            1.05,
+            1.3,
+            "Less than we saw with ten: are they the ten that add most to the label's output, two to five of them, or another kernel's?",
+        ),
+        (0.77, 0.95, "About that we saw for ten images at random, whose effects nearly cancel: take the ten that add most."),
+        (1.7, 2.2, "More than we saw: are the ten largest taken by their sign, and not by their size?"),
+        (
+            25.0,
+            45.0,
+            "The sum is one of influences in another unit, or of effects without the division by the inverse's diagonal.",
+        ),
+        (0.25, 0.4, "That is the change itself: divide by the sum of single effects."),
+        (0.4, 0.59, "That is about the surplus over 1: wanted is the quotient itself."),
+        (0.05, 0.1, "The sum is one of the parts of the prediction, not of the effects of leaving out."),
+    ),
+    x=(1, 2, 5, 10, 20, 40),
+    y=(1.0, 1.146, 1.378, 1.507, 1.551, 1.591),
+    axes=("images taken away", "change over the sum of single effects"),
+    logs=True,
+    rubric=(
+        "2 points: a quotient above 1 with its spread over draws of images, and 1 for a single image, which is an identity.",
+        "1 point: says why: images of one kind stand in for each other, so that one alone is hardly missed.",
+        "1 point: says what it does not show: a regression on a fixed kernel, no network that moves; other groups may do otherwise.",
+    ),
+    answers=(
+        "4: 1.51 ± 0.02 over ten draws, 1 for one image by definition: an image that is left out is replaced by its like, and ten of them "
+        "together are not. Sums of single effects are too small for groups of like images; for images that hold against each other they may "
+        "be too large. This is a fixed kernel.",
+        "2: Effects do not add up, so leave-one-out is useless.",
+    ),
+    held=(value_at(10, 0.1), first_value(0.02, 1.0)),
 )
