@@ -14,6 +14,7 @@ import jupytext
 import numpy as np
 import pytest
 import torch
+from scipy import stats
 from scipy.optimize import brentq
 from sklearn.kernel_ridge import KernelRidge
 

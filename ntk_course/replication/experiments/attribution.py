@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 import torch
 from scipy.stats import spearmanr
 from sklearn.linear_model import RidgeCV
@@ -26,7 +27,7 @@ from ..results import Quoted, Result, over_seeds
 from ._common import as_rows, both_splits, together
 
 # Shares of the kernel's mean diagonal, or of the mean curvature, that are added to what is inverted.
-RIDGES = (1e-3, 1e-2, 1e-1, 1.0)
+RIDGES = (1e-3, 1e-2, 1e-1, 1.0, 10.0)
 # Log odds are no larger than this: float64 knows no probabilities nearer to 1.
 _MOST = 30.0
 
@@ -159,9 +160,9 @@ def trained(config: Config, x: Tensor, y: Tensor, subsets: Tensor, asked: Tensor
 
 def methods(
     config: Config, x: Tensor, y: Tensor, asked: Tensor, labels: Tensor, classes: int, seed: int
-) -> dict[str, list[Tensor]]:
-    """Return every method's scores (M, N): of each network trained on all images, where the method has one."""
-    found: dict[str, list[Tensor]] = {}
+) -> dict[tuple[str, float | None], list[Tensor]]:
+    """Return every method's scores (M, N), by name and ridge: of each network trained on all images, where it has one."""
+    found: dict[tuple[str, float | None], list[Tensor]] = {}
     paths = []
     for member in range(config.members):
         net = started(config, x, classes, 1000 * seed + member)
@@ -175,20 +176,20 @@ def methods(
         "exact path kernel": lambda path: path_kernel(path, *given, exact=True),
     }
     for name, method in by_path.items():
-        found[name] = [method(path) for path in paths]
+        found[name, None] = [method(path) for path in paths]
     spreads, both = [Laplace(path.model_at(-1), x) for path in paths], torch.cat([x, asked])
     for ridge in RIDGES:
-        found[f"influence, {ridge:g}"] = [influences(spread, *given[1:], ridge) for spread in spreads]
-        found[f"TRAK, {ridge:g}"] = [trak(path.model_at(-1), *given, ridge=ridge) for path in paths]
+        found["influence", ridge] = [influences(spread, *given[1:], ridge) for spread in spreads]
+        found["TRAK", ridge] = [trak(path.model_at(-1), *given, ridge=ridge) for path in paths]
         for name, kernels in (
             ("leave one out, kernel of the start", [averaged_kernel(path.model_at(0), both) for path in paths]),
             ("leave one out, kernel of the end", [averaged_kernel(path.model_at(-1), both) for path in paths]),
             ("leave one out, kernel of the limit", [infinite_mlp(both, depth=1, activation="erf").ntk]),
         ):
-            found[f"{name}, {ridge:g}"] = [left_out(k, x, y, labels, classes, ridge) for k in kernels]
-    found["alike and of one label"] = [agreement(*given)]
+            found[name, ridge] = [left_out(k, x, y, labels, classes, ridge) for k in kernels]
+    found["alike and of one label", None] = [agreement(*given)]
     draw = torch.Generator().manual_seed(seed)
-    found["drawn at random"] = [torch.randn(len(asked), len(x), generator=draw, dtype=torch.float64)]
+    found["drawn at random", None] = [torch.randn(len(asked), len(x), generator=draw, dtype=torch.float64)]
     return found
 
 
@@ -228,15 +229,18 @@ def run(config: Config, preset: str = "class", progress: bool = True, folder=Non
             odds(answers(some, asked, start), labels).mean(0)
             for some, start in ((judged, first), (judged, first + 100_000), (others, first + 200_000))
         )
-        inside = torch.zeros(len(judged), n).scatter_(1, judged, 1.0).bool()
+        inside, inside_others = (torch.zeros(len(some), n).scatter_(1, some, 1.0).bool() for some in (judged, others))
         scores = methods(config, x, y, asked, labels, classes, seed)
-        scores["linear regression on other halves"] = [regressed(others, taught, n)]
+        scores["linear regression on other halves", None] = [regressed(others, taught, n)]
         rows = []
-        for name, found in scores.items():
+        for (name, ridge), found in scores.items():
             kinds = {"one": found[0]} if len(found) > 1 else {}
             for kind, values in (kinds | {"all": torch.stack(found).mean(0)}).items():
                 by = datamodelling_score(values, inside, outputs)
-                rows.append({"part": "halves", "method": name, "networks": kind, "score": float(by.nanmean())})
+                row = {"part": "halves", "method": name, "ridge": ridge, "networks": kind, "score": float(by.nanmean())}
+                if ridge is not None:  # on halves that judge nothing: a ridge may be chosen by it
+                    row["on_others"] = float(datamodelling_score(values, inside_others, taught).nanmean())
+                rows.append(row)
         ceiling = [spearmanr(again[:, m], outputs[:, m]).statistic for m in range(len(asked))]
         rows.append(
             {"part": "halves", "method": "other networks on the same halves", "networks": "all", "score": float(np.mean(ceiling))}
@@ -246,7 +250,7 @@ def run(config: Config, preset: str = "class", progress: bool = True, folder=Non
         start = first + 300_000
         before = answers(torch.arange(n)[None], few[0], start, own=False)[:, 0]  # (repeats, M, K)
         right = before.mean(0).argmax(1) == few[1]
-        for name, found in scores.items():
+        for (name, ridge), found in scores.items():
             order = torch.stack(found).mean(0)[: config.asked].argsort(1, descending=True)
             after = answers(order[:, config.removed :].sort(1).values, few[0], start, own=False)  # (repeats, M, M, K)
             after = after.diagonal(dim1=1, dim2=2).movedim(-1, 1)
@@ -256,6 +260,7 @@ def run(config: Config, preset: str = "class", progress: bool = True, folder=Non
                 {
                     "part": "removed",
                     "method": name,
+                    "ridge": ridge,
                     "fall": float(fall),
                     "flipped": float((wrong & right).sum() / right.sum().clamp(min=1)),
                 }
@@ -266,30 +271,34 @@ def run(config: Config, preset: str = "class", progress: bool = True, folder=Non
     return over_seeds("attribution", preset, config, data, one_seed, device=torch.device("cpu"), folder=folder, progress=progress)
 
 
+def chosen(result: Result) -> pd.DataFrame:
+    """Return the rows of halves and of removals with, for each method and seed, the one ridge that foresees the other halves best."""
+    rows, halves = result.frame(), result.frame(part="halves", networks="all")
+    best = halves[halves.ridge.notna()].sort_values("on_others").groupby(["seed", "method"]).ridge.last()
+    wanted = pd.MultiIndex.from_frame(rows[["seed", "method"]]).map(best.to_dict())
+    return rows[rows.ridge.isna() | (rows.ridge == wanted)]
+
+
 def quoted(result: Result) -> list[Quoted]:
-    """Set what TRAK and the path kernels foresee more than older scores do beside the run."""
-    halves = result.frame(part="halves", networks="all").pivot(index="seed", columns="method", values="score")
-
-    def best(name: str) -> str:
-        """Of the ridges, the one that foresees best."""
-        return max((c for c in halves if c.startswith(name + ",")), key=halves.mean().get)
-
-    found = []
-    for item, one, other in (
-        ("TRAK", best("TRAK"), best("influence")),
-        ("TRAK", best("TRAK"), "TracIn"),
-        ("Influence function", best("influence"), "gradients at the end"),
-        ("Exact path kernel", "exact path kernel", "TracIn"),
-        ("Leave-one-out", best("leave one out, kernel of the limit"), best("TRAK")),
-    ):
-        found.append(Quoted.of(item, f"datamodelling score, {one} less {other}", None, (halves[one] - halves[other]).tolist()))
-    return found
+    """Set what a method foresees more than another one, each with the ridge that other halves choose, beside the run."""
+    rows = chosen(result)
+    halves = rows[(rows.part == "halves") & (rows.networks == "all")].pivot(index="seed", columns="method", values="score")
+    return [
+        Quoted.of(item, f"datamodelling score, {one} less {other}", None, (halves[one] - halves[other]).tolist())
+        for item, one, other in (
+            ("TRAK", "TRAK", "influence"),
+            ("TRAK", "TRAK", "TracIn"),
+            ("Influence function", "influence", "gradients at the end"),
+            ("Exact path kernel", "exact path kernel", "TracIn"),
+            ("Leave-one-out", "leave one out, kernel of the limit", "TRAK"),
+        )
+    ]
 
 
 # Columns of the rows, by part; "seed" is added to each.
 COLUMNS = {
-    "halves": ("method", "networks", "score"),
-    "removed": ("method", "fall", "flipped"),
+    "halves": ("method", "ridge", "networks", "score", "on_others"),
+    "removed": ("method", "ridge", "fall", "flipped"),
     "networks": ("accuracy", "scatter"),
 }
 
