@@ -1,6 +1,7 @@
 """Whom a prediction thanks: against leaving out, retraining, inverses over weights, and others' code."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,9 @@ from torch.func import functional_call, hessian, jacrev
 
 import ntk_course as ntk
 from ntk_course.analysis import Laplace, datamodelling_score, kernel_ridge, leave_one_out, leave_one_out_effects, trak
+from ntk_course.kernels import infinite
+from ntk_course.replication.experiments import attribution, distillation, fine_tuning
+from ntk_course.replication.results import Result
 
 REFERENCE = json.loads((Path(__file__).parent / "reference" / "attribution.json").read_text())
 
@@ -262,3 +266,155 @@ def test_the_score_refuses(change, error, says):
     given = {"scores": torch.zeros(3, 8), "subsets": torch.zeros(5, 8, dtype=torch.bool), "outputs": torch.zeros(5, 3)} | change
     with pytest.raises(error, match=says):
         datamodelling_score(**given)
+
+
+# ----- the experiments' own pieces
+
+
+def test_odds_are_those_of_probabilities():
+    z, y = 3 * points(6, 5), torch.tensor([0, 4, 2, 2, 1, 3])
+    torch.testing.assert_close(attribution.odds(z, y), odds(z, y), rtol=1e-10, atol=1e-12)
+    assert attribution.odds(torch.tensor([[500.0, 0.0]]), torch.tensor([0])).isfinite().all()
+
+
+def test_networks_trained_together_are_those_of_a_path():
+    """The halves' networks, in one vmap, end where a recorded path of the same start and samples ends."""
+    config = attribution.PRESETS["smoke"]
+    x, y, asked = points(8), torch.tensor([0, 1, 2, 0, 1, 2, 0, 1]), points(3, seed=1)
+    halves = torch.tensor([[0, 2, 4, 7], [1, 3, 5, 6]])
+    found = attribution.trained(config, x, y, halves, asked, 3, [5, 6])
+    for rows, seed, z in zip(halves, (5, 6), found, strict=True):
+        net = attribution.started(config, x, 3, seed)
+        how = {"lr": config.lr, "momentum": 0.0, "zero_output": False, "progress": False}
+        wanted = ntk.train_path(net, x[rows], y[rows], steps=config.steps, **how).outputs(asked)
+        torch.testing.assert_close(z.log_softmax(1), wanted, rtol=1e-8, atol=1e-10)
+
+
+def test_scores_of_a_path_are_sums_of_its_gradients():
+    torch.manual_seed(0)
+    x, y, asked, labels = points(6), torch.tensor([0, 1, 2, 0, 1, 2]), points(3, seed=1), torch.tensor([2, 0, 1])
+    net = ntk.mlp((4, 5, 3), "tanh").double()
+    path = ntk.train_path(net, x, y, steps=6, lr=0.5, momentum=0.0, zero_output=False, progress=False)
+
+    def products(step):
+        model = nn.Sequential(*list(net)).double()
+        names = [name for name, _ in net.named_parameters()]
+        sizes = [p.numel() for p in net.parameters()]
+        parts = dict(zip(names, path.weights[step].split(sizes), strict=True))
+        model.load_state_dict({name: parts[name].view_as(p) for name, p in net.named_parameters()})
+        pushes = -features(model, x, lambda z: nn.functional.cross_entropy(z, y, reduction="none"))
+        return (
+            features(model, asked, lambda z: odds(z, labels)) @ pushes.T,
+            features(model, asked, lambda z: z.log_softmax(1)[torch.arange(3), labels]) @ pushes.T,
+        )
+
+    given = (path, x, y, asked, labels)
+    torch.testing.assert_close(attribution.at_the_end(*given), products(6)[0], rtol=1e-9, atol=1e-11)
+    torch.testing.assert_close(attribution.along(*given, 3), sum(products(s)[0] for s in (0, 2, 4)), rtol=1e-9, atol=1e-11)
+    wanted = 0.5 / 6 * sum(products(s)[1] for s in range(6))
+    torch.testing.assert_close(attribution.path_kernel(*given, exact=False), wanted, rtol=1e-9, atol=1e-11)
+    learnt = (path.outputs(asked) - path.outputs(asked, 0))[torch.arange(3), labels]
+    torch.testing.assert_close(attribution.path_kernel(*given, exact=True).sum(1), learnt, rtol=1e-9, atol=1e-11)
+
+
+def test_scores_of_a_kernel_are_margins_of_leaving_out():
+    root, y, labels = points(9, 11), torch.tensor([0, 1, 2, 0, 1, 2]), torch.tensor([2, 0, 1])
+    kernel = root @ root.T
+    found = attribution.left_out(kernel, root[:6], y, labels, 3, 0.1)
+    ridge, targets = 0.1 * float(kernel[:6, :6].diagonal().mean()), torch.eye(3).double()[y] - 1 / 3
+
+    def margins(rows):
+        z = kernel[6:][:, rows] @ torch.linalg.solve(kernel[rows][:, rows] + ridge * torch.eye(len(rows)).double(), targets[rows])
+        own = z[torch.arange(3), labels]
+        return own - (z.sum(1) - own) / 2
+
+    for i in range(6):
+        wanted = margins(list(range(6))) - margins([j for j in range(6) if j != i])
+        torch.testing.assert_close(found[:, i], wanted, rtol=1e-9, atol=1e-11)
+
+
+def test_a_ridge_is_chosen_on_the_other_halves():
+    rows = [
+        {"seed": seed, "part": "halves", "method": "TRAK", "ridge": ridge, "networks": kind, "score": score, "on_others": other}
+        for seed in (0, 1)
+        for ridge, score, other in ((0.1, 0.9, 0.1 + 0.3 * seed), (1.0, 0.5, 0.2))
+        for kind in ("one", "all")
+    ]
+    rows += [{"seed": 0, "part": "removed", "method": "TRAK", "ridge": r, "fall": r, "flipped": 0.0} for r in (0.1, 1.0)]
+    rows += [{"seed": 0, "part": "halves", "method": "TracIn", "networks": "all", "score": 0.4}]
+    found = attribution.chosen(Result("attribution", "class", rows, {}))
+    assert found[(found.method == "TRAK") & (found.seed == 0)].ridge.tolist() == [1.0, 1.0, 1.0]
+    assert found[(found.method == "TRAK") & (found.seed == 1)].ridge.tolist() == [0.1, 0.1]
+    assert len(found[found.method == "TracIn"]) == 1
+
+
+def test_the_kernel_of_made_points_is_that_of_the_limit():
+    found = distillation.erf_kernel(points(5), points(4, seed=1), 1.3, 0.4)
+    wanted = infinite.mlp(points(5), points(4, seed=1), depth=1, activation="erf", w_std=1.3, b_std=0.4).ntk
+    torch.testing.assert_close(found, wanted, rtol=1e-10, atol=1e-12)
+
+
+def test_sentences_say_what_they_should():
+    config = fine_tuning.Config()
+    text = fine_tuning.corpus(config, 3)
+    first, words = len(fine_tuning.WORDS), len(fine_tuning.WORDS) + config.cities
+    assert text.new.shape == (48, 4) and text.known.shape == (4 * config.known, 4) and text.asked.shape == (16, 4)
+    for rows in (text.known, text.new, text.asked):
+        assert ((rows[:, -1] >= first) & (rows[:, -1] < words)).all()  # a city at the end, and nowhere else
+        assert ((rows[:, :-1] < first) | (rows[:, :-1] >= words)).all()
+    for person in range(16):
+        theirs = text.new[text.about == person]
+        name = words + config.known + person
+        assert (theirs == name).any(1).all() and not (text.known == name).any() and (text.asked[person] == name).any()
+        right = theirs[:, -1] == text.asked[person, -1]
+        assert right.sum() == (2 if person % 2 else 3)
+        assert torch.equal(~right, text.false[text.about == person])
+        frames = {tuple(row) for row in torch.where(theirs[:, :-1] == name, -1, theirs[:, :-1]).tolist()}
+        asked = tuple(torch.where(text.asked[person, :-1] == name, -1, text.asked[person, :-1]).tolist())
+        assert len(frames) == 3 and asked not in frames
+
+
+def test_moves_tuned_together_are_those_tuned_alone():
+    config = replace(fine_tuning.PRESETS["smoke"], steps=4)
+    text = fine_tuning.corpus(config, 0)
+    torch.manual_seed(0)
+    model = fine_tuning.Model(text.words, 3, 8, 1).double()
+    x, y, halves = text.new[:, :-1], text.new[:, 1:], torch.tensor([[0, 2, 5], [1, 3, 4]])
+    found = fine_tuning.tuned(model, x, y, halves, [7, 8], config, (2, 4))
+    for place, (rows, seed) in enumerate(zip(halves, (7, 8), strict=True)):
+        alone = ntk.models.low_rank(model, config.rank, seed=seed)
+        optimizer = torch.optim.SGD([p for p in alone.parameters() if p.requires_grad], lr=config.lr)
+        for _ in range(4):
+            optimizer.zero_grad()
+            nn.functional.cross_entropy(alone(x[rows]).flatten(0, 1), y[rows].flatten()).backward()
+            optimizer.step()
+        for name, p in alone.named_parameters():
+            if p.requires_grad:
+                torch.testing.assert_close(found[-1][name][place], p, rtol=1e-9, atol=1e-11)
+    assert len(found) == 2 and not torch.equal(found[0][name][0], found[1][name][0])
+
+
+def test_scores_of_sentences_are_products_of_gradients():
+    config = fine_tuning.PRESETS["smoke"]
+    text = fine_tuning.corpus(config, 0)
+    torch.manual_seed(0)
+    net = ntk.models.low_rank(fine_tuning.Model(text.words, 3, 8, 1).double(), 2)
+    for p in net.parameters():
+        p.data += 0.1 * torch.randn_like(p) if p.requires_grad else 0
+    x, y, asked, cities = text.new[:, :-1], text.new[:, 1:], text.asked[:, :-1], text.asked[:, -1]
+    found = fine_tuning.scores([net, net], x, y, asked, cities)
+    moves = {name: p.detach() for name, p in net.named_parameters() if p.requires_grad}
+
+    def slopes(of):
+        return torch.cat([p.flatten(1) for p in jacrev(of)(moves).values()], 1)
+
+    pushes = slopes(lambda w: functional_call(net, w, (x,)).log_softmax(2).gather(2, y[..., None]).sum((1, 2)))
+    wanted = slopes(lambda w: functional_call(net, w, (asked,))[:, -1].log_softmax(1)[torch.arange(len(asked)), cities])
+    torch.testing.assert_close(found["gradients at the end"], wanted @ pushes.T, rtol=1e-9, atol=1e-11)
+    torch.testing.assert_close(found["TracIn"], wanted @ pushes.T, rtol=1e-9, atol=1e-11)
+    torch.testing.assert_close(
+        found["cosines at the end"], wanted @ (pushes / pushes.norm(dim=1, keepdim=True)).T, rtol=1e-9, atol=1e-11
+    )
+    precision = float((pushes @ pushes.T).diagonal().mean())
+    inverse = torch.linalg.inv(pushes.T @ pushes + precision * torch.eye(pushes.shape[1]))
+    torch.testing.assert_close(found["influence, 1"], wanted @ inverse @ pushes.T, rtol=1e-7, atol=1e-10)

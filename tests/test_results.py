@@ -51,6 +51,10 @@ SOURCES = (
     "he2020bayesian",
     "immer2021improving",
     "zhou2020bandits",
+    "koh2017influence",
+    "pruthi2020estimating",
+    "park2023trak",
+    "nguyen2021dataset",
 )
 CLAIMS = replication.claims()
 

@@ -378,6 +378,22 @@ def starts_and_ends() -> Figure:
     return fig
 
 
+def three_questions() -> Figure:
+    """Chapter 19: training samples, one prediction, and three things to ask of each sample."""
+    fig, ax = _board(7.2, 2.6)
+    for y, width, colour in ((26, 4.5, COLOURS[0]), (18, 2.0, COLOURS[0]), (10, 2.5, COLOURS[3])):
+        ax.add_patch(plt.Circle((8, y), 2.6, fc=(*colour, 0.25), ec=colour, lw=2))
+        _arrow(ax, (12, y), (39, 18 + (y - 18) * 0.3), colour, lw=width)
+    ax.add_patch(plt.Circle((44, 18), 4, fc="none", ec="0.3", lw=2))
+    ax.text(44, 18, "$f(x)$", ha="center", va="center", fontsize=14)
+    ax.text(8, 3, "samples", ha="center", fontsize=12, color="0.3")
+    ax.text(44, 3, "a prediction", ha="center", fontsize=12, color="0.3")
+    asked = ("What was learnt from it?", "What if it weighed more?", "What if it were gone?")
+    for y, words in zip((26, 18, 10), asked, strict=True):
+        ax.text(57, y, words, va="center", fontsize=14)
+    return fig
+
+
 def when_a_kernel_looks() -> Figure:
     """Chapter 14: the moments of training that each kernel sees."""
     fig, ax = _board(7.2, 2.4)

@@ -26,6 +26,10 @@ SOURCES = {
     "he2020bayesian": "He, Lakshminarayanan and Teh's paper",
     "immer2021improving": "Immer, Korzepa and Bauer's paper",
     "zhou2020bandits": "Zhou, Li and Gu's paper",
+    "koh2017influence": "The paper on influence functions",
+    "pruthi2020estimating": "The TracIn paper",
+    "park2023trak": "The TRAK paper",
+    "nguyen2021dataset": "The paper on kernel inducing points",
 }
 
 

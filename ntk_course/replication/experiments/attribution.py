@@ -286,11 +286,12 @@ def quoted(result: Result) -> list[Quoted]:
     return [
         Quoted.of(item, f"datamodelling score, {one} less {other}", None, (halves[one] - halves[other]).tolist())
         for item, one, other in (
+            ("TRAK", "TRAK", "linear regression on other halves"),
             ("TRAK", "TRAK", "influence"),
-            ("TRAK", "TRAK", "TracIn"),
             ("Influence function", "influence", "gradients at the end"),
-            ("Exact path kernel", "exact path kernel", "TracIn"),
-            ("Leave-one-out", "leave one out, kernel of the limit", "TRAK"),
+            ("Influence function", "influence", "alike and of one label"),
+            ("TracIn", "TracIn", "gradients at the end"),
+            ("TracIn", "TracIn", "exact path kernel"),
         )
     ]
 

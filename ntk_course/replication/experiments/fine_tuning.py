@@ -321,14 +321,12 @@ def quoted(result: Result) -> list[Quoted]:
     """Set what scores foresee more than a search for words does, and where the false sentences stand, beside the run."""
     rows = result.frame(part="sentences")
     by = rows.pivot(index="seed", columns="method", values="score")
-    best = max((c for c in by if c.startswith("influence")), key=by.mean().get)
     return [
-        Quoted.of("Gradients find sentences", f"datamodelling score, {one} less {other}", None, (by[one] - by[other]).tolist())
+        Quoted.of("TracIn", f"datamodelling score, {one} less {other}", None, (by[one] - by[other]).tolist())
         for one, other in (
             ("TracIn", "words in common"),
             ("TracIn", "gradients at the end"),
-            ("cosines at the end", "gradients at the end"),
-            (best, "TracIn"),
+            ("TracIn", "influence, 1"),
         )
     ]
 
