@@ -83,19 +83,68 @@ def test_chosen_layers_and_a_single_one(network):
     assert isinstance(low_rank(nn.Linear(3, 2), 1), LowRank)
 
 
+def test_torchs_own_blocks_read_its_weights():
+    """A transformer's layer reads weights of its parts where no gradient is asked for; attention reads those of its output."""
+    torch.manual_seed(0)
+    block = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True).double().eval()
+    x, tuned = points(3, 40).view(3, 5, 8), low_rank(block, 2)
+    assert isinstance(tuned.self_attn.out_proj, LowRank) and isinstance(tuned.linear1, LowRank)
+    with torch.no_grad():
+        torch.testing.assert_close(tuned(x), block(x), rtol=1e-12, atol=1e-12)
+    for p in tuned.parameters():
+        p.data += 0.1 * torch.randn_like(p) if p.requires_grad else 0
+    asked = tuned(x)
+    with torch.no_grad():
+        torch.testing.assert_close(tuned(x), asked, rtol=1e-10, atol=1e-12)
+    assert (asked - block(x)).abs().max() > 1e-3
+    layer = tuned.linear1
+    assert (layer.in_features, layer.out_features) == (8, 16) and layer.bias is layer.layer.bias
+    torch.testing.assert_close(layer.weight, layer.layer.weight + layer.up.weight @ layer.down.weight)
+
+
+def test_a_subclass_counts_while_its_forward_is_that_of_a_linear_layer():
+    class Named(nn.Linear):
+        pass
+
+    class Other(nn.Linear):
+        def forward(self, x):
+            return 2 * super().forward(x)
+
+    tuned = low_rank(nn.Sequential(Named(4, 4), Other(4, 4), nn.Linear(4, 2)), 2)
+    assert [isinstance(m, LowRank) for m in tuned] == [True, False, True]
+
+
+def test_it_keeps_the_mode(network):
+    assert not any(m.training for m in low_rank(network.eval(), 2).modules())
+    assert all(m.training for m in low_rank(network.train(), 2).modules())
+
+
 def test_it_refuses(network):
     class Tied(nn.Module):
         def __init__(self):
             super().__init__()
             self.a = self.b = nn.Linear(3, 3)
+            self.c = nn.Linear(3, 3)
+            self.d = nn.Linear(3, 3)
+            self.d.weight = self.c.weight
 
     for wrong, says in (
         (lambda: low_rank(network, 2, layers=["1"]), r"layers: got \['1'\]"),
-        (lambda: low_rank(nn.Conv2d(1, 1, 3), 2), "layers: got none"),
+        (lambda: low_rank(network, 2, layers=[]), "layers: got none; wanted at least one of"),
+        (lambda: low_rank(nn.Conv2d(1, 1, 3), 2), "model: got a Conv2d without a linear layer"),
         (lambda: low_rank(network, 0), "rank: got 0"),
-        (lambda: low_rank(Tied(), 1), "layers: got two with one weight"),
+        (lambda: low_rank(network, 2, scale=-1.0), "scale: got -1"),
+        (lambda: low_rank(Tied(), 1), r"layers: got 'a', whose weight stands in the model as \['a', 'b'\]"),
+        (lambda: low_rank(Tied(), 1, layers="b"), "layers: got 'b', whose weight stands"),
+        (lambda: low_rank(Tied(), 1, layers=["c", "d"]), "layers: got 'c', whose weight stands"),
+        (lambda: low_rank(low_rank(network, 2), 2), "model: got one that has moves of low rank already"),
     ):
         with pytest.raises(ValueError, match=says):
             wrong()
-    with pytest.raises(TypeError, match="model: got str"):
-        low_rank("a", 1)
+    assert isinstance(low_rank(Tied(), 1, layers="c").c, LowRank)
+    for wrong, says in (
+        (lambda: low_rank("a", 1), "model: got str"),
+        (lambda: low_rank(network, 1, scale="a"), "scale: got 'a'"),
+    ):
+        with pytest.raises(TypeError, match=says):
+            wrong()
