@@ -1,6 +1,7 @@
 """Whom a prediction thanks: against leaving out, retraining, inverses over weights, and others' code."""
 
 import json
+import warnings
 from dataclasses import replace
 from pathlib import Path
 
@@ -62,6 +63,27 @@ def test_leave_one_out_effects_by_leaving_one_out(ridge, outputs):
         torch.testing.assert_close(found[:, i], everything - without, rtol=1e-9, atol=1e-9)
 
 
+@pytest.mark.parametrize("case", ["duplicates", "few features", "float32"])
+def test_without_a_ridge_effects_are_limits(case):
+    """Where the matrix is singular; in float32 they are worked out in float64."""
+    phi = points(10, 30 if case != "few features" else 4)
+    if case == "duplicates":
+        phi[1] = phi[0]
+    asked, y = points(3, phi.shape[1], seed=1), points(10, 1, seed=2)[:, 0]
+    gram, cross = phi @ phi.T, asked @ phi.T
+    found = leave_one_out_effects(gram, cross, y)
+    if case == "float32":
+        gram, cross = gram.float(), cross.float()
+        found = leave_one_out_effects(gram, cross, y.float())
+        assert found.dtype == torch.float32
+        gram, cross, found = gram.double(), cross.double(), found.double()
+    pinv = lambda rows: torch.linalg.pinv(gram[rows][:, rows], rtol=1e-10, hermitian=True) @ y[rows]
+    for i in range(10):
+        rest = [j for j in range(10) if j != i]
+        wanted = cross @ pinv(list(range(10))) - cross[:, rest] @ pinv(rest)
+        torch.testing.assert_close(found[:, i], wanted, rtol=1e-5, atol=1e-6)
+
+
 def test_a_points_effect_on_itself_is_what_the_others_lack():
     gram, y = points(7, 9) @ points(7, 9).T, points(7, 3, seed=2)
     found = leave_one_out_effects(gram, gram, y, 0.2)
@@ -95,6 +117,8 @@ def test_effects_are_those_of_linearised_networks_retrained():
         ({"cross": torch.zeros(2, 4)}, "cross: got shape"),
         ({"targets": torch.zeros(4)}, "targets: got"),
         ({"ridge": -1.0}, "ridge: got -1"),
+        ({"cross": torch.full((2, 3), torch.nan)}, "cross: got 6 non-finite"),
+        ({"gram": torch.diag(torch.tensor([1.0, 1.0, -1.0]))}, "gram: got an eigenvalue of -1"),
     ],
 )
 def test_effects_refuse(change, says):
@@ -168,12 +192,44 @@ def test_influence_is_the_first_order_of_leaving_one_out():
     torch.testing.assert_close(found / (1 - leverage), leave_one_out_effects(gram, cross, y, ridge)[..., 0], rtol=1e-7, atol=1e-9)
 
 
-def test_influence_wants_one_cotangent_a_sample(stored):
+def test_influence_refuses_by_the_names_it_was_called_with(stored):
     model, x, y, asked, labels = stored
-    with pytest.raises(ValueError, match="measured, pushed: got several cotangents"):
-        Laplace(model, x).influence(asked, ntk.basis, ntk.basis, 1.0)
-    with pytest.raises(ValueError, match="precision: got 0"):
-        Laplace(model, x).influence(asked, ntk.logit(labels), ntk.loss_gradient(y), 0.0)
+    measured, pushed, spread = ntk.logit(labels), ntk.loss_gradient(y), Laplace(model, x)
+    for given, error, says in (
+        ((asked, ntk.basis, pushed, 1.0), ValueError, "^measured: got cotangents"),
+        ((asked, measured, ntk.basis, 1.0), ValueError, "^pushed: got cotangents"),
+        ((asked, None, pushed, 1.0), TypeError, "^measured: got NoneType"),
+        ((asked[:, :2], measured, pushed, 1.0), ValueError, "^asked: got"),
+        ((asked, measured, pushed, 0.0), ValueError, "precision: got 0.0; wanted a finite number above 0"),
+        ((asked, measured, pushed, -1.0), ValueError, "precision: got -1.0; wanted a finite number above 0"),
+    ):
+        with pytest.raises(error, match=says):
+            spread.influence(*given)
+    with pytest.raises(ValueError, match="^x: got"):
+        Laplace(model, x[:, :2])
+    with pytest.raises(ValueError, match="^asked: got"):
+        spread.covariance(asked[0], 1.0)
+
+
+def test_what_laplace_worked_out_is_worked_out_again_where_weights_change(stored):
+    model, x, y, asked, labels = stored
+    spread = Laplace(model, x)
+    spread.covariance(asked, 1.0)
+    model[0].weight.data.mul_(3)
+    given = (asked, ntk.logit(labels), ntk.loss_gradient(y), 1.0)
+    torch.testing.assert_close(spread.covariance(asked, 1.0), Laplace(model, x).covariance(asked, 1.0), rtol=0, atol=0)
+    torch.testing.assert_close(spread.influence(*given), Laplace(model, x).influence(*given), rtol=0, atol=0)
+    assert spread.log_evidence(0.0, 1.0) == Laplace(model, x).log_evidence(0.0, 1.0)
+
+
+def test_a_precision_that_rounding_hides_is_told_of(stored):
+    model, x, y, asked, labels = stored
+    given = (ntk.logit(labels), ntk.loss_gradient(y))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        Laplace(model, x).influence(asked, *given, 1e-6)
+    with pytest.warns(UserWarning, match="precision: got 1e-06, .* in torch.float32 about"):
+        Laplace(model.float(), x.float()).influence(asked.float(), *given, 1e-6)
 
 
 # ----- TRAK
@@ -221,6 +277,60 @@ def test_trak_of_several_models_averages_its_two_factors(stored):
     torch.testing.assert_close(trak(models, x, y, asked, labels, ridge=0.1), wanted, rtol=1e-7, atol=1e-10)
 
 
+def test_trak_without_a_ridge_is_the_pseudo_inverse_of_the_features():
+    """With more samples than weights too, where the kernel is singular."""
+    torch.manual_seed(0)
+    model, x, y, asked, labels = (
+        nn.Linear(4, 3).double(),
+        points(60),
+        torch.randint(3, (60,)),
+        points(3, seed=1),
+        torch.tensor([0, 2, 1]),
+    )
+    for rows in (slice(None), slice(0, 8)):
+        phi, at = features(model, x[rows], lambda z, y=y[rows]: odds(z, y)), features(model, asked, lambda z: odds(z, labels))
+        lacks = 1 - model(x[rows]).detach().softmax(1).gather(1, y[rows, None])[:, 0]
+        wanted = at @ torch.linalg.pinv(phi.T @ phi, rtol=1e-11) @ phi.T * lacks
+        torch.testing.assert_close(trak(model, x[rows], y[rows], asked, labels), wanted, rtol=1e-6, atol=1e-8)
+
+
+def test_trak_takes_what_gram_takes(stored):
+    """Several inputs, answers in a dict, labels of any integers, NumPy arrays and data sets; and asks in blocks."""
+    model, x, y, asked, labels = stored
+    wanted, seen = trak(model, x, y, asked, labels, ridge=0.1), []
+
+    class Dict(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.model = model
+
+        def forward(self, a, b):
+            seen.append(len(a))
+            return {"logits": self.model(torch.cat([a, b], 1))}
+
+    halves = [tuple(t.split(2, 1)) for t in (x, asked)]
+    found = trak(Dict(), halves[0], y, halves[1], labels, ridge=0.1, output="logits", block_size=4)
+    torch.testing.assert_close(found, wanted, rtol=1e-9, atol=1e-12)
+    assert max(seen) <= 16  # samples that are tried together
+    for some in (y.to(torch.uint8), y.tolist(), y.numpy()):
+        torch.testing.assert_close(trak(model, x, some, asked, labels, ridge=0.1), wanted, rtol=1e-9, atol=1e-12)
+    torch.testing.assert_close(trak(model, x.numpy(), y, asked.numpy(), labels, ridge=0.1), wanted, rtol=1e-9, atol=1e-12)
+
+
+def test_trak_refuses_by_the_names_it_was_called_with(stored):
+    model, x, y, asked, labels = stored
+    other = nn.Linear(4, 4).double()
+    for given, says in (
+        ((model, x[:, :2], y, asked, labels), "^x: got"),
+        ((model, x, y + 3, asked, labels), "^y: got labels from 3"),
+        ((model, x, y, asked[:, :2], labels), "^asked: got"),
+        ((model, x, y, asked, labels + 3), "^labels: got labels from"),
+        (([model, other], x, y, asked, labels), r"^models: got answers of shapes \[\(3,\), \(4,\)\]"),
+    ):
+        with pytest.raises(ValueError, match=says):
+            trak(*given)
+
+
 def test_trak_refuses(stored):
     model, x, y, asked, labels = stored
     with pytest.raises(ValueError, match="models: got none"):
@@ -250,6 +360,16 @@ def test_the_score_of_what_made_the_outputs_is_one_and_knows_no_factor():
     for factor, wanted in ((1, 1.0), (5, 1.0), (-1, -1.0)):
         torch.testing.assert_close(datamodelling_score(factor * scores, subsets, outputs), torch.full((3,), wanted).double())
     assert datamodelling_score(torch.zeros(3, 8), subsets, outputs).isnan().all()
+
+
+def test_sums_that_differ_by_rounding_are_ties():
+    subsets = torch.tensor([[1, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1], [1, 0, 0, 1]]).bool()
+    scores, outputs = (
+        torch.tensor([[0.1, 0.2, 0.3, 0.7]]).double(),
+        torch.tensor([[1.0], [2.0], [4.0], [3.0]]),
+    )  # 0.1 + 0.2 is not 0.3
+    wanted = np.corrcoef(rankdata([3, 3, 7, 8]), rankdata([1, 2, 4, 3]))[0, 1]
+    assert abs(float(datamodelling_score(scores, subsets, outputs)) - wanted) < 1e-12
 
 
 @pytest.mark.parametrize(

@@ -64,7 +64,12 @@ def test_it_keeps_targets_unless_asked_and_what_it_was_given():
         ({"targets": torch.zeros(19)}, ValueError, "targets: got"),
         ({"ridge": -1.0}, ValueError, "ridge: got -1"),
         ({"lr": 0.0}, ValueError, "lr: got 0"),
-        ({"targets": torch.full((20,), torch.nan)}, ArithmeticError, "a loss of nan at step 0"),
+        ({"targets": torch.full((20,), torch.nan)}, ValueError, "targets: got 20 non-finite"),
+        ({"start": points(5).float()}, ValueError, "start: got torch.float32 on cpu for x in torch.float64"),
+        ({"start": torch.zeros(5, 4, dtype=torch.int64)}, ValueError, "start: got torch.int64"),
+        ({"start": torch.zeros(0, 4).double()}, ValueError, r"start: got shape \(0, 4\); wanted \(S, 4\) with S at least 1"),
+        ({"lr": 1e200}, ArithmeticError, "at step 1 of"),
+        ({"start": points(5)[[0, 0, 1, 2, 3]], "ridge": 0.0}, ArithmeticError, "ridge: got 0, with which .* at step 0"),
     ],
 )
 def test_it_refuses(change, error, says):
@@ -78,3 +83,39 @@ def test_a_kernel_without_a_derivative_is_refused():
         distil(
             lambda a, b: infinite.mlp(a, b, depth=1).ntk, points(20), points(20, 1), points(5), points(5, 1), learn_targets=True
         )
+
+
+def test_kernels_that_are_none_are_refused():
+    given = (points(20), points(20, 1), points(5), points(5, 1))
+    for kernel, error, says in (
+        (lambda a, b: b @ a.T, ValueError, r"kernel: got shape \(5, 20\) for 20 and 5 points"),
+        (lambda a, b: (a @ b.T).detach().numpy(), ValueError, "kernel: got ndarray"),
+        (
+            lambda a, b: (-torch.cdist(a, b)).exp() * torch.sqrt(((a[:, None] - b) ** 2).sum(2)),
+            ArithmeticError,
+            "not positive|derivative",
+        ),
+        (
+            lambda a, b: torch.exp(-((a[:, None] - b) ** 2).sum(2).sqrt()),
+            ArithmeticError,
+            "kernel: got a derivative that is not finite",
+        ),
+        (lambda a, b: (a @ b.T) / 0, ArithmeticError, "kernel: got values that are not finite at step 0"),
+    ):
+        with pytest.raises(error, match=says):
+            distil(kernel, *given, progress=False)
+
+
+def test_it_leaves_a_kernels_own_weights_alone():
+    net = torch.nn.Linear(4, 3).double()
+    with torch.no_grad():  # it asks for its own gradients
+        distil(
+            lambda a, b: net(a).tanh() @ net(b).tanh().T,
+            points(20),
+            points(20, 1),
+            points(3),
+            points(3, 1),
+            steps=2,
+            progress=False,
+        )
+    assert all(p.grad is None for p in net.parameters())

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from ..basics import validate
 from ..gram.operator import Gram
 from ..tangents.cotangents import log_odds
-from .regression import as_columns, kernel_ridge
+from .regression import as_columns
 
 
 def leave_one_out_effects(gram: Tensor, cross: Tensor, targets: Tensor, ridge: float = 0.0) -> Tensor:
@@ -18,35 +18,55 @@ def leave_one_out_effects(gram: Tensor, cross: Tensor, targets: Tensor, ridge: f
     .. math:: f(x) - f_{-i}(x) = \big[k(x)^\top (K + \rho I)^{-1}\big]_i\; \frac{\alpha_i}{[(K + \rho I)^{-1}]_{ii}}
 
     for the coefficients :math:`\alpha = (K + \rho I)^{-1} Y`: one factorisation in place of N regressions, and exact. For a
-    linearised network trained to the end this is leave-one-out retraining. The last factor is
-    :math:`y_i - f_{-i}(x_i)`, so a point adds in proportion to how wrong the others are about it
-    (:func:`ntk_course.analysis.leave_one_out`).
+    linearised network trained to the end from :math:`f_0`, with :math:`Y - f_0(X)` for targets, this is leave-one-out retraining. The
+    last factor is :math:`y_i - f_{-i}(x_i)`, so a point adds in proportion to how wrong the others are about it
+    (:func:`ntk_course.analysis.leave_one_out`). Without a ridge these are the limits for one that vanishes, singular matrices included.
 
     Args:
         gram: of the training points, (N, N).
         cross: of the points asked about with them, (M, N).
         targets: (N, K) or (N,).
-        ridge: rho, in the kernel's units, as in :func:`ntk_course.kernel_ridge`.
+        ridge: rho, in the kernel's units, at least 0.
 
     Returns:
-        (M, N, K), or (M, N), in the kernel's dtype, on its device.
+        (M, N, K), or (M, N), in the kernel's dtype, on its device; computed in float64.
 
     Raises:
-        TypeError, ValueError, torch.linalg.LinAlgError: as :func:`ntk_course.kernel_ridge`.
+        TypeError, ValueError: a Gram matrix that is not square, symmetric and finite, or has a negative eigenvalue; other shapes; values
+        that are not finite; a negative ridge.
 
     Example:
         >>> kernel, cross = torch.eye(2), torch.tensor([[1.0, 0.5]])
         >>> leave_one_out_effects(kernel, cross, torch.tensor([2.0, 4.0]))
         tensor([[2., 2.]])
     """
-    gram = validate.gram(gram)
-    cross, y = validate.cross(cross, gram).to(gram), as_columns(targets, gram)
-    fit = kernel_ridge(gram, y, ridge)
-    shifted = gram.clone()
-    shifted.diagonal().add_(fit.ridge)
-    inverse = torch.cholesky_inverse(torch.linalg.cholesky(shifted))
-    wrong = fit.coefficients / inverse.diagonal()[:, None]  # y_i - f_{-i}(x_i)
-    return ((cross @ inverse)[:, :, None] * wrong).view(len(cross), len(gram), *targets.shape[1:])
+    given, ridge = validate.gram(gram), validate.number(ridge, "ridge")
+    cross, gram = validate.cross(cross, given).double(), given.double()
+    y = as_columns(targets, gram)
+    values, vectors, unknown = _eigen(gram, ridge)
+    inverse = (vectors / (values + ridge)) @ vectors.T
+    left = unknown.square().sum(1)  # what no other point knows of one; with it the ridge that vanishes cancels
+    alone = left > _ALONE
+    wrong = torch.where(
+        alone[:, None],
+        unknown @ (unknown.T @ y) / torch.where(alone, left, 1.0)[:, None],
+        inverse @ y / torch.where(alone, 1.0, inverse.diagonal())[:, None],
+    )  # y_i - f_{-i}(x_i)
+    return ((cross @ inverse)[:, :, None] * wrong).view(len(cross), len(gram), *targets.shape[1:]).to(given.dtype)
+
+
+# Of a point's unit vector, the part that the kernel's null space holds: more than this is no rounding.
+_ALONE = 1e-6
+
+
+def _eigen(gram: Tensor, ridge: float) -> tuple[Tensor, Tensor, Tensor]:
+    """Return eigenvalues that are no rounding, their eigenvectors, and an orthonormal basis of the rest, which is empty with a ridge."""
+    values, vectors = torch.linalg.eigh(gram)
+    rounding = len(gram) * torch.finfo(gram.dtype).eps * float(values.abs().max())
+    if values[0] < -1e3 * rounding:
+        raise ValueError(f"gram: got an eigenvalue of {float(values[0]):.3g}; wanted none below 0")
+    alive = values + ridge > rounding
+    return values[alive].clamp(min=0), vectors[:, alive], vectors[:, ~alive]
 
 
 def trak(
@@ -69,14 +89,14 @@ def trak(
         y: their labels (N,).
         asked: (M, ...).
         labels: of the points asked about (M,), whose log odds count.
-        ridge: rho, in units of the kernel's mean diagonal, so that it means the same for each model.
-        **options: ``block_size``, ``memory``, ``parameters`` of :class:`ntk_course.Gram`.
+        ridge: rho, in units of the kernel's mean diagonal, so that it means the same for each model; 0 for the pseudo-inverse.
+        **options: ``block_size``, ``memory``, ``output``, ``parameters`` of :class:`ntk_course.Gram`.
 
     Returns:
         (M, N), in the dtype of the first model, on its device.
 
     Raises:
-        TypeError, ValueError: as :class:`ntk_course.Gram`; no model, a negative ridge.
+        TypeError, ValueError: as :class:`ntk_course.Gram`; no model, models whose answers differ in shape or have positions, a negative ridge.
 
     Example:
         >>> trak(model, x, y, x_test, y_test, ridge=1e-3).shape
@@ -85,16 +105,25 @@ def trak(
     ridge, models = validate.number(ridge, "ridge"), [models] if isinstance(models, nn.Module) else list(models)
     if not models:
         raise ValueError("models: got none; wanted at least one")
-    weights, lacks = [], []
+    weights, lacks, outputs = [], [], set()
     for model in models:
-        gram = Gram(model, x, log_odds(y), **options)
+        with validate.renamed(x1="x", y="y"):
+            gram = Gram(model, x, log_odds(y), **options)
+        with validate.renamed(x="asked"):
+            cross = gram.against(asked, log_odds(labels, "labels")).dense().double()  # (M, N)
+        z = gram.outputs().double()
+        outputs.add(z.shape[1:])
+        if z.dim() != 2 or len(outputs) > 1:
+            raise ValueError(f"models: got answers of shapes {sorted(map(tuple, outputs))} a sample; wanted one (K,) for all")
         kernel = gram.dense().double()
-        cross = gram.against(asked, log_odds(labels)).dense().double()  # (M, N)
-        weights.append(kernel_ridge(kernel, cross.T, ridge * float(kernel.diagonal().mean())).coefficients.T)
-        with torch.no_grad():
-            z = model(x)
-            lacks.append(1 - z.double().softmax(1).gather(1, y.to(z.device)[:, None])[:, 0])
+        values, vectors, _ = _eigen(kernel, rho := ridge * float(kernel.diagonal().mean()))
+        weights.append(cross @ (vectors / (values + rho)) @ vectors.T)
+        lacks.append(1 - z.softmax(1)[torch.arange(len(z)), validate.labels(y, len(z), z.shape[1], z)])
     return (torch.stack(weights).mean(0) * torch.stack(lacks).mean(0)).to(gram.dtype)
+
+
+# Sums of scores that differ by less than their largest over this are ties.
+_SAME = 1e12
 
 
 def datamodelling_score(scores: Tensor, subsets: Tensor, outputs: Tensor) -> Tensor:
@@ -132,6 +161,8 @@ def datamodelling_score(scores: Tensor, subsets: Tensor, outputs: Tensor) -> Ten
     validate.finite(scores, "scores")
     validate.finite(outputs, "outputs")
     foreseen = (subsets.double() @ scores.detach().double().to(subsets.device).T).cpu()
+    scale = foreseen.abs().max(0).values.clamp(min=torch.finfo(torch.float64).tiny)
+    foreseen = (foreseen / scale * _SAME).round()  # sums that differ by rounding are equal
     seen = outputs.detach().double().cpu()
     found = torch.full((len(scores),), torch.nan, dtype=torch.float64)
     for m in range(len(scores)):

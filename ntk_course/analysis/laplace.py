@@ -4,11 +4,15 @@ import torch
 from torch import Tensor, nn
 
 from ..basics import validate
-from ..gram.operator import Gram
+from ..basics.notes import note
+from ..gram.operator import Gram, made_of
 from ..kernels.bound import as_matrix
 from ..models.choice import chosen_from
 from ..tangents.cotangents import Cotangent, basis, fisher
 from ..tangents.positions import stacked
+
+# Share of a result that may be rounding before one is told.
+_LOST = 1e-2
 
 
 class Laplace:
@@ -25,7 +29,10 @@ class Laplace:
         x: training points (N, ...).
         cotangent: rows (N, R, K) whose products are the Hessian: :func:`ntk_course.tangents.fisher` for cross entropy;
             ``lambda z: basis(z) / sigma`` for the squared loss with noise of deviation sigma.
-        **options: ``block_size``, ``memory``, ``parameters`` of :class:`ntk_course.Gram`.
+        **options: ``block_size``, ``memory``, ``output``, ``parameters`` of :class:`ntk_course.Gram`.
+
+    A model that answers for positions, (N, T, K), has T K outputs; padding is left out by :func:`ntk_course.tangents.masked`, in the
+    cotangent too. Where weights or samples change, what was worked out is worked out again.
 
     Raises:
         TypeError, ValueError: as :class:`ntk_course.Gram`; a cotangent with one row a sample.
@@ -38,13 +45,35 @@ class Laplace:
     """
 
     def __init__(self, model: nn.Module, x: Tensor, cotangent: Cotangent = fisher, **options):
-        """Compute the kernel of the training points, and its eigenvalues."""
-        gram = Gram(model, x, cotangent, **options)
-        if gram.ndim != 4:
-            raise ValueError("cotangent: got one row a sample; wanted (N, R, K), whose products are the Hessian in the logits")
+        """Check the arguments, and keep them."""
         self.model, self.x, self.cotangent, self.options = model, x, cotangent, options
-        self.values, self.vectors = torch.linalg.eigh(as_matrix(gram.dense()).double())
-        self.values = self.values.clamp(min=0)
+        with validate.renamed(x1="x", c1="cotangent"):
+            self._gram = Gram(model, x, cotangent, **options)
+        if self._gram.ndim != 4:
+            raise ValueError("cotangent: got one row a sample; wanted (N, R, K), whose products are the Hessian in the logits")
+        self._found: tuple | None = None
+
+    def _eigen(self) -> tuple[Tensor, Tensor]:
+        """Work the eigenvalues out where that has not been done, or the weights, the samples or the cotangent have changed since."""
+        now = made_of(self._gram)
+        if self._found is None or self._found[0] != now:
+            values, vectors = torch.linalg.eigh(as_matrix(self._gram.dense()).double())
+            self._found = now, values.clamp(min=0), vectors
+        return self._found[1], self._found[2]
+
+    @property
+    def values(self) -> Tensor:
+        """Eigenvalues of the training points' kernel, (N R,), in float64."""
+        return self._eigen()[0]
+
+    def _resolved(self, delta: float) -> None:
+        """Warn where what is left of the prior is the difference of two numbers that are nearly the same."""
+        lost = torch.finfo(self._gram.dtype).eps * float(self.values[-1]) / delta
+        if lost > _LOST:
+            note(
+                f"precision: got {delta:.3g}, beside eigenvalues up to {float(self.values[-1]):.3g}: in {self._gram.dtype} "
+                f"about {min(lost, 1):.0%} of what is left may be rounding; a model in float64 has it better"
+            )
 
     def covariance(self, asked: Tensor, precision: float) -> Tensor:
         r"""Return the covariance of the logits at points, (M, K, K), in the model's dtype.
@@ -57,11 +86,14 @@ class Laplace:
             ValueError: a precision that is not positive.
         """
         delta = validate.above_zero(precision, "precision")
-        prior = Gram(self.model, asked, basis, **self.options).diagonal()
+        values, vectors = self._eigen()
+        self._resolved(delta)
+        with validate.renamed(x1="asked"):
+            prior = Gram(self.model, asked, basis, **self.options).diagonal()
         cross = Gram(self.model, asked, basis, self.x, self.cotangent, **self.options).dense()  # (M, N, K, R)
         m, _, k, _ = cross.shape
-        along = (as_matrix(cross).double() @ self.vectors).view(m, k, -1)
-        known = (along / (delta + self.values)) @ along.transpose(1, 2)
+        along = (as_matrix(cross).double() @ vectors).view(m, k, -1)
+        known = (along / (delta + values)) @ along.transpose(1, 2)
         return ((prior.double() - known) / delta).to(prior.dtype)
 
     def influence(self, asked: Tensor, measured: Cotangent, pushed: Cotangent, precision: float) -> Tensor:
@@ -91,16 +123,17 @@ class Laplace:
             torch.Size([8, 32])
         """
         delta = validate.above_zero(precision, "precision")
-        own = Gram(self.model, asked, measured, self.x, pushed, **self.options)
-        if own.ndim != 2:
-            raise ValueError("measured, pushed: got several cotangents a sample; wanted one for each")
-        sides = ((asked, measured), (self.x, pushed))  # against rows of the Hessian
+        values, vectors = self._eigen()
+        self._resolved(delta)
+        measured, pushed = stacked(measured, "measured"), stacked(pushed, "pushed")
+        with validate.renamed(x1="asked", c1="measured", c2="pushed"):
+            own = Gram(self.model, asked, measured, self.x, pushed, **self.options).dense()[..., 0, 0]
         along = [
-            Gram(self.model, of, stacked(c), self.x, self.cotangent, **self.options).dense().double().flatten(1) @ self.vectors
-            for of, c in sides
+            Gram(self.model, of, c, self.x, self.cotangent, **self.options).dense().double().flatten(1) @ vectors
+            for of, c in ((asked, measured), (self.x, pushed))  # against rows of the Hessian
         ]
-        known = (along[0] / (delta + self.values)) @ along[1].T
-        return ((own.dense().double() - known) / delta).to(own.dtype)
+        known = (along[0] / (delta + values)) @ along[1].T
+        return ((own.double() - known) / delta).to(own.dtype)
 
     def log_evidence(self, log_likelihood: float, precision: float) -> float:
         r"""Return the Laplace approximation of the log probability of the labels, with which to choose the precision.
@@ -118,7 +151,7 @@ class Laplace:
         trained = {name: p for name, p in self.model.named_parameters() if p.requires_grad}
         names = chosen_from(self.model, self.options.get("parameters") or list(trained))
         length = sum(float(trained[name].detach().double().square().sum()) for name in names)
-        return float(log_likelihood - delta * length / 2 - (self.values / delta).log1p().sum() / 2)
+        return float(log_likelihood) - delta * length / 2 - float((self.values / delta).log1p().sum()) / 2
 
 
 def averaged(z: Tensor, covariance: Tensor, draws: int = 1000, seed: int = 0) -> Tensor:

@@ -50,8 +50,7 @@ def kernel_ridge(gram: Tensor, targets: Tensor, ridge: float = 0.0, attempts: in
     """
     gram = validate.gram(gram)
     y = as_columns(targets, gram)
-    if not ridge >= 0:
-        raise ValueError(f"ridge: got {ridge}; wanted a number of at least 0")
+    ridge = validate.number(ridge, "ridge")
     unit = torch.finfo(gram.dtype).eps * gram.diagonal().abs().mean().item()
     for rho in [ridge, *(max(ridge, unit * 10**power) for power in range(attempts))]:
         shifted = gram.clone()
@@ -242,6 +241,7 @@ def as_columns(targets: Tensor, gram: Tensor, name: str = "targets") -> Tensor:
     if not isinstance(targets, Tensor) or targets.dim() not in (1, 2) or len(targets) != len(gram):
         got = f"shape {tuple(targets.shape)}" if isinstance(targets, Tensor) else type(targets).__name__
         raise ValueError(f"{name}: got {got}; wanted ({len(gram)}, K) or ({len(gram)},)")
+    validate.finite(targets, name)
     return targets.to(gram).reshape(len(gram), -1)
 
 

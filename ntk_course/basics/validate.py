@@ -1,6 +1,7 @@
 """Errors for bad input: each names the argument, what was got, and what is wanted."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from operator import index
 
 import numpy as np
@@ -231,6 +232,7 @@ def cross(k, gram: Tensor, name: str = "cross") -> Tensor:
     if not isinstance(k, Tensor) or k.dim() != 2 or k.shape[1] != len(gram):
         got = f"shape {tuple(k.shape)}" if isinstance(k, Tensor) else type(k).__name__
         raise ValueError(f"{name}: got {got}; wanted (M, {len(gram)})")
+    finite(k, name)
     return k
 
 
@@ -264,9 +266,25 @@ def number(value, name: str) -> float:
 
 def above_zero(value, name: str) -> float:
     """Return a finite number above zero as a float."""
-    if not number(value, name):
-        raise ValueError(f"{name}: got {value!r}; wanted a number above 0")
-    return number(value, name)
+    try:
+        found = number(value, name)
+    except ValueError:
+        found = 0.0
+    if not found:
+        raise ValueError(f"{name}: got {value!r}; wanted a finite number above 0")
+    return found
+
+
+@contextmanager
+def renamed(**names: str) -> Iterator[None]:
+    """Let what is refused inside go by the names that the caller gave it, such as ``x1="asked"``."""
+    try:
+        yield
+    except (TypeError, ValueError) as error:
+        name, colon, rest = str(error).partition(":")
+        if colon and name in names:
+            raise type(error)(f"{names[name]}:{rest}") from error
+        raise
 
 
 def finite(t: Tensor, name: str) -> None:

@@ -21,6 +21,7 @@ from ..models.choice import Choice, chosen_from
 from ..tangents.certified import state
 from ..tangents.cotangents import Cotangent, PerSample, Summed, part
 from ..tangents.features import Tangents, tangent_product
+from ..tangents.running import run
 from . import approximate, implicit, interoperate
 from .blocks import Worker, all_tiles, tile_blocks, with_mirror
 from .plan import Plan, free_on, plan, slices
@@ -381,6 +382,19 @@ class Gram:
         found = torch.cat(parts).to(sides.dtype)
         return found if sides.stacked else found[:, 0, 0]
 
+    def outputs(self) -> Tensor:
+        """Return what the model answers for the samples of the rows, (N, ..., K), block by block as the matrix is made.
+
+        Example:
+            >>> torch.allclose(Gram(model, x, ones).outputs(), model(x), atol=1e-6)
+            True
+        """
+        sides = self._sides
+        with torch.no_grad():
+            return torch.cat(
+                [run(sides.model, sides.x1[w], sides.known.traces) for w in slices(len(sides.x1), self._plan.block_size)]
+            )
+
     # ----- products
 
     def __matmul__(self, v: Tensor) -> Tensor:
@@ -587,6 +601,11 @@ class Gram:
             torch.Size([32])
         """
         return interoperate.gpytorch_operator(self)
+
+
+def made_of(gram: Gram) -> tuple:
+    """Tell what a matrix is made of from anything else, so that what was worked out of it is not used when that has changed."""
+    return _state(gram._sides)
 
 
 def _state(sides: Sides) -> tuple:

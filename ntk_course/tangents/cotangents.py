@@ -316,7 +316,9 @@ def log_odds(y: Tensor, name: str = "y") -> PerSample:
 
 def _log_odds(z: Tensor, y: Tensor) -> Tensor:
     if z.shape[1] < 2:
-        raise ValueError(f"log_odds: got logits {tuple(z.shape)}; wanted at least two, of which a softmax makes probabilities")
+        raise ValueError(
+            f"log_odds: got logits {tuple(z.shape)}; wanted at least two; a single logit is its own log odds, use ones"
+        )
     own = one_hot(y, z.shape[1]).bool()
     return own.to(z.dtype) - z.masked_fill(own, -torch.inf).softmax(1)
 

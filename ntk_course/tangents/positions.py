@@ -103,43 +103,58 @@ def _each(c: Tensor) -> Tensor:
     return each.view(n, t, *positions, k)
 
 
-def stacked(c: Cotangent) -> Cotangent:
+def stacked(c: Cotangent, name: str = "c") -> Cotangent:
     """Make the one cotangent of a sample a stack of one, R = 1, so that it can meet several on the other side of a matrix.
 
     Args:
         c: one cotangent a sample, (N, K): a function of the logits, :class:`PerSample` or a tensor.
+        name: of the cotangent, for messages.
 
     Returns:
         A cotangent (N, 1, K).
 
     Raises:
-        ValueError: when the logits are there: several cotangents a sample.
+        TypeError: no cotangent; ValueError, when the logits are there: several cotangents a sample.
 
     Example:
         >>> gram = Gram(model, x_test, stacked(logit(y_test)), x, basis)
         >>> gram.shape
         (8, 32, 1, 10)
     """
+    if isinstance(c, Tensor):
+        return c[:, None]
+    if isinstance(c, Summed):
+        raise TypeError(f"{name}: got {c!r}; wanted the rows as they are: sum them last")
+    if not callable(c):
+        raise TypeError(f"{name}: got {type(c).__name__}; wanted a torch.Tensor (N, K), or a function of the logits")
+    alone = _Alone(name)
     if isinstance(c, PerSample):
-        return _Made(c, _alone, c.values, c.name)
-    c = _apart_already(c)
-    return c[:, None] if isinstance(c, Tensor) else _Stacked(c)
+        return _Made(c, alone, c.values, c.name)
+    return _Stacked(c, alone)
 
 
 class _Stacked:
     """That of a function of the logits alone."""
 
-    def __init__(self, of: Callable[[Tensor], Tensor]):
-        self.of = of
+    def __init__(self, of: Callable[[Tensor], Tensor], alone: "_Alone"):
+        self.of, self.alone = of, alone
 
     def __call__(self, z: Tensor) -> Tensor:
-        return _alone(z, self.of(z))
+        return self.alone(z, self.of(z))
 
 
-def _alone(z: Tensor, c: Tensor, values: Tensor | None = None) -> Tensor:
-    if c.shape != z.shape:
-        raise ValueError(f"c: got cotangents {tuple(c.shape)} for logits {tuple(z.shape)}; wanted one a sample to stack")
-    return c[:, None]
+class _Alone:
+    """The rule that makes one row of a sample's cotangent."""
+
+    def __init__(self, name: str):
+        self.__name__, self.name = "stacked", name
+
+    def __call__(self, z: Tensor, c: Tensor, values: Tensor | None = None) -> Tensor:
+        if c.shape != z.shape:
+            raise ValueError(
+                f"{self.name}: got cotangents {tuple(c.shape)} for logits {tuple(z.shape)}; wanted one for each sample"
+            )
+        return c[:, None]
 
 
 def masked(c: Cotangent, mask: Tensor, name: str = "mask") -> Cotangent:
