@@ -365,7 +365,7 @@ def test_the_score_of_what_made_the_outputs_is_one_and_knows_no_factor():
 def test_sums_that_differ_by_rounding_are_ties():
     subsets = torch.tensor([[1, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1], [1, 0, 0, 1]]).bool()
     scores, outputs = (
-        torch.tensor([[0.1, 0.2, 0.3, 0.7]]).double(),
+        torch.tensor([[0.1, 0.2, 0.3, 0.7]], dtype=torch.float64),
         torch.tensor([[1.0], [2.0], [4.0], [3.0]]),
     )  # 0.1 + 0.2 is not 0.3
     wanted = np.corrcoef(rankdata([3, 3, 7, 8]), rankdata([1, 2, 4, 3]))[0, 1]

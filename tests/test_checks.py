@@ -580,10 +580,11 @@ RIGHT = [
         "root_of_the_hessian",
         lambda z: torch.linalg.cholesky(z.softmax(0).diag() - z.softmax(0).outer(z.softmax(0)) + 1e-12 * torch.eye(len(z))).T,
     ),
-    ("odds_cotangent", lambda z, y: (torch.eye(len(z))[y] - z.softmax(0)) / (1 - z.softmax(0)[y])),
     (
         "odds_cotangent",
-        lambda z, y: np.array([1.0 if k == y else -float(z[k].exp() / (z.exp().sum() - z[y].exp())) for k in range(len(z))]),
+        lambda z, y: np.array(
+            [1.0 if k == y else -float(z[k].exp() / sum(z[j].exp() for j in range(len(z)) if j != y)) for k in range(len(z))]
+        ),
     ),
     ("odds_cotangent", lambda z, y: torch.func.grad(lambda v: v[y] - torch.cat([v[:y], v[y + 1 :]]).logsumexp(0))(z)),
     ("traced_gradients", lambda t, a, r: torch.stack([r[s] * a[s] @ t[s].T for s in range(len(r))]).sum(0)),

@@ -22,6 +22,7 @@ def _logits(draw: Draw):
     yield torch.tensor([0.0, 0.0, 0.0]).double(), 1
     yield torch.tensor([2.0, 0.0]).double(), 0
     yield torch.log(torch.tensor([1.0, 1.0, 3.0])).double(), 0
+    yield torch.tensor([40.0, 1.0, 0.0]).double(), 0
     for _ in range(4):
         k = draw.sizes(1, 3, 6)[0]
         yield draw.normal(k), draw.integer(0, k - 1)
@@ -43,6 +44,17 @@ odds_cotangent = Check(
     mistakes={
         "That is the derivative of log p; the log odds have - log(1 - p) as well.": lambda z, y: _unit(z, y) - z.softmax(0),
         "That is minus the derivative.": lambda z, y: -_odds(z, y),
+        "That is the derivative of the cross entropy, which is - log p: wanted that of log p - log(1 - p).": (
+            lambda z, y: z.softmax(0) - _unit(z, y)
+        ),
+        "For a sample that is learnt, 1 - p is zero to rounding: write the odds by the other logits alone.": lambda z, y: (
+            (_unit(z, y) - z.softmax(0)) / (1 - z.softmax(0)[y]).clamp(min=1e-2)
+        ),
+        "The label's own entry is 1: only the others have 1 - p of the label below them.": (
+            lambda z, y: _unit(z, y) - z.softmax(0) / (1 - z.softmax(0)[y])
+        ),
+        "Divide by 1 - p of the label, not by p.": lambda z, y: (_unit(z, y) - z.softmax(0)) / z.softmax(0)[y],
+        "The label is y, and not the largest logit.": lambda z, y: _odds(z, int(z.argmax())),
         "The other logits count by their softmax, not alike.": (lambda z, y: _unit(z, y) - (1 - _unit(z, y)) / (len(z) - 1)),
         "The label's own logit is left out of the softmax of the others.": (
             lambda z, y: _unit(z, y) - (1 - _unit(z, y)) * z.softmax(0)
@@ -96,6 +108,19 @@ traced_gradients = Check(
         "Both gradients are those of one step: sum the products, and do not take the last test gradient for all.": (
             lambda t, a, r: a[-1] @ (r[:, None, None] * t).sum(0).T
         ),
+        "Both gradients are those before one step: the other sample's are one step late.": (
+            lambda t, a, r: torch.einsum("s,smd,snd->mn", r[:-1], a[1:], t[:-1]) if len(r) > 1 else _traced(t, a, r)
+        ),
+        "Each step counts with its own rate; the rates are in another order.": lambda t, a, r: _traced(t, a, r.flip(0)),
+        "Sum the products of each step, and not the two gradients first.": lambda t, a, r: (
+            (r[:, None, None] * a).sum(0) @ (r[:, None, None] * t).sum(0).T / r.sum()
+        ),
+        "Each step counts with its own rate: not all with the sum of the rates.": lambda t, a, r: (
+            r.sum() * _traced(t, a, torch.ones_like(r))
+        ),
+        "The products of gradients that were summed over the steps have terms of two different steps.": lambda t, a, r: (
+            a.sum(0) @ (r[:, None, None] * t).sum(0).T
+        ),
         "All steps count, and not the last alone.": lambda t, a, r: r[-1] * a[-1] @ t[-1].T,
         "All steps count, and not the first alone.": lambda t, a, r: r[0] * a[0] @ t[0].T,
         "A step along minus the sample's gradient lowers the other's loss where the product is positive: no minus.": (
@@ -148,6 +173,15 @@ influence_of_samples = Check(
         "Each sample pushes with what the fit leaves of its label, not with the label.": (
             lambda g, c, y, r: c @ _inverse(g, r) * y
         ),
+        "Each sample pushes with what the fit leaves of its label, not with the fit.": (
+            lambda g, c, y, r: c @ _inverse(g, r) * (g @ _inverse(g, r) @ y)
+        ),
+        "Half the squared errors are summed, not averaged: the ridge stands as it is, without N.": lambda g, c, y, r: _influences(
+            g, c, y, len(y) * r
+        ),
+        "That is the change when the sample counts twice: wanted the slope at once.": lambda g, c, y, r: (
+            _influences(g, c, y, r) / (1 + (g @ _inverse(g, r)).diagonal())
+        ),
         "Each sample pushes with what the fit leaves of its label, not with its coefficient: the two differ by the ridge.": (
             lambda g, c, y, r: c @ _inverse(g, r) * (_inverse(g, r) @ y)
         ),
@@ -199,7 +233,13 @@ effect_of_leaving_out = Check(
         "Times (K + ridge)^-1 on the side of the point asked about: one more row of the inverse.": (
             lambda g, c, y, r: c * (_inverse(g, r) @ y) / _inverse(g, r).diagonal()
         ),
-        "A label set to zero is not a sample left out: it still pulls the fit to zero.": lambda g, c, y, r: (
+        "Without the sample the others fit as before, with the same ridge: no N in it.": lambda g, c, y, r: _left(
+            g, c, y, len(y) * r
+        ),
+        "The leverage is divided out as one less it, not as itself.": lambda g, c, y, r: (
+            _influences(g, c, y, r) / (g @ _inverse(g, r)).diagonal()
+        ),
+        "The factor is how wrong the others are about the label. The label itself is the change when it is set to zero.": lambda g, c, y, r: (
             c @ _inverse(g, r) * y
         ),
     },
@@ -231,6 +271,16 @@ halves_foreseen = Check(
     cases=_halves,
     mistakes={
         "Correlate the ranks, not the values.": lambda s, i, o: float(pearsonr(i.double() @ s, o).statistic),
+        "Ranks on both sides: one side is still in its own units.": lambda s, i, o: float(
+            pearsonr((i.double() @ s).argsort().argsort().double(), o).statistic
+        ),
+        "A rank of an entry is argsort twice; on one side it was once.": lambda s, i, o: float(
+            pearsonr((i.double() @ s).argsort().double(), o.argsort().argsort().double()).statistic
+        ),
+        "Sum the scores of a subset's samples, and then rank the sums: ranks of single scores do not add up.": lambda s, i, o: (
+            _score(s.argsort().argsort().double(), i, o)
+        ),
+        "A correlation from -1 to 1; not shifted to 0 to 1.": lambda s, i, o: (_score(s, i, o) + 1) / 2,
         "The sign is turned round, or scores of samples are added that a subset has not.": (lambda s, i, o: _score(s, ~i, o)),
         "Spearman's correlation, not Kendall's: Pearson's of the ranks.": (
             lambda s, i, o: float(kendalltau(i.double() @ s, o).statistic)

@@ -187,7 +187,7 @@ def difference(got: Sequence, wanted: Sequence, cases: Sequence[tuple], names: S
 
 _CHANGES = {
     "The sign is turned round.": lambda g: -g,
-    "This is one less the right answer: subtract it from 1.": lambda g: 1 - g,
+    "This is 1 minus the right answer.": lambda g: 1 - g,
     "This is the reciprocal of the right answer.": lambda g: 1 / g,
     "This is the right answer's square root: square it.": lambda g: g.square(),
     "This is the right answer's square.": lambda g: g.clamp(min=0).sqrt(),
@@ -220,7 +220,7 @@ def _factor(pairs: Sequence[tuple[Tensor, Tensor]], cases: Sequence[tuple], name
             continue
         for power, words in _POWERS.items():
             if all(abs(r / s**power - 1) < 1e-3 for r, s in zip(ratios, size, strict=True)):
-                return f"The numbers are off by {words}{sentence}: is it there once too often, or missing (a mean for a sum)?"
+                return f"The numbers have {words}{sentence} too much: does it stand there once too often, or is it missing on the other side?"
             fixed = [r / s**power for r, s in zip(ratios, size, strict=True)]
             if abs(power) == 1 and max(fixed) - min(fixed) < 1e-3 * abs(fixed[0]):
                 number = fixed[0] ** -power
