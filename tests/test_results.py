@@ -17,6 +17,7 @@ from ntk_course.replication import results, verdicts
 from ntk_course.replication.experiments import (
     PRESETS,
     architectures,
+    attribution,
     control_difficulty,
     difficulty_training,
     find,
@@ -124,6 +125,35 @@ def test_figures_belong_to_a_claim(path):
         assert figure.count >= 1
         assert figure.ours == figure.ours  # no NaN
     assert len({(f.item, f.quantity) for f in figures}) == len(figures)
+
+
+def test_scores_are_judged_as_chapter_19_says():
+    run = stored("attribution", "class")
+    rows = attribution.chosen(run)
+    assert (rows[rows.ridge.notna()].groupby("method").ridge.nunique() == 1).all()  # the same in all five draws
+    assert set(rows.groupby("method").ridge.first().dropna()) <= {0.1, 1.0}  # inside the range tried
+    halves = rows[(rows.part == "halves") & (rows.networks == "all")].pivot(index="seed", columns="method", values="score")
+    left = [f"leave one out, kernel of the {which}" for which in ("start", "end", "limit")]
+    others = halves.drop(columns=["influence", "other networks on the same halves"])
+    assert (
+        halves["influence"].gt(others.max(axis=1)).all()
+        and halves["influence"].lt(halves["other networks on the same halves"]).all()
+    )
+    assert all((halves[method] > halves["TRAK"]).all() for method in left[1:]) and halves[left[0]].mean() > halves["TRAK"].mean()
+    assert abs((halves["TRAK"] - halves["linear regression on other halves"]).mean()) < 0.02
+    assert (halves["exact path kernel"] - halves["discrete path kernel"]).abs().max() < 1e-3
+    assert (halves["TracIn"] > halves["gradients at the end"]).all() and (halves["TracIn"] < halves["exact path kernel"]).all()
+    assert abs((halves["gradients at the end"] - halves["alike and of one label"]).mean()) < 0.02
+    removed = rows[rows.part == "removed"].pivot(index="seed", columns="method", values="fall")
+    like = removed["alike and of one label"]
+    assert all((removed[method] > like).all() for method in left)
+    assert like.gt(removed.drop(columns=[*left, like.name]).max(axis=1)).all()
+    lost = rows[rows.part == "removed"].groupby("method").flipped.mean()
+    assert lost[left].between(0.45, 0.51).all()
+    both = run.frame(part="halves").query("method in ('influence', 'TRAK')")
+    means = attribution.chosen(run).query("part == 'halves' and method in ('influence', 'TRAK')")
+    gain = means.pivot_table(index="method", columns="networks", values="score")
+    assert len(both) and (gain["all"] - gain["one"]).between(0.015, 0.03).all()
 
 
 def test_figures_are_means_over_seeds():
@@ -839,6 +869,22 @@ def told_by_probabilities():
 
 
 # Every measured number of a stored run that stands in a sentence: the page, the words around it, and what it has to be.
+def foresees(method, ridge=None):
+    """Return chapter 19's mean datamodelling score of three networks' scores in per cent, by the chosen ridge or another one."""
+    run = stored("attribution", "class")
+    rows = attribution.chosen(run) if ridge is None else run.frame(ridge=ridge)
+    return 100 * rows[(rows.part == "halves") & (rows.networks == "all") & (rows.method == method)].score.mean()
+
+
+def falls(method, ridge=None):
+    """Return by how much chapter 19's log odds fall on average when the ten highest images of a method are taken away."""
+    run = stored("attribution", "class")
+    rows = attribution.chosen(run) if ridge is None else run.frame(ridge=ridge)
+    return rows[(rows.part == "removed") & (rows.method == method)].fall.mean()
+
+
+LEFT_OUT = [f"leave one out, kernel of the {which}" for which in ("start", "end", "limit")]
+
 SHOWN = [
     ("08_pruning", "gives {:.0f} to {:.0f} per cent", lambda: (100 * min(redundant()), 100 * max(redundant()))),
     ("08_pruning", ", {:.0f} before any training,", lambda: 100 * redundant("after 0")[0]),
@@ -934,6 +980,41 @@ SHOWN = [
         "told apart from it ({:.0f} to {:.0f})",
         lambda: (min(lost(chance=c) for c in CHANCES), max(lost(chance=c) for c in CHANCES)),
     ),
+    ("19_whom_to_thank", "An influence function, {:.0f} per cent;", lambda: foresees("influence")),
+    ("19_whom_to_thank", "which is as good as it gets, reach {:.0f}.", lambda: foresees("other networks on the same halves")),
+    ("19_whom_to_thank", "which has seen no network, reaches {:.0f}.", lambda: foresees(LEFT_OUT[2])),
+    ("19_whom_to_thank", "TRAK reaches {:.0f}, as much", lambda: foresees("TRAK")),
+    ("19_whom_to_thank", "as the linear regression, {:.0f},", lambda: foresees("linear regression on other halves")),
+    ("19_whom_to_thank", "The path kernels reach {:.0f}, exact or not,", lambda: foresees("exact path kernel")),
+    ("19_whom_to_thank", "exact or not, and TracIn {:.0f}:", lambda: foresees("TracIn")),
+    ("19_whom_to_thank", "Gradients at the end, {:.0f}, are no better", lambda: foresees("gradients at the end")),
+    ("19_whom_to_thank", "with the sign of the label, {:.0f}.", lambda: foresees("alike and of one label")),
+    (
+        "19_whom_to_thank",
+        "an influence foresees {:.0f} per cent, TRAK {:.0f}, and leaving out by the kernel of the limit {:.0f}:",
+        lambda: tuple(foresees(method, 1e-3) for method in ("influence", "TRAK", LEFT_OUT[2])),
+    ),
+    (
+        "19_whom_to_thank",
+        "the log odds fall by {:.1f} to {:.1f},",
+        lambda: (min(map(falls, LEFT_OUT)), max(map(falls, LEFT_OUT))),
+    ),
+    ("19_whom_to_thank", "foresaw halves badly, is next with {:.1f}.", lambda: falls("alike and of one label")),
+    (
+        "19_whom_to_thank",
+        "matter less, {:.1f} to {:.1f}, TRAK {:.1f}, TracIn {:.1f}, gradients at the end {:.1f}. Ten images at random: {:.1f}.",
+        lambda: (
+            min(middle := [falls(m) for m in ("influence", "exact path kernel", "linear regression on other halves")]),
+            max(middle),
+            *(falls(method) for method in ("TRAK", "TracIn", "gradients at the end", "drawn at random")),
+        ),
+    ),
+    (
+        "19_whom_to_thank",
+        "foresees of halves falls from {:.0f} to {:.0f} per cent",
+        lambda: (foresees(LEFT_OUT[2], 1.0), foresees(LEFT_OUT[2], 10.0)),
+    ),
+    ("19_whom_to_thank", "the fall of the log odds stays at {:.1f}.", lambda: falls(LEFT_OUT[2], 10.0)),
     ("18_what_it_does_not_know", "and it loses {:.0f}, as few", lambda: lost(prior=1.0)),
     ("18_what_it_does_not_know", "that always draws loses {:.0f} of 1,000", lambda: lost(chance=1.0)),
 ]
