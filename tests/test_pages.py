@@ -69,7 +69,7 @@ def test_the_right_answer_has_no_place_of_its_own(monkeypatch):
 
 
 def test_self_checks_of_no_chapter():
-    with pytest.raises(ValueError, match="chapter: got 99; wanted one of 0, before the start, to 18"):
+    with pytest.raises(ValueError, match="chapter: got 99; wanted one of 0, before the start, to 19"):
         ntk.widgets.self_check(99)
 
 

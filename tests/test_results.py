@@ -156,6 +156,27 @@ def test_scores_are_judged_as_chapter_19_says():
     assert len(both) and (gain["all"] - gain["one"]).between(0.015, 0.03).all()
 
 
+def test_made_points_are_good_for_whom_chapter_19_says():
+    rows = stored("distillation", "class").frame()
+
+    def of(points, count, learner):
+        return rows[(rows.points == points) & (rows["count"] == count)].set_index("seed")[learner]
+
+    own, relu = "same kernel", "network of ReLUs"
+    for count in (1, 2, 5, 10):
+        assert (of("made", count, own) > of("drawn", count, own)).all()
+        assert of("made", count, own).mean() > of("means of clusters", count, own).mean()
+        assert of("made, with targets", count, own).mean() - of("made", count, own).mean() < 0.01
+        for learner in (relu, "network of the kernel"):
+            assert of("made, with targets", count, learner).mean() < of("made", count, learner).mean()
+    assert abs((of("made", 1, relu) - of("means of clusters", 1, relu)).mean()) < 0.02
+    assert (of("made", 10, relu) < of("drawn", 10, relu)).all() and (
+        of("drawn", 10, relu) < of("means of clusters", 10, relu)
+    ).all()
+    gain = [(of("made", count, relu) - of("drawn", count, relu)).mean() for count in (1, 2, 5, 10)]
+    assert gain == sorted(gain, reverse=True) and gain[2] > 0 > gain[3]
+
+
 def test_figures_are_means_over_seeds():
     assert Quoted.of("a", "b", 1.0, [1.0, 3.0]) == Quoted("a", "b", 1.0, 2.0, pytest.approx(2**0.5), 2)
     assert Quoted.of("a", "b", None, [1.0]).sd is None
@@ -883,6 +904,11 @@ def falls(method, ridge=None):
     return rows[(rows.part == "removed") & (rows.method == method)].fall.mean()
 
 
+def after(points, count, learner="network of ReLUs"):
+    """Return how often one of chapter 19's learners is right after seeing these points alone, in per cent."""
+    return 100 * stored("distillation", "class").frame(points=points, count=count)[learner].mean()
+
+
 LEFT_OUT = [f"leave one out, kernel of the {which}" for which in ("start", "end", "limit")]
 
 SHOWN = [
@@ -1015,6 +1041,25 @@ SHOWN = [
         lambda: (foresees(LEFT_OUT[2], 1.0), foresees(LEFT_OUT[2], 10.0)),
     ),
     ("19_whom_to_thank", "the fall of the log odds stays at {:.1f}.", lambda: falls(LEFT_OUT[2], 10.0)),
+    (
+        "19_whom_to_thank",
+        "ten images give {:.0f} per cent, where drawn ones give {:.0f}, the means {:.0f}, and all thousand images {:.0f}.",
+        lambda: (
+            *(after(p, 1, "same kernel") for p in ("made", "drawn", "means of clusters")),
+            after("all", 1000, "same kernel"),
+        ),
+    ),
+    (
+        "19_whom_to_thank",
+        "come to the same, {:.0f} and {:.0f}, and drawn ones to {:.0f}.",
+        lambda: tuple(after(p, 1) for p in ("made", "means of clusters", "drawn")),
+    ),
+    (
+        "19_whom_to_thank",
+        "is right in {:.0f} of 100 cases after the means, in {:.0f} after drawn images, and in {:.0f} after the made ones, "
+        "although the regression they were made for has {:.0f}.",
+        lambda: (*(after(p, 10) for p in ("means of clusters", "drawn", "made")), after("made", 10, "same kernel")),
+    ),
     ("18_what_it_does_not_know", "and it loses {:.0f}, as few", lambda: lost(prior=1.0)),
     ("18_what_it_does_not_know", "that always draws loses {:.0f} of 1,000", lambda: lost(chance=1.0)),
 ]

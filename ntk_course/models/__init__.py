@@ -3,7 +3,7 @@
 from .diagonal import DiagonalNetwork
 from .functional import assign, call_with, only
 from .linear import linearised, restarted
-from .low_rank import LowRank, low_rank
+from .moves import LowRank, low_rank
 from .networks import authors_cnn, lenet5, mlp, network_for, resnet18, small_cnn, zero_output_layer
 from .parametrisations import Exponents, exponents, parametrised
 from .scale import scaled

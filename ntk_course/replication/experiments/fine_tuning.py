@@ -17,7 +17,7 @@ from ...analysis.laplace import Laplace
 from ...data.datasets import Dataset
 from ...gram.operator import Gram
 from ...models.functional import assign
-from ...models.low_rank import low_rank
+from ...models.moves import low_rank
 from ...tangents.cotangents import loss_gradient
 from ...tangents.positions import stacked
 from ..experiment import Experiment
