@@ -503,7 +503,7 @@ def test_moves_tuned_together_are_those_tuned_alone():
     found = fine_tuning.tuned(model, x, y, halves, [7, 8], config, (2, 4))
     for place, (rows, seed) in enumerate(zip(halves, (7, 8), strict=True)):
         alone = ntk.models.low_rank(model, config.rank, seed=seed)
-        optimizer = torch.optim.SGD([p for p in alone.parameters() if p.requires_grad], lr=config.lr)
+        optimizer = torch.optim.SGD([p for p in alone.parameters() if p.requires_grad], lr=config.lr, momentum=config.momentum)
         for _ in range(4):
             optimizer.zero_grad()
             nn.functional.cross_entropy(alone(x[rows]).flatten(0, 1), y[rows].flatten()).backward()

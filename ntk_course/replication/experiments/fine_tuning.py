@@ -44,6 +44,7 @@ class Config:
         rank: of the moves.
         steps: of gradient descent on the moves, on all new sentences at once.
         lr: its rate.
+        momentum: heavy ball.
         checkpoints: moments of the fine-tuning that TracIn adds up.
         members: fine-tunings, from other draws of the moves, over which scores are averaged.
         subsets: halves of the new sentences on which moves are trained, and scores judged.
@@ -51,19 +52,20 @@ class Config:
         seeds: of the persons' cities, the model and the halves.
     """
 
-    known: int = 120
+    known: int = 60
     new: int = 16
     cities: int = 8
     width: int = 32
     layers: int = 2
-    first: int = 1000
+    first: int = 600
     rank: int = 2
-    steps: int = 300
-    lr: float = 0.05
+    steps: int = 400
+    lr: float = 0.01
+    momentum: float = 0.9
     checkpoints: int = 10
     members: int = 3
     subsets: int = 50
-    repeats: int = 3
+    repeats: int = 2
     seeds: tuple[int, ...] = tuple(range(5))
 
 
@@ -205,12 +207,14 @@ def tuned(
         return cross_entropy(functional_call(models[0], some, (x[rows],)).flatten(0, 1), y[rows].flatten())
 
     slopes, found = vmap(grad(loss)), []
+    velocity = {name: torch.zeros_like(p) for name, p in moves.items()}
     for step in range(config.steps + 1):
         if step in at:
             found.append({name: p.clone() for name, p in moves.items()})
         if step < config.steps:
             for name, g in slopes(moves, subsets).items():
-                moves[name] -= config.lr * g
+                velocity[name] = config.momentum * velocity[name] + g
+                moves[name] -= config.lr * velocity[name]
     return found
 
 
