@@ -1006,8 +1006,12 @@ SHOWN = [
         "told apart from it ({:.0f} to {:.0f})",
         lambda: (min(lost(chance=c) for c in CHANCES), max(lost(chance=c) for c in CHANCES)),
     ),
-    ("19_whom_to_thank", "An influence function, {:.0f} per cent;", lambda: foresees("influence")),
-    ("19_whom_to_thank", "which is as good as it gets, reach {:.0f}.", lambda: foresees("other networks on the same halves")),
+    ("19_whom_to_thank", "An influence function, {:.0f} per cent.", lambda: foresees("influence")),
+    (
+        "19_whom_to_thank",
+        "Other networks trained on the same halves reach {:.0f};",
+        lambda: foresees("other networks on the same halves"),
+    ),
     ("19_whom_to_thank", "which has seen no network, reaches {:.0f}.", lambda: foresees(LEFT_OUT[2])),
     ("19_whom_to_thank", "TRAK reaches {:.0f}, as much", lambda: foresees("TRAK")),
     ("19_whom_to_thank", "as the linear regression, {:.0f},", lambda: foresees("linear regression on other halves")),
@@ -1040,7 +1044,7 @@ SHOWN = [
         "foresees of halves falls from {:.0f} to {:.0f} per cent",
         lambda: (foresees(LEFT_OUT[2], 1.0), foresees(LEFT_OUT[2], 10.0)),
     ),
-    ("19_whom_to_thank", "the fall of the log odds stays at {:.1f}.", lambda: falls(LEFT_OUT[2], 10.0)),
+    ("19_whom_to_thank", "the fall of the log odds stays at {:.1f} (", lambda: falls(LEFT_OUT[2], 10.0)),
     (
         "19_whom_to_thank",
         "ten images give {:.0f} per cent, where drawn ones give {:.0f}, the means {:.0f}, and all thousand images {:.0f}.",
