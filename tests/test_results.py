@@ -177,6 +177,18 @@ def test_made_points_are_good_for_whom_chapter_19_says():
     assert gain == sorted(gain, reverse=True) and gain[2] > 0 > gain[3]
 
 
+def test_a_tuned_models_answers_thank_as_chapter_19_says():
+    run = stored("fine_tuning", "class")
+    rows = run.frame(part="sentences").pivot(index="seed", columns="method", values="score")
+    late = ["gradients at the end", "cosines at the end", *(f"influence, {ridge}" for ridge in ("0.01", "0.1", "1"))]
+    assert (rows[late].max(axis=1) < rows["TracIn"] - 0.05).all() and rows[late].to_numpy().max() < 0.1
+    assert abs((rows["TracIn"] - rows["words in common"]).mean()) < 0.05
+    area = run.frame(part="sentences").pivot(index="seed", columns="method", values="area")
+    assert (area["words in common"] > area.drop(columns="words in common").max(axis=1)).all()
+    answers = run.frame(part="answers")
+    assert answers.learnt.gt(0.99).all() and (answers.weights == 2550).all() and (answers.all_weights == 31_483).all()
+
+
 def test_figures_are_means_over_seeds():
     assert Quoted.of("a", "b", 1.0, [1.0, 3.0]) == Quoted("a", "b", 1.0, 2.0, pytest.approx(2**0.5), 2)
     assert Quoted.of("a", "b", None, [1.0]).sd is None
@@ -909,6 +921,16 @@ def after(points, count, learner="network of ReLUs"):
     return 100 * stored("distillation", "class").frame(points=points, count=count)[learner].mean()
 
 
+def of_sentences(column, method):
+    """Return chapter 19's mean over draws of a column of the table of sentences, in per cent."""
+    return 100 * stored("fine_tuning", "class").frame(part="sentences", method=method)[column].mean()
+
+
+def answers_right(column):
+    """Return how many of chapter 19's answers of the language model are right, in per cent."""
+    return 100 * stored("fine_tuning", "class").frame(part="answers")[column].mean()
+
+
 LEFT_OUT = [f"leave one out, kernel of the {which}" for which in ("start", "end", "limit")]
 
 SHOWN = [
@@ -1032,7 +1054,7 @@ SHOWN = [
     ("19_whom_to_thank", "foresaw halves badly, is next with {:.1f}.", lambda: falls("alike and of one label")),
     (
         "19_whom_to_thank",
-        "matter less, {:.1f} to {:.1f}, TRAK {:.1f}, TracIn {:.1f}, gradients at the end {:.1f}. Ten images at random: {:.1f}.",
+        "matter less, {:.1f} to {:.1f}, TRAK {:.1f}, TracIn {:.1f}, gradients at the end {:.1f}. Ten images at random: {:.1f};",
         lambda: (
             min(middle := [falls(m) for m in ("influence", "exact path kernel", "linear regression on other halves")]),
             max(middle),
@@ -1063,6 +1085,34 @@ SHOWN = [
         "is right in {:.0f} of 100 cases after the means, in {:.0f} after drawn images, and in {:.0f} after the made ones, "
         "although the regression they were made for has {:.0f}.",
         lambda: (*(after(p, 10) for p in ("means of clusters", "drawn", "made")), after("made", 10, "same kernel")),
+    ),
+    (
+        "19_whom_to_thank",
+        "the search reaches an area of {:.0f} per cent, TracIn {:.0f}.",
+        lambda: tuple(of_sentences("area", method) for method in ("words in common", "TracIn")),
+    ),
+    (
+        "19_whom_to_thank",
+        "in {:.0f} per cent of the cases, the search in {:.0f}, draws at random in {:.0f};",
+        lambda: tuple(of_sentences("false_last", method) for method in ("TracIn", "words in common", "drawn at random")),
+    ),
+    (
+        "19_whom_to_thank",
+        "TracIn {:.0f} per cent, the search {:.0f}, and two tunings on the same halves agree to {:.0f}.",
+        lambda: tuple(of_sentences("score", m) for m in ("TracIn", "words in common", "other moves on the same halves")),
+    ),
+    (
+        "19_whom_to_thank",
+        "foresee next to nothing, {:.0f} at best.",
+        lambda: max(
+            of_sentences("score", m)
+            for m in ("gradients at the end", "cosines at the end", *(f"influence, {r}" for r in ("0.01", "0.1", "1")))
+        ),
+    ),
+    (
+        "19_whom_to_thank",
+        "{:.0f} per cent are right before, which is chance, and {:.0f} after: {:.0f} for persons without a false sentence, {:.0f} with one.",
+        lambda: tuple(answers_right(c) for c in ("before", "after", "without_false", "with_false")),
     ),
     ("18_what_it_does_not_know", "and it loses {:.0f}, as few", lambda: lost(prior=1.0)),
     ("18_what_it_does_not_know", "that always draws loses {:.0f} of 1,000", lambda: lost(chance=1.0)),
