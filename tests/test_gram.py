@@ -31,7 +31,7 @@ COTANGENTS = {
     "labelled": (ntk.labelled, lambda z, y: (2 * hot(z, y) - 1) / len(z) ** 0.5),
     "centred": (ntk.centred, lambda z, y: hot(z, y) - 1 / len(z)),
     "logit": (ntk.logit, hot),
-    "log odds": (ntk.tangents.log_odds, lambda z, y: hot(z, y) - (z.exp() * (1 - hot(z, y))) / (z.exp() * (1 - hot(z, y))).sum()),
+    "log_odds": (ntk.tangents.log_odds, lambda z, y: hot(z, y) - (z.exp() * (1 - hot(z, y))) / (z.exp() * (1 - hot(z, y))).sum()),
     "loss_gradient": (ntk.loss_gradient, lambda z, y: hot(z, y) - z.exp() / z.exp().sum()),
     "squared loss": (lambda y: ntk.loss_gradient(y, "squared"), lambda z, y: hot(z, y) - z),
     "a function": (lambda y: lambda z: z.softmax(1), lambda z, y: z.exp() / z.exp().sum()),

@@ -35,6 +35,7 @@ class Config:
     """Settings; float64, on the CPU.
 
     Attributes:
+        data: made sentences, of one kind so far.
         known: persons of whom all frames are seen before the fine-tuning.
         new: persons of whom three frames are seen in the fine-tuning; for every second one of them, one of the three says another city.
         cities: how many.
@@ -52,6 +53,7 @@ class Config:
         seeds: of the persons' cities, the model and the halves.
     """
 
+    data: str = "sentences"
     known: int = 60
     new: int = 16
     cities: int = 8
@@ -318,7 +320,7 @@ def sentences(config: Config) -> Dataset:
     text = corpus(config, config.seeds[0])
     checksum = hashlib.sha256(text.new.numpy().tobytes() + text.known.numpy().tobytes()).hexdigest()
     note = "made sentences; another draw for each seed"
-    return Dataset(text.new[:, :-1].float(), text.new[:, -1], text.words, "sentences", "train", (), (), (), checksum, note)
+    return Dataset(text.new[:, :-1].float(), text.new[:, -1], text.words, config.data, "train", (), (), (), checksum, note)
 
 
 def quoted(result: Result) -> list[Quoted]:
