@@ -107,7 +107,7 @@ def trak(
         raise ValueError("models: got none; wanted at least one")
     weights, lacks, outputs = [], [], set()
     for model in models:
-        with validate.renamed(x1="x", y="y"):
+        with validate.renamed(x1="x"):
             gram = Gram(model, x, log_odds(y), **options)
         with validate.renamed(x="asked"):
             cross = gram.against(asked, log_odds(labels, "labels")).dense().double()  # (M, N)
@@ -118,7 +118,7 @@ def trak(
         kernel = gram.dense().double()
         values, vectors, _ = _eigen(kernel, rho := ridge * float(kernel.diagonal().mean()))
         weights.append(cross @ (vectors / (values + rho)) @ vectors.T)
-        lacks.append(1 - z.softmax(1)[torch.arange(len(z)), validate.labels(y, len(z), z.shape[1], z)])
+        lacks.append(1 - z.softmax(1).gather(1, validate.labels(y, len(z), z.shape[1], z)[:, None])[:, 0])
     return (torch.stack(weights).mean(0) * torch.stack(lacks).mean(0)).to(gram.dtype)
 
 

@@ -66,12 +66,12 @@ class Laplace:
         """Eigenvalues of the training points' kernel, (N R,), in float64."""
         return self._eigen()[0]
 
-    def _resolved(self, delta: float) -> None:
+    def _resolved(self, delta: float, largest: float) -> None:
         """Warn where what is left of the prior is the difference of two numbers that are nearly the same."""
-        lost = torch.finfo(self._gram.dtype).eps * float(self.values[-1]) / delta
+        lost = torch.finfo(self._gram.dtype).eps * largest / delta
         if lost > _LOST:
             note(
-                f"precision: got {delta:.3g}, beside eigenvalues up to {float(self.values[-1]):.3g}: in {self._gram.dtype} "
+                f"precision: got {delta:.3g}, beside eigenvalues up to {largest:.3g}: in {self._gram.dtype} "
                 f"about {min(lost, 1):.0%} of what is left may be rounding; a model in float64 has it better"
             )
 
@@ -87,7 +87,7 @@ class Laplace:
         """
         delta = validate.above_zero(precision, "precision")
         values, vectors = self._eigen()
-        self._resolved(delta)
+        self._resolved(delta, float(values[-1]))
         with validate.renamed(x1="asked"):
             prior = Gram(self.model, asked, basis, **self.options).diagonal()
         cross = Gram(self.model, asked, basis, self.x, self.cotangent, **self.options).dense()  # (M, N, K, R)
@@ -124,7 +124,7 @@ class Laplace:
         """
         delta = validate.above_zero(precision, "precision")
         values, vectors = self._eigen()
-        self._resolved(delta)
+        self._resolved(delta, float(values[-1]))
         measured, pushed = stacked(measured, "measured"), stacked(pushed, "pushed")
         with validate.renamed(x1="asked", c1="measured", c2="pushed"):
             own = Gram(self.model, asked, measured, self.x, pushed, **self.options).dense()[..., 0, 0]

@@ -15,6 +15,7 @@ from torch.nn.functional import one_hot
 from ...analysis.attribution import datamodelling_score, leave_one_out_effects, trak
 from ...analysis.laplace import Laplace
 from ...gram.operator import Gram
+from ...kernels.bound import empirical
 from ...kernels.infinite import mlp as infinite_mlp
 from ...kernels.paths import dpk, epk
 from ...models.networks import mlp
@@ -126,11 +127,6 @@ def left_out(kernel: Tensor, x: Tensor, y: Tensor, labels: Tensor, classes: int,
     return own - (effects.sum(2) - own) / (classes - 1)
 
 
-def averaged_kernel(model: nn.Module, x: Tensor) -> Tensor:
-    """Average the tangent kernels of the outputs."""
-    return Gram(model, x, basis).dense().diagonal(dim1=2, dim2=3).mean(2)
-
-
 def agreement(x: Tensor, y: Tensor, asked: Tensor, labels: Tensor) -> Tensor:
     """Without any network: how alike two images are, with a plus for one label and a minus for two."""
     alike = (asked @ x.T / x.shape[1]).clamp(min=0)
@@ -178,15 +174,16 @@ def methods(
     for name, method in by_path.items():
         found[name, None] = [method(path) for path in paths]
     spreads, both = [Laplace(path.model_at(-1), x) for path in paths], torch.cat([x, asked])
+    kernels = {
+        "start": [empirical(path.model_at(0), basis)(both) for path in paths],
+        "end": [empirical(path.model_at(-1), basis)(both) for path in paths],
+        "limit": [infinite_mlp(both, depth=1, activation="erf").ntk],
+    }
     for ridge in RIDGES:
         found["influence", ridge] = [influences(spread, *given[1:], ridge) for spread in spreads]
         found["TRAK", ridge] = [trak(path.model_at(-1), *given, ridge=ridge) for path in paths]
-        for name, kernels in (
-            ("leave one out, kernel of the start", [averaged_kernel(path.model_at(0), both) for path in paths]),
-            ("leave one out, kernel of the end", [averaged_kernel(path.model_at(-1), both) for path in paths]),
-            ("leave one out, kernel of the limit", [infinite_mlp(both, depth=1, activation="erf").ntk]),
-        ):
-            found[name, ridge] = [left_out(k, x, y, labels, classes, ridge) for k in kernels]
+        for which, some in kernels.items():
+            found[f"leave one out, kernel of the {which}", ridge] = [left_out(k, x, y, labels, classes, ridge) for k in some]
     found["alike and of one label", None] = [agreement(*given)]
     draw = torch.Generator().manual_seed(seed)
     found["drawn at random", None] = [torch.randn(len(asked), len(x), generator=draw, dtype=torch.float64)]

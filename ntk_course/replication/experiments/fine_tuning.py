@@ -324,7 +324,7 @@ def sentences(config: Config) -> Dataset:
 
 
 def quoted(result: Result) -> list[Quoted]:
-    """Set what scores foresee more than a search for words does, and where the false sentences stand, beside the run."""
+    """Set what TracIn foresees more than a search for words and other scores do beside the run."""
     rows = result.frame(part="sentences")
     by = rows.pivot(index="seed", columns="method", values="score")
     return [
