@@ -398,16 +398,27 @@ def test_odds_are_those_of_probabilities():
 
 
 def test_networks_trained_together_are_those_of_a_path():
-    """The halves' networks, in one vmap, end where a recorded path of the same start and samples ends."""
-    config = attribution.PRESETS["smoke"]
-    x, y, asked = points(8), torch.tensor([0, 1, 2, 0, 1, 2, 0, 1]), points(3, seed=1)
-    halves = torch.tensor([[0, 2, 4, 7], [1, 3, 5, 6]])
-    found = attribution.trained(config, x, y, halves, asked, 3, [5, 6])
-    for rows, seed, z in zip(halves, (5, 6), found, strict=True):
-        net = attribution.started(config, x, 3, seed)
-        how = {"lr": config.lr, "momentum": 0.0, "zero_output": False, "progress": False}
-        wanted = ntk.train_path(net, x[rows], y[rows], steps=config.steps, **how).outputs(asked)
-        torch.testing.assert_close(z.log_softmax(1), wanted, rtol=1e-8, atol=1e-10)
+    """The halves' networks, in one vmap, end where a recorded path of the same start and samples ends; streams start elsewhere."""
+    trial = attribution.drawn(attribution.PRESETS["smoke"], 1)
+    halves = trial.judged[:2]
+    found = trial.answers(halves, 2, repeats=2)
+    assert found.shape == (2, 2, len(trial.asked), trial.classes)
+    how = {"lr": trial.config.lr, "momentum": 0.0, "zero_output": False, "progress": False}
+    for repeat, member in ((0, 0), (0, 1), (1, 1)):
+        net, rows = trial.started(2_200_000 + 1000 * repeat + member), halves[member]
+        wanted = ntk.train_path(net, trial.x[rows], trial.y[rows], steps=trial.config.steps, **how).outputs(trial.asked)
+        torch.testing.assert_close(found[repeat, member].log_softmax(1), wanted, rtol=1e-8, atol=1e-10)
+    alike = trial.answers(halves, 3, own=False)[0], trial.answers(halves[[1, 0]], 3, own=False)[0]
+    torch.testing.assert_close(alike[0], alike[1][[1, 0]])  # only who is in a half tells them apart
+    assert not torch.allclose(trial.answers(halves, 0), trial.answers(halves, 1))
+
+
+def test_halves_that_judge_are_not_those_that_teach():
+    trial = attribution.drawn(attribution.PRESETS["smoke"], 0)
+    assert len(trial.judged) == 8 and len(trial.others) == 8
+    for subsets in (trial.judged, trial.others):
+        assert (trial.inside(subsets).sum(1) == 12).all()
+    assert not (trial.inside(trial.judged)[:, None] == trial.inside(trial.others)).all(2).any()
 
 
 def test_scores_of_a_path_are_sums_of_its_gradients():

@@ -1,6 +1,6 @@
 """Which scores of training images foresee what networks answer that are trained without some of them?"""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -46,8 +46,9 @@ class Config:
         lr: its rate.
         members: networks trained on all images, over which scores are averaged.
         subsets: halves of the images on which networks are trained, and scores judged.
-        others: halves beside these, from which a linear regression learns scores.
-        repeats: networks trained on each half, whose answers are averaged.
+        repeats: networks trained on each of these, whose answers are averaged.
+        again: other networks on each of these, whose answers' mean says how much can be foreseen.
+        others: numbers of halves beside these, with one network each, from which a linear regression learns scores.
         removed: images that are taken away, those that score highest for one test image.
         asked: test images for which that is done.
         checkpoints: moments of training that TracIn adds up.
@@ -62,8 +63,9 @@ class Config:
     lr: float = 0.3
     members: int = 5
     subsets: int = 100
-    others: int = 400
     repeats: int = 5
+    again: int = 10
+    others: tuple[int, ...] = (100, 200, 400, 800)
     removed: int = 25
     asked: int = 20
     checkpoints: int = 10
@@ -80,14 +82,15 @@ PRESETS = {
         steps=12,
         members=2,
         subsets=8,
-        others=6,
         repeats=2,
+        again=2,
+        others=(4, 8),
         removed=3,
         asked=2,
         checkpoints=3,
         seeds=(0, 1),
     ),
-    "class": Config(data="digits", lessons=200, tested=60, steps=200, members=3, others=200, repeats=3, removed=10),
+    "class": Config(data="digits", lessons=200, tested=60, steps=200, members=3, repeats=3, again=9, removed=10),
     "paper": Config(),
 }
 
@@ -139,35 +142,97 @@ def odds(z: Tensor, labels: Tensor) -> Tensor:
     return ((z * own).sum(-1) - z.masked_fill(own, -torch.inf).logsumexp(-1)).clamp(-_MOST, _MOST)
 
 
-def started(config: Config, x: Tensor, classes: int, seed: int) -> nn.Module:
-    """Draw a network."""
-    torch.manual_seed(seed)
-    return mlp((x.shape[1], config.width, classes), "tanh").double()
+@dataclass(frozen=True)
+class Trial:
+    """One draw of images, and the networks that are trained on some of them.
+
+    Attributes:
+        config: the experiment's settings.
+        seed: of the draw.
+        x: training images (N, d).
+        y: their labels (N,).
+        asked: test images (M, d).
+        labels: their labels (M,).
+        classes: K.
+        judged: halves on which scores are judged, (S, N // 2).
+        others: halves that judge nothing.
+    """
+
+    config: Config
+    seed: int
+    x: Tensor
+    y: Tensor
+    asked: Tensor
+    labels: Tensor
+    classes: int
+    judged: Tensor
+    others: Tensor
+
+    @property
+    def given(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Return training images with labels, test images with labels."""
+        return self.x, self.y, self.asked, self.labels
+
+    @property
+    def everything(self) -> Tensor:
+        """Return all training images as the one subset, (1, N)."""
+        return torch.arange(len(self.x))[None]
+
+    def started(self, seed: int) -> nn.Module:
+        """Draw a network."""
+        torch.manual_seed(seed)
+        return mlp((self.x.shape[1], self.config.width, self.classes), "tanh").double()
+
+    def path(self, member: int) -> TrainingPath:
+        """Train one network on all images, and keep every step."""
+        how = {"lr": self.config.lr, "momentum": 0.0, "zero_output": False, "progress": False}
+        return train_path(self.started(1000 * self.seed + member), self.x, self.y, steps=self.config.steps, **how)
+
+    def answers(self, subsets: Tensor, stream: int, repeats: int = 1, of: Tensor | None = None, own: bool = True) -> Tensor:
+        """Train networks on subsets (S, n) and return their logits of the test images, (repeats, S, M, K).
+
+        Each starts from other weights, or with ``own=False`` all of a repetition from the same; each ``stream`` of them from others.
+        """
+        config, of = self.config, self.asked if of is None else of
+        how = {"epochs": config.steps, "batch_size": subsets.shape[1], "lr": config.lr, "momentum": 0.0, "weight_decay": 0.0}
+        first, found = 1_000_000 * (self.seed + 1) + 100_000 * stream, []
+        for repeat in range(repeats):
+            nets = [self.started(first + 1000 * repeat + (member if own else 0)) for member in range(len(subsets))]
+            state = train_ensemble(nets, self.x, self.y, subsets, progress=False, **how).state
+            with torch.no_grad():
+                found.append(vmap(lambda weights, net=nets[0]: functional_call(net, weights, (of,)))(state))
+        return torch.stack(found)
+
+    def inside(self, subsets: Tensor) -> Tensor:
+        """Return which images subsets (S, n) have, (S, N), bool."""
+        return torch.zeros(len(subsets), len(self.x)).scatter_(1, subsets, 1.0).bool()
+
+    def outcomes(self) -> Tensor:
+        """Return the log odds that the networks on the halves that judge answer with, averaged over repetitions, (S, M)."""
+        return odds(self.answers(self.judged, 0, self.config.repeats), self.labels).mean(0)
 
 
-def trained(config: Config, x: Tensor, y: Tensor, subsets: Tensor, asked: Tensor, classes: int, starts: Sequence[int]) -> Tensor:
-    """Return the logits of networks trained on subsets (S, n), each from the weights of its own seed, (S, M, K)."""
-    nets = [started(config, x, classes, seed) for seed in starts]
-    how = {"epochs": config.steps, "batch_size": subsets.shape[1], "lr": config.lr, "momentum": 0.0, "weight_decay": 0.0}
-    state = train_ensemble(nets, x, y, subsets, progress=False, **how).state
-    with torch.no_grad():
-        return vmap(lambda weights: functional_call(nets[0], weights, (asked,)))(state)
+def drawn(config: Config, seed: int) -> Trial:
+    """Draw images, and halves of them."""
+    learnt, test = both_splits(config.data)
+    draw = torch.Generator().manual_seed(seed)
+    given = []
+    for of, n in ((learnt, config.lessons), (test, config.tested)):
+        some = torch.randperm(len(of.x), generator=draw)[:n]
+        given += [as_rows(of.x[some].double()), of.y[some]]
+    n = len(given[0])
+    halves = torch.stack([torch.randperm(n, generator=draw)[: n // 2] for _ in range(config.subsets + max(config.others))])
+    return Trial(config, seed, *given, learnt.num_classes, *halves.split([config.subsets, max(config.others)]))
 
 
-def methods(
-    config: Config, x: Tensor, y: Tensor, asked: Tensor, labels: Tensor, classes: int, seed: int
-) -> dict[tuple[str, float | None], list[Tensor]]:
+def methods(trial: Trial) -> dict[tuple[str, float | None], list[Tensor]]:
     """Return every method's scores (M, N), by name and ridge: of each network trained on all images, where it has one."""
     found: dict[tuple[str, float | None], list[Tensor]] = {}
-    paths = []
-    for member in range(config.members):
-        net = started(config, x, classes, 1000 * seed + member)
-        how = {"lr": config.lr, "momentum": 0.0, "zero_output": False, "progress": False}
-        paths.append(train_path(net, x, y, steps=config.steps, **how))
-    given = (x, y, asked, labels)
+    given = x, y, asked, labels = trial.given
+    paths = [trial.path(member) for member in range(trial.config.members)]
     by_path: dict[str, Callable[[TrainingPath], Tensor]] = {
         "gradients at the end": lambda path: at_the_end(path, *given),
-        "TracIn": lambda path: along(path, *given, config.checkpoints),
+        "TracIn": lambda path: along(path, *given, trial.config.checkpoints),
         "discrete path kernel": lambda path: path_kernel(path, *given, exact=False),
         "exact path kernel": lambda path: path_kernel(path, *given, exact=True),
     }
@@ -183,89 +248,89 @@ def methods(
         found["influence", ridge] = [influences(spread, *given[1:], ridge) for spread in spreads]
         found["TRAK", ridge] = [trak(path.model_at(-1), *given, ridge=ridge) for path in paths]
         for which, some in kernels.items():
-            found[f"leave one out, kernel of the {which}", ridge] = [left_out(k, x, y, labels, classes, ridge) for k in some]
+            found[f"leave one out, kernel of the {which}", ridge] = [
+                left_out(k, x, y, labels, trial.classes, ridge) for k in some
+            ]
     found["alike and of one label", None] = [agreement(*given)]
-    draw = torch.Generator().manual_seed(seed)
-    found["drawn at random", None] = [torch.randn(len(asked), len(x), generator=draw, dtype=torch.float64)]
+    draw = torch.Generator().manual_seed(trial.seed)
+    noise = torch.rand(len(asked), len(x), generator=draw, dtype=torch.float64)
+    found["drawn at random", None] = [noise]
+    found["drawn at random, of the label", None] = [noise * (y == labels[:, None])]
     return found
 
 
-def regressed(subsets: Tensor, outputs: Tensor, n: int) -> Tensor:
-    """Learn scores (M, N) from what networks on other halves (S, n) answer, (S, M): a linear datamodel (Ilyas et al., 2022)."""
-    inside = torch.zeros(len(subsets), n, dtype=torch.float64).scatter_(1, subsets, 1.0)
-    fits = [RidgeCV(alphas=torch.logspace(-1, 4, 11).tolist()).fit(inside, row) for row in outputs.T]
+def regressed(inside: Tensor, outputs: Tensor) -> Tensor:
+    """Learn scores (M, N) from what networks on other halves, (S, N), answer, (S, M): a linear datamodel (Ilyas et al., 2022)."""
+    fits = [RidgeCV(alphas=torch.logspace(-1, 4, 11).tolist()).fit(inside.double(), row) for row in outputs.T]
     return torch.stack([torch.as_tensor(fit.coef_) for fit in fits])
 
 
 def run(config: Config, preset: str = "class", progress: bool = True, folder=None) -> Result:
     """Score training images by every method, and train networks without some of them; rows by part, method and seed."""
-    learnt, test = both_splits(config.data)
-    data, classes = together([learnt, test]), learnt.num_classes
+    data = together(list(both_splits(config.data)))
 
     def one_seed(seed: int) -> list[dict]:
-        draw = torch.Generator().manual_seed(seed)
-        drawn = []
-        for of, n in ((learnt, config.lessons), (test, config.tested)):
-            some = torch.randperm(len(of.x), generator=draw)[:n]
-            drawn += [as_rows(of.x[some].double()), of.y[some]]
-        x, y, asked, labels = drawn
-        n = len(x)
-
-        def answers(subsets: Tensor, of: Tensor, first: int, repeats: int = config.repeats, own: bool = True) -> Tensor:
-            """Train networks on subsets (S, n), each time from other weights, or all from the same, (repeats, S, M, K)."""
-            found = []
-            for repeat in range(repeats):
-                starts = [first + 1000 * repeat + (member if own else 0) for member in range(len(subsets))]
-                found.append(trained(config, x, y, subsets, of, classes, starts))
-            return torch.stack(found)
-
-        halves = torch.stack([torch.randperm(n, generator=draw)[: n // 2] for _ in range(config.subsets + config.others)])
-        judged, others = halves.split([config.subsets, config.others])
-        first = 1_000_000 * (seed + 1)
-        outputs, again, taught = (
-            odds(answers(some, asked, start), labels).mean(0)
-            for some, start in ((judged, first), (judged, first + 100_000), (others, first + 200_000))
+        trial = drawn(config, seed)
+        outcomes, again, taught = (
+            trial.outcomes(),
+            odds(trial.answers(trial.judged, 1, config.again), trial.labels).mean(0),
+            odds(trial.answers(trial.others, 2), trial.labels).mean(0),
         )
-        inside, inside_others = (torch.zeros(len(some), n).scatter_(1, some, 1.0).bool() for some in (judged, others))
-        scores = methods(config, x, y, asked, labels, classes, seed)
-        scores["linear regression on other halves", None] = [regressed(others, taught, n)]
-        rows = []
-        for (name, ridge), found in scores.items():
-            kinds = {"one": found[0]} if len(found) > 1 else {}
-            for kind, values in (kinds | {"all": torch.stack(found).mean(0)}).items():
-                by = datamodelling_score(values, inside, outputs)
-                row = {"part": "halves", "method": name, "ridge": ridge, "networks": kind, "score": float(by.nanmean())}
-                if ridge is not None:  # on halves that judge nothing: a ridge may be chosen by it
-                    row["on_others"] = float(datamodelling_score(values, inside_others, taught).nanmean())
-                rows.append(row)
-        ceiling = [spearmanr(again[:, m], outputs[:, m]).statistic for m in range(len(asked))]
-        rows.append(
-            {"part": "halves", "method": "other networks on the same halves", "networks": "all", "score": float(np.mean(ceiling))}
-        )
-
-        few = asked[: config.asked], labels[: config.asked]
-        start = first + 300_000
-        before = answers(torch.arange(n)[None], few[0], start, own=False)[:, 0]  # (repeats, M, K)
-        right = before.mean(0).argmax(1) == few[1]
-        for (name, ridge), found in scores.items():
-            order = torch.stack(found).mean(0)[: config.asked].argsort(1, descending=True)
-            after = answers(order[:, config.removed :].sort(1).values, few[0], start, own=False)  # (repeats, M, M, K)
-            after = after.diagonal(dim1=1, dim2=2).movedim(-1, 1)
-            fall = (odds(before, few[1]) - odds(after, few[1])).mean()
-            wrong = after.mean(0).argmax(1) != few[1]
-            rows.append(
-                {
-                    "part": "removed",
-                    "method": name,
-                    "ridge": ridge,
-                    "fall": float(fall),
-                    "flipped": float((wrong & right).sum() / right.sum().clamp(min=1)),
-                }
-            )
-        accuracy = (answers(torch.arange(n)[None], asked, start, own=False)[:, 0].argmax(2) == labels).double().mean()
-        return [*rows, {"part": "networks", "accuracy": float(accuracy), "scatter": float(outputs.std(0).mean())}]
+        scores = methods(trial)
+        for count in config.others:
+            found = regressed(trial.inside(trial.others[:count]), taught[:count])
+            scores[f"linear regression, {count} halves", None] = [found]
+        rows = judged_by_halves(trial, scores, outcomes, taught)
+        ceiling = [spearmanr(again[:, m], outcomes[:, m]).statistic for m in range(len(trial.asked))]
+        most = {
+            "part": "halves",
+            "method": "other networks on the same halves",
+            "networks": "all",
+            "score": float(np.mean(ceiling)),
+        }
+        accuracy = (trial.answers(trial.everything, 3, config.repeats)[:, 0].argmax(2) == trial.labels).double().mean()
+        all_of_them = {"part": "networks", "accuracy": float(accuracy), "scatter": float(outcomes.std(0).mean())}
+        return [*rows, most, *judged_by_removal(trial, scores), all_of_them]
 
     return over_seeds("attribution", preset, config, data, one_seed, device=torch.device("cpu"), folder=folder, progress=progress)
+
+
+def judged_by_halves(
+    trial: Trial, scores: dict[tuple[str, float | None], list[Tensor]], outcomes: Tensor, taught: Tensor | None = None
+) -> list[dict]:
+    """Return rows with the datamodelling score of each method: of its first network's scores, and of their mean over networks.
+
+    Where ``taught``, the log odds of networks on the other halves, is given, methods with a ridge are judged by these too: one may be
+    chosen by it, for they judge nothing else.
+    """
+    rows, inside = [], trial.inside(trial.judged)
+    for (name, ridge), found in scores.items():
+        kinds = {"one": found[0]} if len(found) > 1 else {}
+        for kind, values in (kinds | {"all": torch.stack(found).mean(0)}).items():
+            by = datamodelling_score(values, inside, outcomes)
+            row = {"part": "halves", "method": name, "ridge": ridge, "networks": kind, "score": float(by.nanmean())}
+            if ridge is not None and taught is not None:
+                row["on_others"] = float(datamodelling_score(values, trial.inside(trial.others), taught).nanmean())
+            rows.append(row)
+    return rows
+
+
+def judged_by_removal(trial: Trial, scores: dict[tuple[str, float | None], list[Tensor]]) -> list[dict]:
+    """Return rows with what happens to some test images' log odds without the training images that score highest for each."""
+    config, labels = trial.config, trial.labels[: trial.config.asked]
+    how = {"stream": 3, "repeats": config.repeats, "of": trial.asked[: config.asked], "own": False}
+    before = trial.answers(trial.everything, **how)[:, 0]  # (repeats, M, K)
+    right = before.mean(0).argmax(1) == labels
+    rows = []
+    for (name, ridge), found in scores.items():
+        order = torch.stack(found).mean(0)[: config.asked].argsort(1, descending=True)
+        after = trial.answers(order[:, config.removed :].sort(1).values, **how)  # (repeats, M, M, K)
+        after = after.diagonal(dim1=1, dim2=2).movedim(-1, 1)
+        fall = (odds(before, labels) - odds(after, labels)).mean()
+        wrong = after.mean(0).argmax(1) != labels
+        flipped = (wrong & right).sum() / right.sum().clamp(min=1)
+        rows.append({"part": "removed", "method": name, "ridge": ridge, "fall": float(fall), "flipped": float(flipped)})
+    return rows
 
 
 def chosen(result: Result) -> pd.DataFrame:
@@ -280,10 +345,11 @@ def quoted(result: Result) -> list[Quoted]:
     """Set what a method foresees more than another one, each with the ridge that other halves choose, beside the run."""
     rows = chosen(result)
     halves = rows[(rows.part == "halves") & (rows.networks == "all")].pivot(index="seed", columns="method", values="score")
+    regressions = [method for method in halves if method.startswith("linear regression")]
     return [
         Quoted.of(item, f"datamodelling score, {one} less {other}", None, (halves[one] - halves[other]).tolist())
         for item, one, other in (
-            ("TRAK", "TRAK", "linear regression on other halves"),
+            *(("TRAK", "TRAK", regression) for regression in regressions),
             ("TRAK", "TRAK", "influence"),
             ("Influence function", "influence", "gradients at the end"),
             ("Influence function", "influence", "alike and of one label"),
