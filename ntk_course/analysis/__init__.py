@@ -36,6 +36,7 @@ from .laziness import kernel_derivative, kernel_distance, lazy_move, relative_ch
 from .one_step import first_order_change, predicted_change, prediction_error, sgd_step, softmax_jacobian, true_change
 from .pruning import class_support, el2n, flip_auc, flip_labels, forgetting_score, grand, influence_score, prune_head
 from .regression import Fit, alignment, gradient_flow, kernel_ridge, leave_one_out, local_elasticity, spectrum
+from .selection import Selected, forward_selection
 from .spheres import SphereSpectrum, sphere_spectrum
 from .transport import gaussian_bump_transport, hidden_kernel, rkhs_transport, shallow
 
@@ -55,6 +56,7 @@ __all__ = [
     "Predictor",
     "Relation",
     "Scores",
+    "Selected",
     "SphereSpectrum",
     "alignment",
     "averaged",
@@ -76,6 +78,7 @@ __all__ = [
     "flip_labels",
     "forgetting_run",
     "forgetting_score",
+    "forward_selection",
     "gaussian_bump_transport",
     "gradient_flow",
     "grand",

@@ -9,6 +9,7 @@ from torch.nn.functional import one_hot
 
 from ...analysis.distillation import distil
 from ...analysis.regression import kernel_ridge
+from ...analysis.selection import forward_selection
 from ...kernels.infinite import expectations, network
 from ...kernels.infinite import mlp as infinite_mlp
 from ...models.scale import scaled
@@ -24,7 +25,7 @@ class Config:
     Attributes:
         data: name of the data set.
         lessons: training images.
-        counts: points for each class.
+        counts: points for each class; of those selected one after another, on average.
         ridge: of all regressions, a share of the kernel's mean diagonal.
         w_std: sigma_w of the kernel for which points are made, of one hidden layer of erf units.
         b_std: likewise.
@@ -104,7 +105,9 @@ def run(config: Config, preset: str = "class", progress: bool = True, folder=Non
         x, y = as_rows(learnt.x[some].double()), learnt.y[some]
         targets = one_hot(y, classes).double() - 1 / classes
         rows = [{"points": "all", "count": len(x), "loss": 0.0} | accuracies(x, targets, seed)]
+        order = forward_selection(kernel(x, x), targets, classes * max(config.counts), config.ridge).indices
         for count in config.counts:
+            best = order[: classes * count]
             chosen = torch.cat([(y == k).nonzero()[:count, 0] for k in range(classes)])
             means = torch.cat([_means(x[y == k], count, seed) for k in range(classes)])
             labels = targets[chosen]
@@ -113,6 +116,7 @@ def run(config: Config, preset: str = "class", progress: bool = True, folder=Non
             both = distil(kernel, x, targets, x[chosen], labels, learn_targets=True, **how)
             for name, points, values in (
                 ("drawn", x[chosen], labels),
+                ("selected", x[best], targets[best]),
                 ("means of clusters", means, labels),
                 ("made", made.x, labels),
                 ("made, with targets", both.x, both.targets),
@@ -150,7 +154,7 @@ def quoted(result: Result) -> list[Quoted]:
         for learner in ("same kernel", "network of ReLUs"):
             by = rows.pivot(index="seed", columns="points", values=learner)
             if "made" in by:
-                for other in ("drawn", "means of clusters"):
+                for other in ("drawn", "selected", "means of clusters"):
                     words = f"accuracy of the {learner}, {count} made points a class less {other}"
                     found.append(Quoted.of("Kernel inducing points", words, None, (100 * (by["made"] - by[other])).tolist()))
     return found
