@@ -62,8 +62,9 @@ unit: $(READY)
 quick: lint
 	$(TWO) --dist worksteal -m "not browser and not slow"
 
+# Notebooks whose page `make book` has just run, with the outputs that are promised, are not run again.
 nbval: $(READY)
-	NTK_COURSE_STRICT=1 $(TWO) --dist loadfile --nbval-lax -p no:cacheprovider book exercises solutions
+	NTK_COURSE_STRICT=1 $(TWO) --dist loadfile --nbval-lax -p no:cacheprovider $$($(BIN)/python tools/unexecuted.py $(dir $(CACHE)))
 
 # Every notebook from an empty folder, in an environment that has the wheel and what Colab has. About ten minutes.
 everywhere: $(READY)
