@@ -27,7 +27,7 @@ from ..results import Quoted, Result, over_seeds
 FRAMES = (("{}", "lives", "in"), ("{}", "comes", "from"), ("home", "of", "{}"), ("city", "of", "{}"))
 WORDS = ("lives", "in", "comes", "from", "home", "of", "city")
 # Shares of the mean squared gradient that are added to what an influence function inverts.
-RIDGES = (1e-2, 1e-1, 1.0)
+RIDGES = (1e-2, 1e-1, 1.0, 10.0)
 
 
 @dataclass(frozen=True)
@@ -221,25 +221,39 @@ def tuned(
 
 
 def scores(models: Sequence[nn.Module], x: Tensor, y: Tensor, asked: Tensor, answers: Tensor) -> dict[str, Tensor]:
-    """Return each method's scores (M, N) of sentences for answers, from the checkpoints of one fine-tuning, the end last."""
-    measured = torch.full((len(asked), 3), -100)
-    measured[:, -1] = answers
-    pushed, end = loss_gradient(y), models[-1]
-    each = [Gram(m, asked, loss_gradient(measured), x, pushed).dense() for m in models]
-    sizes = Gram(end, x, pushed).diagonal().sqrt()
-    found = {"gradients at the end": each[-1], "cosines at the end": each[-1] / sizes, "TracIn": torch.stack(each[:-1]).sum(0)}
-    spread = Laplace(end, x, stacked(pushed))
-    for ridge in RIDGES:
-        how = ridge * float(spread.values.mean())
-        found[f"influence, {ridge:g}"] = spread.influence(asked, loss_gradient(measured), pushed, how)
-    found["gradients before"] = each[0]
+    """Return each method's scores (M, N) of sentences for answers, from the checkpoints of one fine-tuning, the end last.
+
+    By the loss of every word of a sentence, which is what was tuned, and by that of its city alone: which person comes after "home of"
+    nobody can know.
+    """
+    measured = _last(answers)
+    found, end = {}, models[-1]
+    for words, counted in (("", y), (", by the city", _last(y[:, -1]))):
+        pushed = loss_gradient(counted)
+        each = [Gram(m, asked, loss_gradient(measured), x, pushed).dense() for m in models]
+        found |= {
+            f"TracIn{words}": torch.stack(each[:-1]).sum(0),
+            f"gradients before{words}": each[0],
+            f"gradients at the end{words}": each[-1],
+            f"cosines at the end{words}": each[-1] / Gram(end, x, pushed).diagonal().sqrt(),
+        }
+        spread = Laplace(end, x, stacked(pushed))
+        for ridge in RIDGES:
+            how = ridge * float(spread.values.mean())
+            found[f"influence, {ridge:g}{words}"] = spread.influence(asked, loss_gradient(measured), pushed, how)
     return found
 
 
-def words_in_common(text: Corpus, answers: Tensor) -> Tensor:
-    """Count words that a sentence has in common with a question and its answer, (M, N): a search, and no model."""
+def _last(cities: Tensor) -> Tensor:
+    """Return targets (N, 3) of which only the last counts."""
+    return torch.cat([torch.full((len(cities), 2), -100), cities[:, None]], 1)
+
+
+def names_in_common(text: Corpus, answers: Tensor) -> Tensor:
+    """Count names, of persons and cities, that a sentence has in common with a question and its answer, (M, N): no model is asked."""
     wanted = torch.cat([text.asked[:, :-1], answers[:, None]], 1)
-    return (wanted[:, None, :, None] == text.new[None, :, None, :]).any(3).sum(2).double()
+    same = wanted[:, None, :, None] == text.new[None, :, None, :]
+    return (same.any(3) & (wanted >= len(WORDS))[:, None]).sum(2).double()
 
 
 def run(config: Config, preset: str = "class", progress: bool = True, folder=None) -> Result:
@@ -259,7 +273,8 @@ def run(config: Config, preset: str = "class", progress: bool = True, folder=Non
         ]
         with torch.no_grad():
             before, after = model(asked)[:, -1], torch.stack([models[-1](asked)[:, -1] for models in tuned_models])
-            learnt = torch.stack([models[-1](x)[:, -1] for models in tuned_models])
+            z = torch.stack([models[-1](x) for models in tuned_models])  # (members, N, 3, V)
+            lost = cross_entropy(z.movedim(-1, 1), y.expand(len(z), *y.shape), reduction="none").mean((0, 1))
         rows: list[dict] = [
             {
                 "part": "answers",
@@ -267,7 +282,8 @@ def run(config: Config, preset: str = "class", progress: bool = True, folder=Non
                 "after": float((after.argmax(2) == cities).double().mean()),
                 "without_false": float((after.argmax(2) == cities)[:, ::2].double().mean()),
                 "with_false": float((after.argmax(2) == cities)[:, 1::2].double().mean()),
-                "learnt": float((learnt.argmax(2) == y[:, -1]).double().mean()),
+                "learnt": float((z[:, :, -1].argmax(2) == y[:, -1]).double().mean()),
+                **dict(zip(("first_loss", "second_loss", "city_loss"), lost.tolist(), strict=True)),
                 "weights": sum(p.numel() for p in tuned_models[0][0].parameters() if p.requires_grad),
                 "all_weights": sum(p.numel() for p in model.parameters()),
             }
@@ -281,14 +297,14 @@ def run(config: Config, preset: str = "class", progress: bool = True, folder=Non
             start = [10**6 * (seed + 1) + 1000 * repeat + i for i in range(len(halves))]
             moves = tuned(model, x, y, halves, start, config, (config.steps,))[-1]
             with torch.no_grad():
-                z = answer(moves)
-            outputs.append(z.log_softmax(2)[:, torch.arange(len(cities)), cities])
+                answers = answer(moves).log_softmax(2)
+            outputs.append(answers[:, torch.arange(len(cities)), cities])
         answered, again = (torch.stack(some).mean(0) for some in (outputs[: config.repeats], outputs[config.repeats :]))
         inside = torch.zeros(len(halves), n).scatter_(1, halves, 1.0).bool()
 
         by_member = [scores(models, x, y, asked, cities) for models in tuned_models]
         found = {name: torch.stack([one[name] for one in by_member]).mean(0) for name in by_member[0]}
-        found["words in common"] = words_in_common(text, cities)
+        found["names in common"] = names_in_common(text, cities)
         found["drawn at random"] = torch.randn(len(asked), n, generator=draw, dtype=torch.float64)
         theirs = text.about == torch.arange(len(asked))[:, None]
         for name, values in found.items():
@@ -330,7 +346,7 @@ def quoted(result: Result) -> list[Quoted]:
     return [
         Quoted.of("TracIn", f"datamodelling score, {one} less {other}", None, (by[one] - by[other]).tolist())
         for one, other in (
-            ("TracIn", "words in common"),
+            ("TracIn", "names in common"),
             ("TracIn", "gradients at the end"),
             ("TracIn", "influence, 1"),
         )
@@ -339,7 +355,18 @@ def quoted(result: Result) -> list[Quoted]:
 
 # Columns of the rows, by part; "seed" is added to each.
 COLUMNS = {
-    "answers": ("before", "after", "without_false", "with_false", "learnt", "weights", "all_weights"),
+    "answers": (
+        "before",
+        "after",
+        "without_false",
+        "with_false",
+        "learnt",
+        "first_loss",
+        "second_loss",
+        "city_loss",
+        "weights",
+        "all_weights",
+    ),
     "sentences": ("method", "area", "false_last", "score"),
 }
 
