@@ -388,7 +388,56 @@ def test_the_score_refuses(change, error, says):
         datamodelling_score(**given)
 
 
+@pytest.mark.parametrize("n", [12, 60, 200])
+@pytest.mark.parametrize("ridge", [0.0, 1e-6, 0.1, 10.0])
+def test_singular_kernels_of_single_precision_are_kernels(n, ridge):
+    """Their eigenvalues are below 0 by rounding of float32; what is rounding is told by the dtype that they came in."""
+    features, asked, y = points(n, 4), points(3, 4, seed=1), points(n, 2, seed=2)
+    gram, cross = features @ features.T, asked @ features.T
+    single = leave_one_out_effects((features.float() @ features.float().T), cross.float(), y.float(), ridge)
+    assert single.dtype == torch.float32
+    torch.testing.assert_close(single.double(), leave_one_out_effects(gram, cross, y, ridge), rtol=2e-3, atol=2e-4)
+    if ridge >= 0.1:  # with a ridge that hides the rounding, in double precision too
+        cast = leave_one_out_effects((features.float() @ features.float().T).double(), cross, y, ridge)
+        torch.testing.assert_close(cast, leave_one_out_effects(gram, cross, y, ridge), rtol=2e-3, atol=2e-4)
+
+
+def test_trak_of_a_last_layer_in_single_precision():
+    torch.manual_seed(0)
+    x, asked = points(150, 6), points(4, 6, seed=1)
+    y, labels = torch.arange(150) % 3, torch.tensor([0, 1, 2, 0])
+    model = nn.Sequential(nn.Linear(6, 8), nn.Tanh(), nn.Linear(8, 3)).double()
+    how = {"parameters": ["2.weight", "2.bias"], "ridge": 0.1}  # 27 weights, 150 samples
+    wanted = trak(model, x, y, asked, labels, **how)
+    found = trak(model.float(), x.float(), y, asked.float(), labels, **how)
+    torch.testing.assert_close(found.double(), wanted, rtol=2e-3, atol=1e-5)
+    several = trak(nn.ModuleList([model, model]), x.float(), y, asked.float(), labels, **how)
+    torch.testing.assert_close(several, found)
+
+
+def test_an_indefinite_kernel_needs_a_ridge_that_makes_it_definite():
+    gram, y = torch.diag(torch.tensor([1.0, 2.0, -0.5])).double(), torch.ones(3).double()
+    for ridge in (0.0, 0.4):
+        with pytest.raises(
+            ValueError, match="gram: got an eigenvalue of -0.5, the largest being 2; wanted none below 0, or a larger"
+        ):
+            leave_one_out_effects(gram, torch.ones(1, 3).double(), y, ridge)
+    torch.testing.assert_close(
+        leave_one_out_effects(gram, torch.ones(1, 3).double(), y, 1.0), 1 / (torch.tensor([[2.0, 3.0, 0.5]]).double())
+    )
+
+
 # ----- the experiments' own pieces
+
+
+def test_scores_and_outputs_may_be_arrays_of_numpy():
+    subsets = torch.rand(9, 5, generator=torch.Generator().manual_seed(0)) < 0.5
+    scores, outputs = points(2, 5), points(9, 2, seed=1)
+    torch.testing.assert_close(
+        datamodelling_score(scores.numpy(), subsets, outputs.numpy()), datamodelling_score(scores, subsets, outputs)
+    )
+    with pytest.raises(TypeError, match="outputs: got str"):
+        datamodelling_score(scores, subsets, "none")
 
 
 def test_odds_are_those_of_probabilities():

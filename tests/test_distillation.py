@@ -78,6 +78,28 @@ def test_it_refuses(change, error, says):
         distil(dense, given.pop("x"), **given, progress=False)
 
 
+@pytest.mark.parametrize(
+    ("change", "error", "says"),
+    [
+        ({"kernel": torch.eye(3)}, TypeError, "kernel: got Tensor; wanted a function"),
+        ({"kernel": lambda a, b: (a @ b.T).float()}, ValueError, "kernel: got shape .* for 3 and 3 points in torch.float32"),
+        ({"learn_targets": 1}, TypeError, "learn_targets: got 1; wanted True or False"),
+        ({"x": points(0), "targets": points(0, 2)}, ValueError, "x: got no points"),
+        ({"targets": 1e200 * points(6, 2)}, ArithmeticError, "targets: got a loss of inf at step 0 of 5; wanted smaller ones"),
+    ],
+)
+def test_it_names_what_is_wrong_before_it_starts(change, error, says):
+    given = {
+        "kernel": linear,
+        "x": points(6),
+        "targets": points(6, 2),
+        "start": points(3),
+        "start_targets": points(3, 2),
+    } | change
+    with pytest.raises(error, match=says):
+        distil(**given, steps=5, progress=False)
+
+
 def test_a_kernel_without_a_derivative_is_refused():
     with pytest.raises(ValueError, match="kernel: got values without a derivative"):
         distil(

@@ -180,6 +180,10 @@ def test_made_points_are_good_for_whom_chapter_19_says():
             selected = of("selected", count, learner).mean()
             assert of("drawn", count, learner).mean() < selected < of("means of clusters", count, learner).mean()
         assert (of("made", count, own) > of("selected", count, own)).all()
+    deep = {
+        count: of("made, with targets", count, "deeper kernel") - of("made", count, "deeper kernel") for count in (1, 2, 5, 10)
+    }
+    assert min(gain.mean() for gain in deep.values()) > 0
     over = [(of("made", count, relu) - of("selected", count, relu)).mean() for count in (1, 2, 5, 10)]
     assert min(over[:2]) > 0 > over[2] and (of("made", 10, relu) < of("selected", 10, relu)).all()
 
@@ -1139,6 +1143,20 @@ SHOWN = [
         "19_whom_to_thank",
         "come to the same, {:.0f} and {:.0f}, selected ones to {:.0f}, and drawn ones to {:.0f}.",
         lambda: tuple(after(p, 1) for p in ("made", "means of clusters", "selected", "drawn")),
+    ),
+    (
+        "19_whom_to_thank",
+        "the network of ReLUs to {:.0f}, {:.0f}, {:.0f} and {:.0f} per cent with one, two, five and ten a class, the means to {:.0f}, "
+        "{:.0f}, {:.0f} and {:.0f}.",
+        lambda: tuple(after(p, n) for p in ("made", "means of clusters") for n in (1, 2, 5, 10)),
+    ),
+    (
+        "19_whom_to_thank",
+        "has {:.0f} with ten a class where the means give {:.0f}, and harm both networks: that of erf units falls from {:.0f} to {:.0f}.",
+        lambda: (
+            *(after(p, 10, "deeper kernel") for p in ("made, with targets", "means of clusters")),
+            *(after(p, 10, "network of the kernel") for p in ("made", "made, with targets")),
+        ),
     ),
     (
         "19_whom_to_thank",

@@ -46,6 +46,8 @@ def test_it_does_not_take_what_the_chosen_ones_know():
     with pytest.raises(ArithmeticError, match="count: got 5; wanted at most 4, or a ridge"):
         forward_selection(gram, targets, 5, 0.0)
     assert len(set(forward_selection(gram, targets, 10, 1e-3).indices.tolist())) == 10
+    with pytest.raises(ArithmeticError, match="count: got 7; wanted at most 4, or a ridge"):
+        forward_selection(gram.float(), targets, 7, 0.0)  # rounding of single precision is no point of its own
 
 
 def test_the_unit_of_the_kernel_does_not_matter_and_nothing_given_changes():
@@ -67,6 +69,8 @@ def test_the_unit_of_the_kernel_does_not_matter_and_nothing_given_changes():
         ({"ridge": -1.0}, ValueError, "ridge: got -1"),
         ({"targets": torch.zeros(5, 3)}, ValueError, "targets: got"),
         ({"gram": torch.zeros(3, 4)}, ValueError, "gram: got"),
+        ({"gram": torch.zeros(12, 12)}, ValueError, "gram: got zeros on the diagonal; wanted squared lengths"),
+        ({"gram": torch.diag(torch.arange(12.0) - 1)}, ValueError, "gram: got -1 on the diagonal; wanted squared lengths"),
     ],
 )
 def test_it_refuses(change, error, says):

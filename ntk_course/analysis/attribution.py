@@ -32,19 +32,18 @@ def leave_one_out_effects(gram: Tensor, cross: Tensor, targets: Tensor, ridge: f
         (M, N, K), or (M, N), in the kernel's dtype, on its device; computed in float64.
 
     Raises:
-        TypeError, ValueError: a Gram matrix that is not square, symmetric and finite, or has a negative eigenvalue; other shapes; values
-        that are not finite; a negative ridge.
+        TypeError, ValueError: a Gram matrix that is not square, symmetric and finite, or with the ridge on its diagonal has a negative
+        eigenvalue that is no rounding of its dtype; other shapes; values that are not finite; a negative ridge.
 
     Example:
         >>> kernel, cross = torch.eye(2), torch.tensor([[1.0, 0.5]])
         >>> leave_one_out_effects(kernel, cross, torch.tensor([2.0, 4.0]))
         tensor([[2., 2.]])
     """
-    given, ridge = validate.gram(gram), validate.number(ridge, "ridge")
-    cross, gram = validate.cross(cross, given).double(), given.double()
-    y = as_columns(targets, gram)
-    values, vectors, unknown = _eigen(gram, ridge)
-    inverse = (vectors / (values + ridge)) @ vectors.T
+    given, ridge = validate.gram(gram).detach(), validate.number(ridge, "ridge")
+    cross, y = validate.cross(cross, given).detach().double(), as_columns(targets, given.double())
+    values, vectors, unknown = _eigen(given, ridge)
+    inverse = (vectors / values) @ vectors.T
     left = unknown.square().sum(1)  # what no other point knows of one; with it the ridge that vanishes cancels
     alone = left > _ALONE
     wrong = torch.where(
@@ -52,7 +51,7 @@ def leave_one_out_effects(gram: Tensor, cross: Tensor, targets: Tensor, ridge: f
         unknown @ (unknown.T @ y) / torch.where(alone, left, 1.0)[:, None],
         inverse @ y / torch.where(alone, 1.0, inverse.diagonal())[:, None],
     )  # y_i - f_{-i}(x_i)
-    return ((cross @ inverse)[:, :, None] * wrong).view(len(cross), len(gram), *targets.shape[1:]).to(given.dtype)
+    return ((cross @ inverse)[:, :, None] * wrong).view(len(cross), len(given), *targets.shape[1:]).to(given.dtype)
 
 
 # Of a point's unit vector, the part that the kernel's null space holds: more than this is no rounding.
@@ -60,13 +59,24 @@ _ALONE = 1e-6
 
 
 def _eigen(gram: Tensor, ridge: float) -> tuple[Tensor, Tensor, Tensor]:
-    """Return eigenvalues that are no rounding, their eigenvectors, and an orthonormal basis of the rest, which is empty with a ridge."""
-    values, vectors = torch.linalg.eigh(gram)
-    rounding = len(gram) * torch.finfo(gram.dtype).eps * float(values.abs().max())
-    if values[0] < -1e3 * rounding:
-        raise ValueError(f"gram: got an eigenvalue of {float(values[0]):.3g}; wanted none below 0")
-    alive = values + ridge > rounding
-    return values[alive].clamp(min=0), vectors[:, alive], vectors[:, ~alive]
+    """Return, in float64, eigenvalues of K + rho I that are no rounding, their eigenvectors, and an orthonormal basis of the rest.
+
+    What is rounding the dtype tells that the matrix came in; with a ridge above it there is no rest.
+    """
+    values, vectors = torch.linalg.eigh(gram.double())
+    largest, share = float(values.abs().max()), len(gram) * torch.finfo(gram.dtype).eps
+    values = values + ridge
+    if values[0] < -min(1e3 * share, _BELOW) * largest:
+        raise ValueError(
+            f"gram: got an eigenvalue of {float(values[0]) - ridge:.3g}, the largest being {largest:.3g}; wanted none below 0, or a larger "
+            "ridge (a matrix of float32 should come in float32)"
+        )
+    alive = values > share * largest
+    return values[alive], vectors[:, alive], vectors[:, ~alive]
+
+
+# An eigenvalue further below 0 than this share of the largest is no rounding, in whatever dtype.
+_BELOW = 1e-3
 
 
 def trak(
@@ -75,7 +85,8 @@ def trak(
     r"""Return what each training sample adds to each prediction's log odds, by TRAK without its projection (Park et al., 2023, eq. 17).
 
     With :math:`\Phi` the features of the log odds and Q the diagonal of :math:`1 - p_i`, the probability that a sample's label lacks,
-    TRAK's score is :math:`\phi(x)^\top (\Phi^\top \Phi)^{-1} \Phi^\top Q`. By
+    TRAK's score is :math:`\phi(x)^\top (\Phi^\top \Phi)^{-1} \Phi^\top Q`; the small ones of it that the source then sets to zero are
+    kept here. By
     :math:`(\Phi^\top\Phi + \rho I)^{-1} \Phi^\top = \Phi^\top (\Phi\Phi^\top + \rho I)^{-1}` it needs the kernel only,
 
     .. math:: \tau(x) = k(x)^\top (K + \rho I)^{-1} Q,
@@ -102,7 +113,7 @@ def trak(
         >>> trak(model, x, y, x_test, y_test, ridge=1e-3).shape
         torch.Size([8, 32])
     """
-    ridge, models = validate.number(ridge, "ridge"), [models] if isinstance(models, nn.Module) else list(models)
+    ridge, models = validate.number(ridge, "ridge"), list(models) if _several(models) else [models]
     if not models:
         raise ValueError("models: got none; wanted at least one")
     weights, lacks, outputs = [], [], set()
@@ -115,11 +126,15 @@ def trak(
         outputs.add(z.shape[1:])
         if z.dim() != 2 or len(outputs) > 1:
             raise ValueError(f"models: got answers of shapes {sorted(map(tuple, outputs))} a sample; wanted one (K,) for all")
-        kernel = gram.dense().double()
-        values, vectors, _ = _eigen(kernel, rho := ridge * float(kernel.diagonal().mean()))
-        weights.append(cross @ (vectors / (values + rho)) @ vectors.T)
+        kernel = gram.dense()
+        values, vectors, _ = _eigen(kernel, ridge * float(kernel.diagonal().mean()))
+        weights.append(cross @ (vectors / values) @ vectors.T)
         lacks.append(1 - z.softmax(1).gather(1, validate.labels(y, len(z), z.shape[1], z)[:, None])[:, 0])
     return (torch.stack(weights).mean(0) * torch.stack(lacks).mean(0)).to(gram.dtype)
+
+
+def _several(models) -> bool:
+    return isinstance(models, nn.ModuleList) or not isinstance(models, nn.Module)
 
 
 # Sums of scores that differ by less than their largest over this are ties.
@@ -154,6 +169,7 @@ def datamodelling_score(scores: Tensor, subsets: Tensor, outputs: Tensor) -> Ten
     if subsets.dim() != 2 or len(subsets) < 3:
         raise ValueError(f"subsets: got shape {tuple(subsets.shape)}; wanted (S, N) with at least three, whose order can be told")
     s, n = subsets.shape
+    scores, outputs = validate.array(scores, "scores", "(M, N)"), validate.array(outputs, "outputs", "(S, M)")
     if scores.dim() != 2 or scores.shape[1] != n:
         raise ValueError(f"scores: got shape {tuple(scores.shape)}; wanted (M, {n}), one for each point of the subsets")
     if outputs.shape != (s, len(scores)):

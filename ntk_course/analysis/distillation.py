@@ -70,6 +70,12 @@ def distil(
     """
     ridge, steps, lr = validate.number(ridge, "ridge"), validate.positive(steps, "steps"), validate.above_zero(lr, "lr")
     x, start = validate.tensor(x), validate.tensor(start, "start")
+    if not callable(kernel):
+        raise TypeError(f"kernel: got {type(kernel).__name__}; wanted a function of two sets of points")
+    if not isinstance(learn_targets, bool):
+        raise TypeError(f"learn_targets: got {learn_targets!r}; wanted True or False")
+    if not len(x):
+        raise ValueError("x: got no points; wanted at least one")
     if start.shape[1:] != x.shape[1:] or not len(start):
         raise ValueError(
             f"start: got shape {tuple(start.shape)}; wanted (S, {', '.join(map(str, x.shape[1:]))}) with S at least 1"
@@ -97,7 +103,8 @@ def distil(
             )
         loss = (wanted - _fit(gram, values, ridge, where).predict(cross)).square().mean()
         if not torch.isfinite(loss):
-            raise ArithmeticError(f"lr: got a loss of {float(loss.detach())} {where} with lr={lr:g}; wanted a smaller one")
+            name, than = ("lr", f" with lr={lr:g}; wanted a smaller one") if step else ("targets", "; wanted smaller ones")
+            raise ArithmeticError(f"{name}: got a loss of {float(loss.detach())} {where}{than}")
         return loss
 
     with torch.enable_grad():
@@ -120,9 +127,11 @@ def distil(
 def _made(kernel: Callable[[Tensor, Tensor], Tensor], a: Tensor, b: Tensor) -> Tensor:
     """Return a kernel's values, of the shape that they should have."""
     found = kernel(a, b)
-    if not isinstance(found, Tensor) or found.shape != (len(a), len(b)):
+    if not isinstance(found, Tensor) or found.shape != (len(a), len(b)) or found.dtype != a.dtype:
         got = f"shape {tuple(found.shape)}" if isinstance(found, Tensor) else type(found).__name__
-        raise ValueError(f"kernel: got {got} for {len(a)} and {len(b)} points; wanted a torch.Tensor ({len(a)}, {len(b)})")
+        made = f" in {found.dtype}" if isinstance(found, Tensor) else ""
+        wanted = f"torch.Tensor ({len(a)}, {len(b)}) in {a.dtype}"
+        raise ValueError(f"kernel: got {got} for {len(a)} and {len(b)} points{made}; wanted a {wanted}")
     return found
 
 

@@ -19,7 +19,8 @@ class Selected(NamedTuple):
 def forward_selection(gram: Tensor, targets: Tensor, count: int, ridge: float = 1e-3) -> Selected:
     r"""Choose training points one after another, each the one with which the kernel regression on them has the least loss.
 
-    The loss is that of :func:`distil`, the mean over all N points and outputs of the squared error of the regression that sees S only.
+    The loss is the mean over all N points and outputs of the squared error of the regression that sees S only, as in :func:`distil`,
+    whose ridge goes by the mean diagonal on S.
     With its errors :math:`E = Y - f_S(X)` and the covariance :math:`R = K - K_{XS}(K_{SS} + \rho I)^{-1}K_{SX}` that S leaves, one more
     point j makes the errors
 
@@ -38,29 +39,32 @@ def forward_selection(gram: Tensor, targets: Tensor, count: int, ridge: float = 
         A :class:`Selected`, on the kernel's device; losses in its dtype, computed in float64.
 
     Raises:
-        TypeError, ValueError: a Gram matrix that is not square, symmetric and finite, targets of another length, a count out of range, a
-        negative ridge.
-        ArithmeticError: no point is left that the kernel tells from the chosen ones, without a ridge.
+        TypeError, ValueError: a Gram matrix that is not square, symmetric and finite, is zero, or has a number below 0 on its diagonal;
+        targets of another length, a count out of range, a negative ridge.
+        ArithmeticError: no point is left that the kernel tells from the chosen ones, without a ridge; or an indefinite one's is negative.
 
     Example:
         >>> forward_selection(torch.eye(3), torch.tensor([1.0, 3.0, 2.0]), count=2, ridge=0.0).indices
         tensor([1, 2])
     """
-    given, ridge = validate.gram(gram), validate.number(ridge, "ridge")
+    given, ridge = validate.gram(gram).detach(), validate.number(ridge, "ridge")
     n, count = len(given), validate.positive(count, "count")
     if count > n:
         raise ValueError(f"count: got {count}; wanted at most {n}, the points that there are")
     left = given.double().clone()
     errors = as_columns(targets, left).clone()
-    scale = float(left.diagonal().abs().mean())
+    scale, least = float(left.diagonal().mean()), float(left.diagonal().min())
+    if least < 0 or scale == 0:
+        raise ValueError(f"gram: got {'zeros' if least == 0 else f'{least:.3g}'} on the diagonal; wanted squared lengths")
     rho, chosen, losses = ridge * scale, [], [float(errors.square().mean())]
     for _ in range(count):
         own = left.diagonal() + rho
-        known = own <= n * torch.finfo(torch.float64).eps * scale  # only what rounding left of it
+        known = own <= n * torch.finfo(given.dtype).eps * scale  # only what rounding left of it
         known[chosen] = True
         if known.all():
+            more = "a larger ridge" if ridge else "a ridge"
             raise ArithmeticError(
-                f"count: got {count}; wanted at most {len(chosen)}, or a ridge: the other points are combinations of these"
+                f"count: got {count}; wanted at most {len(chosen)}, or {more}: of the other points nothing is left"
             )
         size = errors.square().sum(1)
         after = -2 * (left @ errors * errors).sum(1) / own + left.square().sum(0) * size / own.square()

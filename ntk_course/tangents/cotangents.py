@@ -315,6 +315,8 @@ def log_odds(y: Tensor, name: str = "y") -> PerSample:
 
 
 def _log_odds(z: Tensor, y: Tensor) -> Tensor:
+    if not z.is_floating_point():
+        raise TypeError(f"log_odds: got logits of {z.dtype}; wanted floating-point numbers")
     if z.shape[1] < 2:
         raise ValueError(
             f"log_odds: got logits {tuple(z.shape)}; wanted at least two; a single logit is its own log odds, use ones"
