@@ -168,7 +168,7 @@ def main() -> int:
     args = parser.parse_args()
     torch.set_num_threads(1)
     config, start = replace(attribution.PRESETS["class"], seeds=tuple(args.seeds)), time.perf_counter()
-    rows = [row for seed in after_a_moment(args.seeds, "seeds", True) for row in of_one_draw(config, seed)]
+    rows = [row for seed in after_a_moment(args.seeds, "seeds", len(args.seeds), "seed") for row in of_one_draw(config, seed)]
     found = results.Result("attribution_peers", "class", [results._plain(row) for row in rows], {})
     frame = found.frame()
     frame = frame[(frame.networks != "one")].groupby(["method", "ridge"], dropna=False)
