@@ -199,12 +199,18 @@ def test_a_tuned_models_answers_thank_as_chapter_19_says():
     run = stored("fine_tuning", "class")
     rows = run.frame(part="sentences").pivot(index="seed", columns="method", values="score")
     late = [method for method in rows if method.startswith(AT_THE_END)]
-    assert len(late) == 12 and (rows[late].max(axis=1) < rows["TracIn"] - 0.05).all()
+    assert len(late) == 12 and (rows[late].max(axis=1) < rows["TracIn"]).all()
+    one = [f"{m} at the end{by}" for m, by in (("gradients", ""), ("cosines", ""), ("gradients", ", by the city"))]
+    both = ["cosines at the end, by the city", "influence, 0.1, by the city", "influence, 1, by the city"]
+    assert rows[one].mean().max() < 0.09 and rows[both].mean().between(0.14, 0.15).all()
+    assert (told := run.frame(part="answers")).without_false.gt(told.with_false).all()
     assert (rows[late].mean() < rows["gradients before"].mean()).all() and rows["gradients before"].mean() < rows["TracIn"].mean()
     for judge in ("area", "false_last", "score"):
-        by = run.frame(part="sentences").pivot(index="seed", columns="method", values=judge).drop(columns=CEILING, errors="ignore")
+        by = (
+            run.frame(part="sentences").pivot(index="seed", columns="method", values=judge).drop(columns=CEILING, errors="ignore")
+        )
         assert by["names in common"].mean() > by.drop(columns="names in common").mean().max()
-        if judge != "score":
+        if judge == "area":
             assert (by["names in common"] > by.drop(columns="names in common").max(axis=1)).all()
     assert (run.frame(part="sentences", method="names in common").false_last == 1).all()
     city = abs(rows["TracIn"] - rows["TracIn, by the city"])
@@ -212,7 +218,10 @@ def test_a_tuned_models_answers_thank_as_chapter_19_says():
     answers = run.frame(part="answers")
     assert answers.learnt.gt(0.99).all() and (answers.weights == 2550).all() and (answers.all_weights == 31_483).all()
     # of two of three sentences nobody knows the verb, of one of three whose home it is
-    assert answers.first_loss.sub(2 / 3 * np.log(2)).abs().max() < 0.02 and answers.second_loss.sub(np.log(16) / 3).abs().max() < 0.02
+    assert (
+        answers.first_loss.sub(2 / 3 * np.log(2)).abs().max() < 0.02
+        and answers.second_loss.sub(np.log(16) / 3).abs().max() < 0.02
+    )
 
 
 def test_figures_are_means_over_seeds():
@@ -803,7 +812,13 @@ SETTINGS += [
     "20 points",
 ]
 SETTINGS += ["roughly 20 % of the total", "more than 85 per cent are kept", "section 3.1", "1.2 million weights"]
-SETTINGS += ["by steps of rate 0.02", "200 steps of rate 0.3", "at the rate 0.02", "line printed below takes 0.3", "where the limit is 0.6"]
+SETTINGS += [
+    "by steps of rate 0.02",
+    "200 steps of rate 0.3",
+    "at the rate 0.02",
+    "line printed below takes 0.3",
+    "where the limit is 0.6",
+]
 SETTINGS += ["network on 64 points of the circle"]
 SETTINGS += ["over 200 points", "there are 600 points"]
 SETTINGS += ["threshold below 0.6", "few at 0.7", "right for 60 per cent", "at the rate 0.003"]
@@ -1244,6 +1259,13 @@ SHOWN = [
         "19_whom_to_thank",
         "{:.0f} per cent of the answers are right before, which is chance, and {:.0f} after",
         lambda: tuple(answers_right(c) for c in ("before", "after")),
+    ),
+    (
+        "19_whom_to_thank",
+        "by both together, as by influences of the cities, {:.0f} in place of {:.0f}.",
+        lambda: tuple(
+            of_sentences("score", f"{m} at the end{by}") for m, by in (("cosines", ", by the city"), ("gradients", ""))
+        ),
     ),
     ("18_what_it_does_not_know", "and it loses {:.0f}, as few", lambda: lost(prior=1.0)),
     ("18_what_it_does_not_know", "that always draws loses {:.0f} of 1,000", lambda: lost(chance=1.0)),
