@@ -163,6 +163,26 @@ def test_scores_are_judged_as_chapter_19_says():
     assert len(both) and (gain["all"] - gain["one"]).between(0.015, 0.03).all()
 
 
+def test_others_code_judges_chapter_19s_networks_as_it_says():
+    """traker without its projection is our TRAK; the whole Hessian wants ten times the damping that the Gauss-Newton one wants."""
+    peers, run = stored("attribution_peers", "class"), stored("attribution", "class")
+    same = peers.frame(part="same")
+    assert (same.ridge.nunique(), same.off.max() < 1e-5) == (5, True)  # one less the cosine, in single precision
+    seeds = peers.provenance["config"]["seeds"]
+    theirs = peers.frame(part="halves", networks="all").set_index(["method", "ridge", "seed"]).score
+    ours = run.frame(part="halves", networks="all").set_index(["method", "ridge", "seed"]).score
+    for ridge in (0.1, 1.0, 10.0):
+        for seed in seeds:
+            assert theirs["traker, as it is", ridge, seed] == pytest.approx(ours["TRAK", ridge, seed], abs=1e-3)
+    chosen = attribution.chosen(peers).query("part == 'halves' and networks == 'all'").groupby("method").ridge.unique()
+    assert chosen["dattri, whole Hessian"].tolist() == [1.0] and chosen["traker, as it is"].tolist() == [1.0]
+    best = attribution.chosen(run).query("method == 'influence'").ridge.unique()
+    assert best.tolist() == [0.1]
+    assert abs(peers_foresee("dattri, whole Hessian", 1.0) - foresees("influence", 1.0)) < 1.5
+    for size in (50, 100, 150):
+        assert all(theirs[f"traker, {size} projections"].xs(seed, level="seed").max() < ours["TRAK", 1.0, seed] for seed in seeds)
+
+
 def test_made_points_are_good_for_whom_chapter_19_says():
     rows = stored("distillation", "class").frame()
 
@@ -989,6 +1009,12 @@ def foresees(method, ridge=None):
     return 100 * rows[(rows.part == "halves") & (rows.networks == "all") & (rows.method == method)].score.mean()
 
 
+def peers_foresee(method, ridge=None):
+    """Return the mean datamodelling score of others' code for chapter 19's networks, in per cent."""
+    rows = stored("attribution_peers", "class").frame(part="halves", networks="all").query("method == @method")
+    return 100 * rows[rows.ridge.isna() if ridge is None else rows.ridge == ridge].score.mean()
+
+
 def taught_by(halves):
     """Return the name of the linear regression that has learnt from so many halves."""
     return f"linear regression, {halves} halves"
@@ -1162,6 +1188,17 @@ SHOWN = [
         "an influence foresees {:.0f} per cent, TRAK {:.0f}, and leaving out by the kernel of infinite width {:.0f}:",
         lambda: tuple(foresees(method, 1e-3) for method in ("influence", "TRAK", LEFT_OUT[2])),
     ),
+    (
+        "19_whom_to_thank",
+        "it foresees {:.0f}, {:.0f} and {:.0f} per cent, where a ridge has {:.0f}.",
+        lambda: (*(peers_foresee(f"traker, {n} projections") for n in (50, 100, 150)), foresees("TRAK")),
+    ),
+    (
+        "19_whom_to_thank",
+        "and foresees {:.0f} with it, as a Gauss-Newton one does with that; with a tenth of it {:.0f}.",
+        lambda: (peers_foresee("dattri, whole Hessian", 1.0), peers_foresee("dattri, whole Hessian", 0.1)),
+    ),
+    ("19_whom_to_thank", "EK-FAC foresees {:.0f} with its own damping", lambda: peers_foresee("kronfluence, EK-FAC")),
     (
         "19_whom_to_thank",
         "the log odds fall by {:.1f} to {:.1f},",
