@@ -113,7 +113,8 @@ def trak(
         >>> trak(model, x, y, x_test, y_test, ridge=1e-3).shape
         torch.Size([8, 32])
     """
-    ridge, models = validate.number(ridge, "ridge"), list(models) if _several(models) else [models]
+    ridge = validate.number(ridge, "ridge")
+    models = [models] if isinstance(models, nn.Module) and not isinstance(models, nn.ModuleList) else list(models)
     if not models:
         raise ValueError("models: got none; wanted at least one")
     weights, lacks, outputs = [], [], set()
@@ -131,10 +132,6 @@ def trak(
         weights.append(cross @ (vectors / values) @ vectors.T)
         lacks.append(1 - z.softmax(1).gather(1, validate.labels(y, len(z), z.shape[1], z)[:, None])[:, 0])
     return (torch.stack(weights).mean(0) * torch.stack(lacks).mean(0)).to(gram.dtype)
-
-
-def _several(models) -> bool:
-    return isinstance(models, nn.ModuleList) or not isinstance(models, nn.Module)
 
 
 # Sums of scores that differ by less than their largest over this are ties.

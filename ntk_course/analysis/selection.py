@@ -56,7 +56,8 @@ def forward_selection(gram: Tensor, targets: Tensor, count: int, ridge: float = 
     scale, least = float(left.diagonal().mean()), float(left.diagonal().min())
     if least < 0 or scale == 0:
         raise ValueError(f"gram: got {'zeros' if least == 0 else f'{least:.3g}'} on the diagonal; wanted squared lengths")
-    rho, chosen, losses = ridge * scale, [], [float(errors.square().mean())]
+    rho, losses = ridge * scale, [float(errors.square().mean())]
+    chosen: list[int] = []
     for _ in range(count):
         own = left.diagonal() + rho
         known = own <= n * torch.finfo(given.dtype).eps * scale  # only what rounding left of it
