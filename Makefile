@@ -64,7 +64,7 @@ quick: lint
 
 # Notebooks whose page `make book` has just run, with the outputs that are promised, are not run again.
 nbval: $(READY)
-	NTK_COURSE_STRICT=1 $(TWO) --dist loadfile --nbval-lax -p no:cacheprovider $$($(BIN)/python tools/unexecuted.py $(dir $(CACHE)))
+	left=$$($(BIN)/python tools/unexecuted.py $(dir $(CACHE))) && NTK_COURSE_STRICT=1 $(TWO) --dist loadfile --nbval-lax -p no:cacheprovider $$left
 
 # Every notebook from an empty folder, in an environment that has the wheel and what Colab has. About ten minutes.
 everywhere: $(READY)

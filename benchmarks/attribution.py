@@ -43,8 +43,7 @@ PROJECTIONS = (50, 100, 150)
 
 def less_odds(z: Tensor, labels: Tensor) -> Tensor:
     """Return minus the log odds (M,): what an influence on a loss is about."""
-    own = labels[..., None] == torch.arange(z.shape[-1])
-    return z.masked_fill(own, -torch.inf).logsumexp(-1) - (z * own).sum(-1)
+    return -attribution.odds(z, labels)
 
 
 def by_traker(model: nn.Module, trial: attribution.Trial, size: int | None, ridge: float) -> Tensor:

@@ -138,7 +138,7 @@ def agreement(x: Tensor, y: Tensor, asked: Tensor, labels: Tensor) -> Tensor:
 
 def odds(z: Tensor, labels: Tensor) -> Tensor:
     """Return the log odds of labels (M,) for logits (..., M, K)."""
-    own = one_hot(labels, z.shape[-1]).bool()
+    own = labels[..., None] == torch.arange(z.shape[-1], device=z.device)
     return ((z * own).sum(-1) - z.masked_fill(own, -torch.inf).logsumexp(-1)).clamp(-_MOST, _MOST)
 
 
