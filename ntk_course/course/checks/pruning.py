@@ -2,6 +2,7 @@
 
 import math
 import warnings
+from functools import lru_cache
 
 import numpy as np
 import torch
@@ -181,11 +182,23 @@ grand_from_kernel = Check(
 )
 
 
-def _verdict(a, b, margin: float, level: float = 0.05, inside: float = 0.9, equal_var: bool = False, ends: str = "both") -> str:
+@lru_cache(maxsize=64)  # a dozen rules look at the same test of the same runs
+def _tested(a: tuple, b: tuple, equal_var: bool):
     with warnings.catch_warnings():  # of runs that are all alike
         warnings.simplefilter("ignore")
-        found = stats.ttest_ind(a, b, equal_var=equal_var)
-        interval = found.confidence_interval(inside)
+        return stats.ttest_ind(a, b, equal_var=equal_var)
+
+
+@lru_cache(maxsize=64)
+def _interval(a: tuple, b: tuple, equal_var: bool, inside: float):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return _tested(a, b, equal_var).confidence_interval(inside)
+
+
+def _verdict(a, b, margin: float, level: float = 0.05, inside: float = 0.9, equal_var: bool = False, ends: str = "both") -> str:
+    runs = tuple(a), tuple(b)
+    found, interval = _tested(*runs, equal_var), _interval(*runs, equal_var, inside)
     if found.pvalue < level:
         return "better" if found.statistic > 0 else "worse"
     low, high = -margin < interval.low or ends == "high", interval.high < margin or ends == "low"
@@ -250,9 +263,7 @@ def _runs(draw: Draw):
 def _confident(case) -> bool:
     """Leave out cases where a p is so near 0.05 that rounding or another test decides."""
     a, b, margin = case
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        found = stats.ttest_ind(a, b, equal_var=False)
+    found = _tested(tuple(a), tuple(b), False)
     difference, se = np.mean(a) - np.mean(b), abs(np.mean(a) - np.mean(b)) / max(abs(found.statistic), 1e-12)
     one_sided = max(stats.t.sf((margin - abs(difference)) / max(float(se), 1e-12), found.df), 0.0)
     return all(abs(p - 0.05) > 0.01 for p in (found.pvalue, one_sided))
