@@ -6,8 +6,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
+from scipy import stats
 from scipy.stats import rankdata
 from torch import nn
 from torch.func import functional_call, hessian, jacrev
@@ -15,7 +17,7 @@ from torch.func import functional_call, hessian, jacrev
 import ntk_course as ntk
 from ntk_course.analysis import Laplace, datamodelling_score, kernel_ridge, leave_one_out, leave_one_out_effects, trak
 from ntk_course.kernels import infinite
-from ntk_course.replication.experiments import attribution, distillation, fine_tuning
+from ntk_course.replication.experiments import attribution, distillation, fine_tuning, leaving_one_out
 from ntk_course.replication.results import Result
 
 REFERENCE = json.loads((Path(__file__).parent / "reference" / "attribution.json").read_text())
@@ -526,6 +528,52 @@ def test_a_ridge_is_chosen_on_the_other_halves():
     assert found[(found.method == "TRAK") & (found.seed == 0)].ridge.tolist() == [1.0, 1.0, 1.0]
     assert found[(found.method == "TRAK") & (found.seed == 1)].ridge.tolist() == [0.1, 0.1]
     assert len(found[found.method == "TracIn"]) == 1
+
+
+def test_a_change_is_that_of_training_again_without_one_from_the_same_weights():
+    config = replace(leaving_one_out.PRESETS["smoke"], lessons=7, steps=5)
+    trial = config.drawn(3)
+    found = leaving_one_out.changes(trial, 1)
+
+    def trained(rows):
+        net = trial.started(3001)  # the second member of the fourth draw
+        for _ in range(5):
+            loss = nn.functional.cross_entropy(net(trial.x[rows]), trial.y[rows])
+            for p, g in zip(net.parameters(), torch.autograd.grad(loss, list(net.parameters())), strict=True):
+                p.data -= config.lr * g
+        return odds(net(trial.asked), trial.labels).detach()
+
+    wanted = torch.stack([trained(list(range(7))) - trained([j for j in range(7) if j != i]) for i in range(7)], dim=1)
+    torch.testing.assert_close(found, wanted, rtol=1e-9, atol=1e-11)
+    torch.testing.assert_close(attribution.odds(trial.path(1).model_at(-1)(trial.asked), trial.labels), trained(list(range(7))))
+
+
+def test_correlations_are_scipys_over_all_and_over_the_largest():
+    scores, truth = points(4, 30), points(4, 30, seed=1) + points(4, 30)
+    scores[0, :5] *= -9
+    found = leaving_one_out.judged(scores, truth, 8)
+    pairs = [(s.numpy(), t.numpy()) for s, t in zip(scores, truth, strict=True)]
+    tops = [np.argsort(-abs(s))[:8] for s, _ in pairs]
+    assert found["pearson"] == pytest.approx(np.mean([stats.pearsonr(s, t).statistic for s, t in pairs]))
+    assert found["spearman"] == pytest.approx(np.mean([stats.spearmanr(s, t).statistic for s, t in pairs]))
+    wanted = np.mean([stats.pearsonr(s[k], t[k]).statistic for (s, t), k in zip(pairs, tops, strict=True)])
+    assert found["of_the_largest"] == pytest.approx(wanted)
+
+
+def test_leaving_one_out_judges_each_network_by_its_own_and_their_mean_by_others():
+    config = replace(leaving_one_out.PRESETS["smoke"], seeds=(2,))
+    rows = pd.DataFrame(leaving_one_out.run(config, progress=False).rows)
+    trial = config.drawn(2)
+    assert all(map(torch.equal, trial.given, attribution.drawn(attribution.PRESETS["smoke"], 2).given))
+    own, others = (torch.stack([leaving_one_out.changes(trial, k) for k in some]) for some in ((0, 1), (2, 3)))
+    influence = attribution.methods(trial)["influence", 0.1]
+    got = rows[(rows.method == "influence") & (rows.ridge == 0.1)].set_index("judge")
+    by_own = [leaving_one_out.judged(influence[k], own[k], 6)["pearson"] for k in (0, 1)]
+    assert got.pearson["own network"] == pytest.approx(np.mean(by_own), abs=1e-5)
+    by_others = leaving_one_out.judged(torch.stack(influence).mean(0), others.mean(0), 6)
+    assert got.of_the_largest["other networks"] == pytest.approx(by_others["of_the_largest"], abs=1e-5)
+    ceiling = rows[rows.method == "the own networks' mean change"].spearman.item()
+    assert ceiling == pytest.approx(leaving_one_out.judged(own.mean(0), others.mean(0), 6)["spearman"], abs=1e-5)
 
 
 def test_the_kernel_of_made_points_is_that_of_the_limit():

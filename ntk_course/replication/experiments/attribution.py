@@ -1,6 +1,6 @@
 """Which scores of training images foresee what networks answer that are trained without some of them?"""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -183,25 +183,33 @@ class Trial:
         torch.manual_seed(seed)
         return mlp((self.x.shape[1], self.config.width, self.classes), "tanh").double()
 
-    def path(self, member: int) -> TrainingPath:
-        """Train one network on all images, and keep every step."""
+    def member(self, number: int) -> nn.Module:
+        """Draw the network from which a member of those starts whose scores are averaged."""
+        return self.started(1000 * self.seed + number)
+
+    def path(self, number: int) -> TrainingPath:
+        """Train one member on all images, and keep every step."""
         how = {"lr": self.config.lr, "momentum": 0.0, "zero_output": False, "progress": False}
-        return train_path(self.started(1000 * self.seed + member), self.x, self.y, steps=self.config.steps, **how)
+        return train_path(self.member(number), self.x, self.y, steps=self.config.steps, **how)
 
     def answers(self, subsets: Tensor, stream: int, repeats: int = 1, of: Tensor | None = None, own: bool = True) -> Tensor:
         """Train networks on subsets (S, n) and return their logits of the test images, (repeats, S, M, K).
 
         Each starts from other weights, or with ``own=False`` all of a repetition from the same; each ``stream`` of them from others.
         """
-        config, of = self.config, self.asked if of is None else of
-        how = {"epochs": config.steps, "batch_size": subsets.shape[1], "lr": config.lr, "momentum": 0.0, "weight_decay": 0.0}
         first, found = 1_000_000 * (self.seed + 1) + 100_000 * stream, []
         for repeat in range(repeats):
             nets = [self.started(first + 1000 * repeat + (member if own else 0)) for member in range(len(subsets))]
-            state = train_ensemble(nets, self.x, self.y, subsets, progress=False, **how).state
-            with torch.no_grad():
-                found.append(vmap(lambda weights, net=nets[0]: functional_call(net, weights, (of,)))(state))
+            found.append(self.trained(nets, subsets, of))
         return torch.stack(found)
+
+    def trained(self, nets: Sequence[nn.Module], subsets: Tensor, of: Tensor | None = None) -> Tensor:
+        """Train each network on its subset, of (S, n), as :meth:`path` trains; return logits (S, M, K) of the test images or ``of``."""
+        config, of = self.config, self.asked if of is None else of
+        how = {"epochs": config.steps, "batch_size": subsets.shape[1], "lr": config.lr, "momentum": 0.0, "weight_decay": 0.0}
+        state = train_ensemble(nets, self.x, self.y, subsets, progress=False, **how).state
+        with torch.no_grad():
+            return vmap(lambda weights: functional_call(nets[0], weights, (of,)))(state)
 
     def inside(self, subsets: Tensor) -> Tensor:
         """Return which images subsets (S, n) have, (S, N), bool."""
