@@ -156,7 +156,7 @@ def test_scores_are_judged_as_chapter_19_says():
     assert found.loc[[1.0, 10.0]].all(axis=None) and not found.loc[:0.1].any(axis=None)  # "with ridges of 1 and 10 only"
     assert (at[["influence", "TRAK"]].loc[10.0] < at[["influence", "TRAK"]].loc[1.0] - 0.4).all()
     lost = rows[rows.part == "removed"].groupby("method").flipped.mean()
-    assert lost[left].between(0.45, 0.51).all()
+    assert lost[[*left, taught_by(800)]].between(0.45, 0.51).all()
     both = run.frame(part="halves").query("method in ('influence', 'TRAK')")
     means = attribution.chosen(run).query("part == 'halves' and method in ('influence', 'TRAK')")
     gain = means.pivot_table(index="method", columns="networks", values="score")
@@ -211,6 +211,13 @@ def test_made_points_are_good_for_whom_chapter_19_says():
         count: of("made, with targets", count, "deeper kernel") - of("made", count, "deeper kernel") for count in (1, 2, 5, 10)
     }
     assert min(gain.mean() for gain in deep.values()) > 0
+    harm = {count: (of("made", count, relu) - of("made, with targets", count, relu)).mean() for count in (1, 2, 5, 10)}
+    assert harm.pop(2) < 0.005 and min(harm.values()) > 0.02
+    fixed = [(of("made", n, "deeper kernel") - of("means of clusters", n, "deeper kernel")).mean() for n in (1, 2, 5, 10)]
+    moved = [
+        (of("made, with targets", n, "deeper kernel") - of("means of clusters", n, "deeper kernel")).mean() for n in (1, 2, 5, 10)
+    ]
+    assert abs(fixed[0]) < 0.015 and max(fixed[1:]) < 0 < min(moved)
     over = [(of("made", count, relu) - of("selected", count, relu)).mean() for count in (1, 2, 5, 10)]
     assert min(over[:2]) > 0 > over[2] and (of("made", 10, relu) < of("selected", 10, relu)).all()
 
@@ -1202,9 +1209,8 @@ SHOWN = [
     (
         "19_whom_to_thank",
         "the log odds fall by {:.1f} to {:.1f},",
-        lambda: (min(map(falls, LEFT_OUT)), max(map(falls, LEFT_OUT))),
+        lambda: (min(first := [*map(falls, LEFT_OUT), falls(taught_by(800))]), max(first)),
     ),
-    ("19_whom_to_thank", "from 800 halves is near that, {:.1f}.", lambda: falls(taught_by(800))),
     ("19_whom_to_thank", "foresaw halves badly, is next with {:.1f}, as much", lambda: falls("alike and of one label")),
     (
         "19_whom_to_thank",
@@ -1244,7 +1250,8 @@ SHOWN = [
     ),
     (
         "19_whom_to_thank",
-        "has {:.0f} with ten a class where the means give {:.0f}, and harm both networks: that of erf units falls from {:.0f} to {:.0f}.",
+        "has {:.0f} with ten a class where the means give {:.0f}, and harm both networks, at two a class that of ReLUs hardly: with ten that "
+        "of erf units falls from {:.0f} to {:.0f}.",
         lambda: (
             *(after(p, 10, "deeper kernel") for p in ("made, with targets", "means of clusters")),
             *(after(p, 10, "network of the kernel") for p in ("made", "made, with targets")),
@@ -1299,9 +1306,18 @@ SHOWN = [
     ),
     (
         "19_whom_to_thank",
-        "by both together, as by influences of the cities, {:.0f} in place of {:.0f}.",
+        "by both together {:.0f} in place of {:.0f}.",
         lambda: tuple(
             of_sentences("score", f"{m} at the end{by}") for m, by in (("cosines", ", by the city"), ("gradients", ""))
+        ),
+    ),
+    (
+        "19_whom_to_thank",
+        "foresee {:.0f} to {:.0f} by the cities, and {:.0f} to {:.0f} by all words.",
+        lambda: tuple(
+            end([of_sentences("score", f"influence, {d}{by}") for d in ("0.01", "0.1", "1", "10")])
+            for by in (", by the city", "")
+            for end in (min, max)
         ),
     ),
     ("18_what_it_does_not_know", "and it loses {:.0f}, as few", lambda: lost(prior=1.0)),
