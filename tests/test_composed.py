@@ -287,7 +287,70 @@ class Gated(nn.Module):
         return self.out(F.silu(self.a(x)) * self.norm(self.b(x)))
 
 
-FINITE = [Residual, Normed, Transformer, Timm, Halves, Recurrent, States, Graph, Convolutions, Words, Token, Gated]
+class Isomorphic(nn.Module):
+    """What a node has, and what its neighbours have, in one sum, with the nodes' mean taken off; layers twice as deep as sums."""
+
+    def __init__(self, n):
+        super().__init__()
+        self.a, self.b, self.c, self.out = nn.Linear(6, n), nn.Linear(n, n), nn.Linear(n, n), nn.Linear(n, 1)
+
+    def forward(self, nodes, edges, there):
+        h = torch.relu(self.a(nodes))
+        h = self.b(1.3 * h + edges @ h)
+        h = torch.relu(h - h.mean(1, keepdim=True)) * there
+        h = self.c(h[:, 1:] - h[:, :-1])
+        scores = torch.softmax(h @ h.flip(1).mT / h.shape[-1], -1)
+        return self.out((h + scores @ h).sum(1))
+
+
+class Means(nn.Module):
+    """Sums, stacks and norms of what is not zero on average; positions that became channels before the activation."""
+
+    def __init__(self, n):
+        super().__init__()
+        self.a, self.b, self.c, self.d = nn.Linear(6, n), nn.Linear(n, n), nn.Linear(n, n), nn.Linear(3 * n, n)
+        self.norm, self.out = nn.LayerNorm(n), nn.Linear(n, 1)
+
+    def forward(self, x):
+        h = self.a(x.view(-1, 5, 6))
+        first, second = torch.relu(h), F.softplus(self.b(torch.tanh(h)))
+        h, g = self.norm(first + second), F.silu(self.c(second))
+        h = torch.stack([h[:, 0], h.sum(1) / 2 + g[:, 4], h[:, 3] + 0.5 * g[:, 1]], 1)
+        return self.out(torch.relu(self.d(h.flatten(1))))
+
+
+class Dense(nn.Module):
+    """Sums that have parts in common, and an activation behind flattening."""
+
+    def __init__(self, n):
+        super().__init__()
+        self.a, self.b, self.c = nn.Conv1d(6, n, 1), nn.Conv1d(n, n, 3, padding=1), nn.Conv1d(n, n, 1)
+        self.out = nn.Linear(5 * n, 1)
+
+    def forward(self, x):
+        first = self.a(x.view(-1, 5, 6).mT)
+        second = first + self.b(torch.relu(first))
+        third = second + self.c(torch.tanh(second)) - 0.5 * first
+        return self.out(torch.relu((third + 0.4 * second.flip(2)).flatten(1)))
+
+
+FINITE = [
+    Isomorphic,
+    Means,
+    Dense,
+    Residual,
+    Normed,
+    Transformer,
+    Timm,
+    Halves,
+    Recurrent,
+    States,
+    Graph,
+    Convolutions,
+    Words,
+    Token,
+    Gated,
+]
 OWN = {"positions": 0.7, "token": 1.0, "embed.weight": 1.0}
 
 
@@ -295,7 +358,7 @@ def samples(kind):
     x = 0.6 * torch.randn(4, 30, dtype=torch.float64)
     if kind is Words:
         return (torch.tensor([[0, 1, 2, 3, 0], [1, 1, 2, 0, 0], [3, 2, 1, 0, 3], [0, 0, 0, 0, 0]]),)
-    if kind is not Graph:
+    if kind not in (Graph, Isomorphic):
         return (x,)
     edges = (torch.rand(4, 5, 5) > 0.5).double()
     there = torch.ones(4, 5, 1, dtype=torch.float64)
@@ -645,7 +708,12 @@ def constant(layer):
 
 
 REFUSED = [
-    (lambda m, h: torch.relu(h) + torch.relu(m.more(h)), {"more": nn.Linear(8, 8)}, r"operation 'add'.*whose mean is not zero"),
+    (
+        lambda m, h: torch.relu(h) * torch.relu(m.more(h)) + torch.relu(m.third(h)),
+        {"more": nn.Linear(8, 8), "third": nn.Linear(8, 8)},
+        r"operation 'add'.*whose mean is not zero, one of which is not known",
+    ),
+    (lambda m, h: m.up(m.down(h)), {"down": nn.Linear(8, 1), "up": nn.Linear(1, 8)}, r"layer 'up' \(Linear\).*takes one channel"),
     (
         lambda m, h: torch.relu_(h) + m.more(h),
         {"more": nn.Linear(8, 8)},
@@ -662,8 +730,7 @@ REFUSED = [
     (lambda m, h: h.detach(), {}, r"operation 'detach'.*not known here"),
     (lambda m, h: h[:, None].mean(0), {}, r"operation 'mean'.*takes samples together"),
     (lambda m, h: torch.ones(3, 8, dtype=torch.float64) @ m.more.weight, {"more": nn.Linear(8, 8)}, "the same for all samples"),
-    (lambda m, h: torch.stack([h, h], 1), {}, r"operation 'stack'.*not known here"),
-    (lambda m, h: torch.add(h, h, alpha=2), {}, r"operation 'add'.*both depend on the weights of 'layer'"),
+    (lambda m, h: torch.stack([h, h], 0), {}, r"operation 'stack'.*samples after samples"),
     (lambda m, h: h + torch.relu(h), {}, r"operation 'add'.*both depend on the weights of 'layer'"),
     (lambda m, h: torch.relu(h) * h, {}, r"operation 'mul'.*both depend on the weights of 'layer'"),
     (lambda m, h: torch.relu(torch.relu(h)), {}, r"operation 'relu_1'.*not Gaussian"),
@@ -676,7 +743,11 @@ REFUSED = [
     (lambda m, h: h / h.norm(dim=1, keepdim=True), {}, r"operation 'norm'.*not known here"),
     (twice, {"again": nn.Linear(8, 8)}, r"layer 'again' \(Linear\).*weights are used twice"),
     (lambda m, h: m.gelu(h), {"gelu": nn.GELU("tanh")}, r"layer 'gelu' \(GELU\).*another function than gelu"),
-    (lambda m, h: m.norm(torch.relu(h)), {"norm": nn.LayerNorm(8)}, r"layer 'norm' \(LayerNorm\).*subtracts a mean"),
+    (
+        lambda m, h: m.norm(torch.cat([h, m.more(torch.relu(h))], 1))[:, :8],
+        {"norm": nn.LayerNorm(16), "more": nn.Linear(8, 8)},
+        r"layer 'norm' \(LayerNorm\).*subtracts a mean over channels that are not alike",
+    ),
     (lambda m, h: torch.relu(m.norm(h) + m.more(h)), {"norm": nn.LayerNorm(8), "more": nn.Linear(8, 8)}, "through a sum"),
     (lambda m, h: m.bilinear(h, h), {"bilinear": nn.Bilinear(8, 8, 8)}, r"layer 'bilinear' \(Bilinear\).*not known here"),
 ]
@@ -700,6 +771,55 @@ class Heads(nn.Module):
 
     def forward(self, x):
         return self.out(self.attention(x, x, x)[0].mean(1))
+
+
+def test_every_deviation_plays_its_part_or_is_refused():
+    x = torch.randn(3, 6, dtype=torch.float64)
+    normed = nn.Sequential(nn.Linear(6, 8), nn.LayerNorm(8), nn.ReLU(), nn.Linear(8, 1))
+    for name in ("1.weight", "1.bias"):
+        with pytest.raises(ValueError, match=f"deviations: got '{name}', whose deviation plays no part"):
+            limit(normed, x, w_std=1.0, b_std=0.1, deviations={name: 2.0})
+    two = Calls(lambda m, h: torch.relu(h)).double()
+    two.last = two.out  # a second name, which named_parameters does not have
+    wanted = limit(two, x, w_std=1.0, b_std=0.1, deviations={"out.weight": 3.0})
+    torch.testing.assert_close(limit(two, x, w_std=1.0, b_std=0.1, deviations={"last.weight": 3.0}), wanted)
+    torch.testing.assert_close(wanted.nngp - 0.01, 9 * (limit(two, x, w_std=1.0, b_std=0.1).nngp - 0.01))
+    with pytest.raises(ValueError, match="deviations: got 'last.weight' and 'out.weight', which are one parameter"):
+        limit(two, x, deviations={"last.weight": 3.0, "out.weight": 2.0})
+    unused = Calls(lambda m, h: h, more=nn.Linear(8, 8))
+    with pytest.raises(ValueError, match="'more.weight', whose deviation plays no part"):
+        limit(unused, x, deviations={"more.weight": 3.0})
+
+
+@pytest.mark.parametrize(("dtype", "size"), [(torch.float16, 255.0), (torch.float32, 1e20), (torch.float64, 1e160)])
+def test_what_its_dtype_cannot_hold_is_no_kernel(dtype, size):
+    x = (size * torch.rand(3, 6)).to(dtype) if size < 1e38 else size * torch.rand(3, 6, dtype=dtype)
+    with pytest.raises(ArithmeticError, match="finite"):
+        limit(nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 1)), x, w_std=2**0.5)
+
+
+def test_one_map_of_positions_or_another_says_the_same():
+    """Sums of maps of one field are one map of it, however they are written; what acts on numbers acts before flattening too."""
+    x = torch.randn(4, 5, 6, dtype=torch.float64)
+    edges = torch.rand(5, 5, dtype=torch.float64)
+    whole = torch.eye(5) + edges
+    pairs = [
+        (lambda m, h: (h + edges @ h).mean(1), lambda m, h: (whole.double() @ h).mean(1)),
+        (lambda m, h: (h + h + h.flip(1)).mean(1), lambda m, h: (3 * h).mean(1)),
+        (lambda m, h: (torch.relu(h) - torch.relu(h).mean(1, keepdim=True))[:, 2], lambda m, h: torch.relu(h)[:, 2] - torch.relu(h).mean(1)),
+        (lambda m, h: torch.stack([h[:, 1], h[:, 4]], 1).sum(1), lambda m, h: h[:, 1] + h[:, 4]),
+        (lambda m, h: torch.cat([h, h[:, :1] - h[:, 1:2]], 1).mean(1) * 6, lambda m, h: h.sum(1) + h[:, 0] - h[:, 1]),
+        (lambda m, h: m.whole(torch.relu(h.flatten(1))), lambda m, h: m.whole(torch.relu(h).flatten(1))),
+        (lambda m, h: torch.relu(input=h).mean(1), lambda m, h: torch.relu(h).mean(1)),
+    ]  # fmt: skip
+    for one, other in pairs:
+        a, b = (limit(Calls(f, whole=nn.Linear(40, 8)), x, w_std=1.3, b_std=0.4) for f in (one, other))
+        torch.testing.assert_close(a, b, rtol=1e-12, atol=1e-12)
+        assert (a.ntk.diagonal() > 0).all()
+    hidden = lambda m, h: m.more(torch.relu(h)).mean(1)
+    both = (lambda m, h: (h - h).mean(1) + hidden(m, h)), hidden
+    a, b = (limit(Calls(f, more=nn.Linear(8, 8)), x, w_std=1.3, b_std=0.4) for f in both)
+    torch.testing.assert_close(a, b, rtol=1e-12, atol=1e-12)
 
 
 def test_an_output_without_an_axis_of_its_own():

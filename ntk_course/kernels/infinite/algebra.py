@@ -1,8 +1,9 @@
 """Sums, products and contractions of fields."""
 
+import itertools
 import math
 import operator
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -12,7 +13,7 @@ from torch.nn import functional as F
 
 from . import covariances, places
 from .covariances import Pair
-from .program import Builder, Contraction, Field, NeedsPairs, Unknown, settled
+from .program import Builder, Contraction, Field, Map, NeedsPairs, Part, Unknown, settled
 
 
 def _apart(a: Field, b: Field) -> None:
@@ -23,14 +24,6 @@ def _apart(a: Field, b: Field) -> None:
                 raise Unknown(
                     f"its two parts both depend on the weights of '{name}', so that they are correlated; wanted a layer between"
                 )
-
-
-def _one_mean(fields, what: str) -> None:
-    """Refuse several fields with a mean: products of their means would stay."""
-    if sum(not f.centred for f in fields) > 1:
-        raise Unknown(
-            f"{what} several parts whose mean is not zero, such as of ReLUs: products of their means stay; wanted a layer behind all but one"
-        )
 
 
 def _alike(build: Builder, a: Field, b: Field) -> tuple[Field, Field]:
@@ -63,6 +56,86 @@ def _alike(build: Builder, a: Field, b: Field) -> tuple[Field, Field]:
     return wider[0], wider[1]
 
 
+def _same(a: Field, b: Field) -> bool:
+    """Say whether two roots are the same channels of the same step."""
+    return (a.step, a.sources) == (b.step, b.sources)
+
+
+def combined(
+    build: Builder, fields: Sequence[Field], maps: Sequence[tuple[Map, ...]], shape, channels, apart: Callable[..., Pair]
+) -> Field:
+    r"""Add maps of fields: what fields have in common is mapped by the sum of its maps, :math:`(A + B) K (A + B)^\top`.
+
+    Parts with no weights in common add their covariances; of two whose means are not zero the products of these come to that.
+    `apart` does it for fields that have nothing in common.
+    """
+    groups: list[list[Part]] = []
+    for field, put in zip(fields, maps, strict=True):
+        for part in field.sum:
+            mine = next((group for group in groups if _same(group[0].root, part.root)), None)
+            if mine is None:
+                groups.append(mine := [])
+            mine.append(part.then(*put))
+    for one, other in itertools.combinations(groups, 2):
+        _apart(one[0].root, other[0].root)
+    gaussian, shared = all(f.gaussian for f in fields), any(len(group) > 1 for group in groups)
+    batch = 0 if any(f.batch == 0 for f in fields) else None
+    if not shared:
+        parts, takes, rule = tuple(part for (part,) in groups), list(fields), apart
+    else:
+        if not build.own.every:
+            raise NeedsPairs
+        takes = [group[0].root for group in groups]
+        matrices = [
+            torch.stack(torch.broadcast_tensors(*(part.matrix(build.pairs[0].nngp) for part in g))).sum(0) for g in groups
+        ]
+        parts = tuple(Part(root, (_by(matrix),)) for root, matrix in zip(takes, matrices, strict=True))
+        rule = _by_matrices(build, matrices)
+    known = {"gain": takes[0].gain} if len(takes) == 1 else {}
+    rule = _with_means(build, [part for part in parts if not part.root.centred], rule)
+    made = build.together(rule, takes, shape, channels, gaussian=gaussian, **known)
+    return replace(made, parts=parts, batch=batch)
+
+
+def _by(matrix: Tensor) -> Map:
+    return lambda t: matrix @ t
+
+
+def _by_matrices(build: Builder, matrices: Sequence[Tensor]) -> Callable[..., Pair]:
+    """Return the rule that adds covariances of several fields, each mapped by a matrix of every sample, or one for all."""
+    keys = [f"{build.key} map {i}" for i in range(len(matrices))]
+    for key, matrix in zip(keys, matrices, strict=True):
+        if len(matrix) > 1:
+            build.keep(key, matrix)
+
+    def rule(sides, *pairs: Pair) -> Pair:
+        found = []
+        for key, matrix, pair in zip(keys, matrices, pairs, strict=True):
+            left, right = sides.plain(key) if len(matrix) > 1 else (matrix[0], matrix[0])
+            found.append(covariances.mixed(left, right, pair))
+        return Pair(*(sum(some[1:], some[0]) for some in zip(*found, strict=True)))
+
+    return rule
+
+
+def _with_means(build: Builder, parts: Sequence[Part], rule: Callable[..., Pair]) -> Callable[..., Pair]:
+    """Add to a rule what the means of parts with no weights in common come to."""
+    if len(parts) < 2:
+        return rule
+    keys = [f"{build.key} mean {i}" for i in range(len(parts))]
+    for key, part in zip(keys, parts, strict=True):
+        build.keep(key, part.mean()[..., 0].expand(build.samples, -1))
+
+    def with_means(sides, *pairs: Pair) -> Pair:
+        nngp, ntk = rule(sides, *pairs)
+        for one, other in itertools.permutations(keys, 2):
+            left, right = sides.outer(sides.plain(one)[0], sides.plain(other)[1])
+            nngp = nngp + left * right
+        return Pair(nngp, ntk)
+
+    return with_means
+
+
 def add(build: Builder, a: Any, b: Any, alpha: float = 1) -> Any:
     """Add two fields: with no weights in common, covariances add."""
     if alpha != 1:
@@ -73,14 +146,12 @@ def add(build: Builder, a: Any, b: Any, alpha: float = 1) -> Any:
         if isinstance(a, int | float) and a == 0 or isinstance(b, int | float) and b == 0:
             return a if isinstance(a, Field) else b
         raise Unknown("it adds plain numbers to channels that are random; wanted them added to the samples, or a bias")
-    _apart(a, b)
-    _one_mean((a, b), "it adds")
-    a, b = _alike(build, a, b)
+    both = _alike(build, a, b)
 
     def rule(sides, one: Pair, other: Pair) -> Pair:
         return Pair(one.nngp + other.nngp, one.ntk + other.ntk)
 
-    return build.together(rule, [a, b], a.shape, a.channels, gaussian=a.gaussian and b.gaussian)
+    return combined(build, both, [()] * 2, both[0].shape, both[0].channels, rule)
 
 
 def multiply(build: Builder, a: Any, b: Any) -> Any:
@@ -95,8 +166,9 @@ def multiply(build: Builder, a: Any, b: Any) -> Any:
         return a * b
     if isinstance(b, int | float):
         factor = float(b) ** 2
-        made = build.like(a, lambda sides, pair: pair.map(lambda k: k * factor))
-        return replace(made, origin=a.origin, order=a.order, scale=a.scale * b) if b else made
+        by = (lambda t: t * b) if b else None
+        made = build.like(a, lambda sides, pair: pair.map(lambda k: k * factor), by=by)
+        return replace(made, scale=a.scale * b) if b else made
     if not isinstance(b, Field):
         return _masked(build, a, settled(b))
     _apart(a, b)
@@ -127,13 +199,14 @@ def _masked(build: Builder, field: Field, value: Tensor) -> Field:
     for axis in sorted(field.channels, reverse=True):
         value = value.squeeze(axis + 1)
     key = f"{build.key} factors"
-    build.keep(key, value.expand(build.samples, *field.positions).reshape(build.samples, -1).double())
+    factors = value.expand(len(value), *field.positions).reshape(len(value), -1).double()
+    build.keep(key, factors.expand(build.samples, -1))
 
     def rule(sides, pair: Pair) -> Pair:
         left, right = sides.outer(*sides.plain(key))
         return pair.map(lambda k: k * left * right)
 
-    return build.like(field, rule)
+    return build.like(field, rule, by=lambda t: factors[..., None] * t)
 
 
 def divide(build: Builder, a: Any, b: Any) -> Any:
@@ -168,14 +241,15 @@ def contract(build: Builder, a: Any, b: Any) -> Any:
     heads = [axis for axis in a.channels if axis < rank - 2]
     count = a.shape[-1]
     size = math.prod(a.positions)
-    if (a.origin, a.sources) == (b.origin, b.sources):
-        if a.order != b.order:
-            raise Unknown("it multiplies a field with another order of itself")
-        k = build.pairs[a.step].nngp / a.scale**2
-    else:
-        _apart(a, b)
-        _one_mean((a, b), "it multiplies")
-        k = torch.zeros(build.samples, size, math.prod(b.positions), dtype=torch.float64, device=build.device)
+    k = torch.zeros(build.samples, size, math.prod(b.positions), dtype=torch.float64, device=build.device)
+    for one, other in itertools.product(a.sum, b.sum):
+        if _same(one.root, other.root):
+            k = k + other.of(one.of(build.pairs[one.root.step].nngp).mT).mT
+        else:
+            _apart(one.root, other.root)
+            if not (one.root.centred or other.root.centred):
+                k = k + one.mean() @ other.mean().mT
+    k = k / (a.scale * b.scale)
     if len(a.positions) != 1:
         raise Unknown(f"its positions are {a.positions}; wanted one axis")
     for axis in sorted(heads):
@@ -198,16 +272,15 @@ def _weighed(build: Builder, matrix: Tensor, field: Field) -> Field:
         matrix = matrix[:, 0]
     if len(matrix) not in (1, build.samples):
         raise Unknown(f"it multiplies by {len(matrix)} matrices for {build.samples} samples; wanted one of each, or one for all")
-    matrix = matrix.expand(build.samples, *matrix.shape[1:])
     key = f"{build.key} matrix"
-    build.keep(key, matrix)
+    build.keep(key, matrix.expand(build.samples, *matrix.shape[1:]))
 
     def rule(sides, pair: Pair) -> Pair:
         left, right = sides.plain(key)
         return covariances.mixed(left, right, pair)
 
     shape = (*field.shape[:-2], matrix.shape[-2], field.shape[-1])
-    return build.like(field, rule, shape, field.channels)
+    return build.like(field, rule, shape, field.channels, by=lambda t: matrix @ t)
 
 
 def attention(
@@ -239,22 +312,20 @@ def concatenate(build: Builder, tensors: Any, dim: int = 0) -> Field:
         raise Unknown("it puts plain numbers beside random ones; wanted a layer for each part")
     tensors = [places.with_samples(build, one) for one in tensors]
     first = tensors[0]
-    for i, one in enumerate(tensors):
-        for other in tensors[:i]:
-            _apart(one, other)
     axis = dim % (len(first.shape) + 1) - 1
     if axis < 0:
         raise Unknown("it puts samples after samples; wanted each by itself")
     shape = list(first.shape)
     shape[axis] = sum(f.shape[axis] for f in tensors)
     if axis in first.channels:
+        for one, other in itertools.combinations(tensors, 2):
+            _apart(one, other)
         shares = [f.width / sum(g.width for g in tensors) for f in tensors]
 
         def beside(sides, *pairs: Pair) -> Pair:
             return Pair(*(sum(s * k for s, k in zip(shares, some, strict=True)) for some in zip(*pairs, strict=True)))
 
         return replace(build.together(beside, tensors, shape, first.channels, gaussian=False), alike=False)
-    _one_mean(tensors, "it puts one after the other")
     if not build.own.every:
         raise NeedsPairs
     # the numbers that the parts' positions have in the whole
@@ -267,7 +338,31 @@ def concatenate(build: Builder, tensors: Any, dim: int = 0) -> Field:
     def behind(sides, *pairs: Pair) -> Pair:
         return Pair(*(_blocks(some)[..., whole[:, None], whole] for some in zip(*pairs, strict=True)))
 
-    return build.together(behind, tensors, shape, first.channels, gaussian=all(f.gaussian for f in tensors))
+    put = [_placing(whole, numbers, i) for i in range(len(tensors))]
+    return combined(build, tensors, put, shape, first.channels, behind)
+
+
+def _placing(whole: Tensor, numbers: list[Tensor], i: int) -> tuple[Map]:
+    """Return the map that lays a part's positions among those of all, zero elsewhere."""
+    count = sum(n.numel() for n in numbers)
+
+    def lay(t: Tensor) -> Tensor:
+        every = t.new_zeros(len(t), count, t.shape[-1])
+        every[:, numbers[i].flatten().to(t.device)] = t
+        return every[:, whole]
+
+    return (lay,)
+
+
+def stack(build: Builder, tensors: Any, dim: int = 0) -> Field:
+    """Put fields one after the other along a new axis of positions."""
+    if not all(isinstance(f, Field) for f in tensors):
+        raise Unknown("it puts plain numbers beside random ones; wanted a layer for each part")
+    tensors = [places.with_samples(build, one) for one in tensors]
+    dim = dim % (len(tensors[0].shape) + 2)
+    if dim == 0:
+        raise Unknown("it puts samples after samples; wanted each by itself")
+    return concatenate(build, [places.moved(build, torch.unsqueeze, (f, dim), {}, f) for f in tensors], dim)
 
 
 def _blocks(some: tuple[Tensor, ...]) -> Tensor:
@@ -289,5 +384,5 @@ ALGEBRA: dict[Any, Callable] = {
     operator.truediv: divide, torch.div: divide, "div": divide, operator.itruediv: divide, "div_": divide,
     operator.neg: negative, torch.neg: negative, "neg": negative,
     operator.matmul: contract, torch.matmul: contract, torch.bmm: contract, "matmul": contract, "bmm": contract,
-    F.scaled_dot_product_attention: attention, torch.cat: concatenate, torch.concat: concatenate,
+    F.scaled_dot_product_attention: attention, torch.cat: concatenate, torch.concat: concatenate, torch.stack: stack,
 }  # fmt: skip

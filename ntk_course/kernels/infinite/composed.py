@@ -70,7 +70,8 @@ def limit(
     an activation      :math:`\mathbb E\,\phi\phi` and :math:`\mathbb E\,\phi'\phi'\;\Theta`
     a convolution      first a mean over the filter's offsets, the same at both positions
     pooling, a graph   sums over positions at both sides, :math:`A \Sigma B^\top`
-    a residual sum     sums of both, if the two branches have no weights in common
+    a residual sum     sums of both, if the two branches have no weights in common, and the products of their means
+    maps of one field  :math:`(A + B)\, \Sigma\, (A + B)^\top`, such as h + A h, or h less its mean over positions
     a normalisation    both divided by the two roots of the variances
     scores over width  in the limit plain numbers, so that attention is a graph made of the sample
     ================== ==========================================================================================
@@ -96,13 +97,15 @@ def limit(
         progress: show a bar over the blocks.
 
     Returns:
-        :class:`Kernels` (N1, N2) of one output unit, in x1's dtype (float64 for words), on its device; computed in float64.
+        :class:`Kernels` (N1, N2) of one output unit, in x1's dtype (float64 for words), on its device; computed in float64. Of outputs
+        that are not alike it is their mean; behind an activation or a product after the last layer, where one unit's tangent kernel stays
+        random at any width, it is the mean over draws.
 
     Raises:
         TypeError: no module, or one that torch.fx cannot trace.
         ValueError: an operation whose kernel has no closed form, such as the largest of several values, weights that are used twice,
             an activation of what is not Gaussian; the message names it. Answers that depend on chance or on other samples.
-        ArithmeticError: variances too large for :func:`ntk_course.infinite.expectations`.
+        ArithmeticError: variances too large for :func:`ntk_course.infinite.expectations`, or a kernel too large for x1's dtype.
 
     Example:
         >>> net = nn.Sequential(nn.Flatten(), nn.Linear(64, 100), nn.ReLU(), nn.Linear(100, 10))
@@ -120,8 +123,11 @@ def limit(
     for given, what in ((w_std, "w_std"), (b_std, "b_std")):
         if given is not None:
             validate.number(given, what)
+    named: dict[int, str] = {}
     for name, given in (deviations or {}).items():
         validate.number(given, f"deviations[{name!r}]")
+        if (other := named.setdefault(id(names[name]), name)) != name:
+            raise ValueError(f"deviations: got {other!r} and {name!r}, which are one parameter; wanted one of them")
     memory = None if memory is None else validate.positive(memory, "memory")
     if names and not any(p.requires_grad for p in names.values()):
         raise ValueError("model: got no weights that are trained: all are frozen; wanted at least one with requires_grad")
@@ -144,6 +150,11 @@ def limit(
             except NeedsPairs:
                 every = True
         _tried(double, graph, left)
+    for name in scales.unused.values():
+        raise ValueError(
+            f"deviations: got {name!r}, whose deviation plays no part: it is a norm's, which counts as it starts, or not used; wanted weights, "
+            "biases or fields that are drawn"
+        )
     first = validate.tensor(x1[0] if isinstance(x1, tuple) else x1)
     like = first if first.is_floating_point() else first.new_empty(0, dtype=torch.float64)
     return _blocks(program, kept, others, every, x2 is None, like, memory, progress)
@@ -262,6 +273,10 @@ def _blocks(program: Program, left, right, every: bool, same: bool, like: Tensor
             if same and i == j:
                 part = part.triu() + part.triu(1).T  # vector and scalar code may round an entry and its mirror image apart
             whole[rows, cols] = part
+            if not whole[rows, cols].isfinite().all():
+                raise ArithmeticError(
+                    f"x1: got samples whose kernel is no finite number in {whole.dtype}; wanted smaller ones, or a wider dtype"
+                )
             if same and i != j:
                 whole[cols, rows] = part.T
     return Kernels(*found)

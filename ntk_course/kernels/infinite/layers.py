@@ -27,9 +27,15 @@ def _pairs(build: Builder, name: str, x: Value, last: bool = True) -> tuple[Call
         moved = x.movedim(axis, -1)
         return build.inner(moved), [], tuple(moved.shape[1:-1])
     x = with_samples(build, x)
+    _many(x)
     if x.channel != axis % (len(x.shape) + 1) - 1:
         raise Unknown(f"it acts on axis {axis} of {('N', *x.shape)}, where positions are; wanted channels there")
     return lambda sides, pair: pair, [x], x.positions
+
+
+def _many(x: Field) -> None:
+    if x.width == 1:
+        raise Unknown("it takes one channel, which stays random however wide the others are; wanted a hidden layer of several")
 
 
 def _samples_first(build: Builder, x: Tensor) -> None:
@@ -120,6 +126,7 @@ def norm(build: Builder, name: str, module: Any, x: Value) -> Field:
             "it normalises the samples themselves with weights to train; wanted it after a layer, or elementwise_affine=False"
         )
     x, over = with_samples(build, x), isinstance(module, nn.GroupNorm)
+    _many(x)
     if over:
         _channels_second(x)
     if over and module.num_channels < _MANY * module.num_groups:
@@ -127,10 +134,9 @@ def norm(build: Builder, name: str, module: Any, x: Value) -> Field:
             f"it has groups of {module.num_channels // module.num_groups} channels; wanted at least {_MANY}, which stand for many"
         )
     centred = not isinstance(module, nn.RMSNorm)
-    if centred and not x.gaussian:
+    if centred and not x.alike:
         raise Unknown(
-            "it subtracts a mean over channels, which after an activation, a product or parts side by side is not known here; wanted it "
-            "on what a layer of weights makes"
+            "it subtracts a mean over channels that are not alike, as of parts put side by side, or positions; wanted it before that"
         )
     if not over:
         sizes = tuple(module.normalized_shape)
@@ -145,9 +151,20 @@ def norm(build: Builder, name: str, module: Any, x: Value) -> Field:
             )
     scale, shift = _affine(build, name, module)
     eps = module.eps if module.eps is not None else torch.finfo(torch.float32).eps
-    key = build.key
-    rule = lambda sides, pair: covariances.normalised(shift, eps, over, key, sides, pair)
-    return build.like(x, rule, more=scale, sources=x.sources | ({(name, None)} if scale or shift else set()))
+    key, sources = build.key, x.sources | ({(name, None)} if scale or shift else set())
+    means = [part.mean()[..., 0] for part in x.sum if not part.root.centred] if centred else []
+    if not means:
+        rule = lambda sides, pair: covariances.normalised(shift, eps, over, key, sides, pair)
+        return build.like(x, rule, more=scale, sources=sources)
+    mean = sum(means[1:], means[0]).expand(build.samples, -1)
+    build.keep(f"{key} mean", mean)
+    build.keep(f"{key} subtracted", mean.mean(1, keepdim=True).expand_as(mean) if over else mean)
+
+    def centring(sides: Sides, pair: Pair) -> Pair:
+        (m, n), (a, b) = (sides.outer(*sides.plain(f"{key} {which}")) for which in ("mean", "subtracted"))
+        return covariances.normalised(shift, eps, over, key, sides, Pair(pair.nngp - m * b - a * n + a * b, pair.ntk))
+
+    return replace(build.like(x, centring, more=scale, sources=sources), centred=not over)
 
 
 def _channels_second(x: Field) -> None:

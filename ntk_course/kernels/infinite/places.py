@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, fx
 
 from . import covariances
-from .program import Builder, Field, NeedsPairs, Unknown
+from .program import Builder, Field, NeedsPairs, Part, Unknown
 
 
 def swapped(arguments, field: Field, value: Tensor):
@@ -91,7 +91,8 @@ def found(build: Builder, field: Field, places: Tensor, channel: Tensor, batch: 
     if len(kept) < field.width and not field.alike:
         raise Unknown("it takes some of channels that are not alike, as of two parts put side by side; wanted them before that")
     if kept != list(range(field.width)):
-        field = replace(field, sources=frozenset((name, _some(part, kept)) for name, part in field.sources))
+        left = lambda f: replace(f, sources=frozenset((name, _some(part, kept)) for name, part in f.sources))
+        field = replace(left(field), parts=tuple(Part(left(part.root), part.path) for part in field.sum))
     alone = [axis for axis in range(places.dim()) if axis not in channels]
     if any(_varies(channel, axis) for axis in alone):
         raise Unknown("it mixes channels and positions in a way that is not followed")
@@ -104,14 +105,13 @@ def found(build: Builder, field: Field, places: Tensor, channel: Tensor, batch: 
     if chosen.shape[1] > 1:  # positions became channels: they are averaged, and no longer alike
         rule = lambda sides, pair: covariances.chosen(chosen, sides, pair)
         made = build.add(rule, [field], shape, channels, gaussian=False, sources=field.sources)
-        return replace(made, batch=batch, centred=field.centred, alike=False)
+        return replace(made, batch=batch, centred=field.centred, alike=False, moved=(field, places, channel, batch))
     order = chosen[:, 0].tolist()
     if order == list(range(math.prod(field.positions))):
         return replace(field, shape=shape, channels=frozenset(channels), batch=batch)
     rule = lambda sides, pair: covariances.chosen(chosen, sides, pair)
-    whence = tuple(field.order[i] for i in order)
-    made = build.like(field, rule, shape, channels)
-    return replace(made, origin=field.origin, order=whence, scale=field.scale, batch=batch)
+    made = build.like(field, rule, shape, channels, by=lambda t: t[:, order])
+    return replace(made, scale=field.scale, batch=batch)
 
 
 def _some(part: tuple[int, ...] | None, kept: list[int]) -> tuple[int, ...]:
@@ -153,4 +153,4 @@ def summed(build: Builder, function: Callable, args: tuple, kwargs: dict, field:
             raise NeedsPairs
         return replace(field, shape=tuple(shape), channels=frozenset({alive[0] - 1}))
     rule = lambda sides, pair: covariances.mixed(matrix, matrix, pair)
-    return build.like(field, rule, shape, {alive[0] - 1})
+    return build.like(field, rule, shape, {alive[0] - 1}, by=lambda t: matrix @ t)

@@ -22,6 +22,45 @@ class NeedsPairs(Exception):
     """Covariances of unequal positions are needed."""
 
 
+# A linear map over positions, the same for all channels: from (samples or 1, P, R) to (samples or 1, Q, R).
+Map = Callable[[Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class Part:
+    """Linear maps over positions, one after the other, of the field that a step made."""
+
+    root: "Field"
+    path: tuple[Map, ...] = ()
+
+    def then(self, *maps: Map) -> "Part":
+        """Return it behind further maps."""
+        return Part(self.root, (*self.path, *maps))
+
+    def of(self, value: Tensor) -> Tensor:
+        """Apply the maps to (samples or 1, P, R)."""
+        for one in self.path:
+            value = one(value)
+        return value
+
+    def matrix(self, like: Tensor) -> Tensor:
+        """Return them as a matrix (samples or 1, Q, P)."""
+        return self.of(torch.eye(math.prod(self.root.positions)).to(like)[None])
+
+    def mean(self) -> Tensor:
+        """Return the mean of a channel, (samples or 1, Q, 1).
+
+        Raises:
+            Unknown: it is not known.
+        """
+        if self.root.mean is None:
+            raise Unknown(
+                "it adds, joins or multiplies several parts whose mean is not zero, one of which is not known, such as of a product: "
+                "products of their means stay; wanted a layer behind all but one"
+            )
+        return self.of(self.root.mean()[..., None])
+
+
 @dataclass(frozen=True)
 class Field:
     """What stands for an activation while the model is read.
@@ -33,15 +72,16 @@ class Field:
         gaussian: whether channels are Gaussian, and alike at every position.
         sources: the layers whose weights it depends on in a way that another use of them would notice, each with the numbers of
             those of its channels that are left, or None for all.
-        origin: the step that made its channels; what only moves positions keeps it.
-        order: the origin's positions, in this one's order.
-        scale: the factor between this one and its origin.
+        parts: whose sum it is, linear maps of fields with no weights in common; none if it is no such sum.
+        scale: the factor between this one and what a step made, if that is known.
         gain: how many trained factors its channels carry, each of which has the channel itself as its tangent feature; these
             features are not in the pair's tangent kernel yet, where they would pass for independent of the channel.
         blended: whether such features are in its tangent kernel, of a part of the channel.
         centred: whether a channel has mean zero over weights.
+        mean: finds that of the samples that are read, (samples, P), where it is not zero but known.
         alike: whether all channels are alike, so that some of them are as good as all.
         batch: the axis of samples in the finite network's tensor, or None: a parameter has none.
+        moved: where positions have become channels: the field before, and the rest of what :func:`places.found` took.
     """
 
     step: int
@@ -49,14 +89,20 @@ class Field:
     channels: frozenset[int]
     gaussian: bool
     sources: frozenset[tuple[str, tuple[int, ...] | None]]
-    origin: int
-    order: tuple[int, ...]
+    parts: tuple[Part, ...] = ()
     scale: float = 1.0
     gain: float = 0.0
     blended: bool = False
     centred: bool = True
+    mean: Callable[[], Tensor] | None = None
     alike: bool = True
     batch: int | None = 0
+    moved: tuple | None = None
+
+    @property
+    def sum(self) -> tuple[Part, ...]:
+        """The parts, or itself."""
+        return self.parts or (Part(self),)
 
     @property
     def positions(self) -> tuple[int, ...]:
@@ -207,15 +253,20 @@ class Builder:
         self.pairs.append(pair)
         self.numbers = max(self.numbers, pair.nngp[0].numel())
         here = len(self.steps) - 1
-        field = Field(here, tuple(shape), frozenset(channels), gaussian, _sources(sources), here, (), gain=gain or 0.0)
-        return replace(field, order=tuple(range(math.prod(field.positions))))
+        return Field(here, tuple(shape), frozenset(channels), gaussian, _sources(sources), gain=gain or 0.0)
 
-    def like(self, field: Field, rule: Callable, shape=None, channels=None, more: float = 0.0, sources=None) -> Field:
-        """Write a step down that is linear in every channel: all is kept of the field but what is given; factors of its own are `more`."""
+    def like(
+        self, field: Field, rule: Callable, shape=None, channels=None, more: float = 0.0, sources=None, by: Map | None = None
+    ) -> Field:
+        """Write a step down that is linear in every channel: all is kept of the field but what is given; factors of its own are `more`.
+
+        A map over positions, `by`, makes it a map of the same parts.
+        """
         shape, channels = (field.shape, field.channels) if shape is None else (shape, channels)
         sources = field.sources if sources is None else sources
         made = self.add(rule, [field], shape, channels, gaussian=field.gaussian, sources=sources, gain=field.gain + more)
-        return replace(made, blended=field.blended, centred=field.centred, alike=field.alike, batch=field.batch)
+        made = replace(made, blended=field.blended, centred=field.centred, alike=field.alike, batch=field.batch)
+        return made if by is None else replace(made, parts=tuple(part.then(by) for part in field.sum))
 
     def together(self, rule: Callable, parts: Sequence[Field], shape, channels, **known) -> Field:
         """Write a step down that takes several fields with no weights in common."""
@@ -271,7 +322,10 @@ class Scales:
         self, model: nn.Module, w_std: float | None, b_std: float | None, deviations: Mapping[str, float], standard: bool
     ):
         self.parameters = dict(model.named_parameters(remove_duplicate=False))
-        self.w_std, self.b_std, self.deviations, self.standard = w_std, b_std, deviations, standard
+        self.w_std, self.b_std, self.standard = w_std, b_std, standard
+        # by what a parameter is, which may have several names; what was given and never asked for is of no effect
+        self.deviations = {id(self.parameters[name]): float(std) for name, std in deviations.items()}
+        self.unused = {id(self.parameters[name]): name for name in deviations}
         tables = ((n, m) for n, m in model.named_modules() if isinstance(m, nn.Embedding) and m.padding_idx is not None)
         empty = lambda m: m.weight.is_meta or bool(m.weight[m.padding_idx].eq(0).all())  # others were drawn over it
         self.empty = {f"{n}.weight".lstrip("."): m.padding_idx for n, m in tables if empty(m)}
@@ -294,7 +348,8 @@ class Scales:
         return variance, (1.0 if self.standard else variance) * p.requires_grad
 
     def _variance(self, name: str, p: Tensor, given: float | None, fan_in: int) -> float:
-        std = self.deviations.get(name, given)
+        std = self.deviations.get(id(p), given)
+        self.unused.pop(id(p), None)
         if std is not None:
             return float(std) ** 2
         numbers = p.detach().double()

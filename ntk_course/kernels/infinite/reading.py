@@ -14,6 +14,7 @@ from torch.nn import functional as F
 
 from ...models.networks import activation_module
 from . import covariances, places
+from .activations import expectations
 from .algebra import ALGEBRA, multiply
 from .covariances import Pair, Sides, Weights
 from .layers import LAYERS, Value, dense, filtered, looked_up
@@ -111,6 +112,7 @@ class Reader(fx.Interpreter):
         self.build = build
         self.extra_traceback = False
         self.called: set[int] = set()
+        self.acted: dict[tuple[str | float, int], tuple[Field, Field]] = {}
         self.order, self.fixed = {node: i for i, node in enumerate(graph.nodes)}, _fixed(model, graph)
 
     def program(self, *samples: Tensor) -> Program:
@@ -240,6 +242,9 @@ class Reader(fx.Interpreter):
         return self._apply(target, lambda x, *rest, **named: getattr(x, target)(*rest, **named), args, kwargs)
 
     def _apply(self, what, function: Callable, args, kwargs, module: nn.Module | None = None):
+        if not args and "input" in kwargs:
+            others = {name: value for name, value in kwargs.items() if name != "input"}
+            return self._apply(what, function, (kwargs["input"],), others, module)
         if what in (operator.matmul, torch.matmul, "matmul") and isinstance(args[1], Weight) and args[1].value.dim() == 2:
             by, (x,) = args[1], self._of_samples((self._as_field(args[0]),))
             self._use(by.value)
@@ -275,7 +280,10 @@ class Reader(fx.Interpreter):
         if what is F.dropout and (kwargs.get("training", True) if len(args) < 3 else args[2]):
             raise Unknown("its answer depends on chance; wanted F.dropout(h, p, self.training) in eval mode")
         if what in POINTWISE:
-            return self._pointwise(_variant(what, module, function, args[1:], kwargs), args[0])
+            name = _variant(what, module, function, args[1:], kwargs)
+            if (name, id(args[0])) not in self.acted:  # the same of the same is one field
+                self.acted[name, id(args[0])] = args[0], self._pointwise(name, args[0])
+            return self.acted[name, id(args[0])][1]
         if what in SUMMING:
             return places.summed(self.build, function, args, kwargs, fields[0])
         if what in MOVING:
@@ -300,6 +308,9 @@ class Reader(fx.Interpreter):
         return field if table.factor == 1 else multiply(self.build, field, table.factor)
 
     def _pointwise(self, name: str | float, field: Field) -> Field:
+        if field.moved is not None:  # what acts on each number acts before positions become channels as well
+            before, *moves = field.moved
+            return places.found(self.build, self._pointwise(name, before), *moves)
         if not field.gaussian:
             raise Unknown(
                 "its input is not Gaussian and alike at all channels: there is no layer of weights since the last activation, product or "
@@ -315,7 +326,8 @@ class Reader(fx.Interpreter):
             return covariances.activation(name, gain, key, sides, pair)
 
         made = self.build.add(rule, [field], field.shape, field.channels, gaussian=False, sources=field.sources, gain=0.0)
-        return replace(made, batch=field.batch, centred=name in ODD, alike=field.alike)
+        mean = None if name in ODD else lambda: _mean(name, self.build.own.diagonal(self.build.pairs[field.step].nngp))
+        return replace(made, batch=field.batch, centred=name in ODD, mean=mean, alike=field.alike)
 
     def _of_samples(self, args) -> list:
         """Return what a layer of weights takes, settled; refuse what is the same for all samples."""
@@ -357,6 +369,12 @@ class Reader(fx.Interpreter):
 def _is_a_table(words: nn.Embedding) -> bool:
     """Say whether its rows are taken as they are, all of them trained."""
     return words.padding_idx is None and words.max_norm is None and not words.scale_grad_by_freq
+
+
+def _mean(name: str | float, variance: Tensor) -> Tensor:
+    """Return an activation's mean over a Gaussian: the root of what two independent ones have, for those that are no odd functions."""
+    both = expectations(name, torch.zeros_like(variance), variance, variance)[0]
+    return both.sqrt() * (-1 if isinstance(name, float) and name > 1 else 1)
 
 
 def _scales(build: Builder, weight: Weight, bias: Weight | None) -> Weights:
