@@ -803,6 +803,8 @@ def test_one_map_of_positions_or_another_says_the_same():
     x = torch.randn(4, 5, 6, dtype=torch.float64)
     edges = torch.rand(5, 5, dtype=torch.float64)
     whole = torch.eye(5) + edges
+    norms = {"ln": nn.LayerNorm(8), "rms": nn.RMSNorm(8), "plain": nn.LayerNorm(8, 0.3, elementwise_affine=False)}
+    norms["group"] = nn.GroupNorm(1, 8, 0.2, affine=False)
     pairs = [
         (lambda m, h: (h + edges @ h).mean(1), lambda m, h: (whole.double() @ h).mean(1)),
         (lambda m, h: (h + h + h.flip(1)).mean(1), lambda m, h: (3 * h).mean(1)),
@@ -811,9 +813,13 @@ def test_one_map_of_positions_or_another_says_the_same():
         (lambda m, h: torch.cat([h, h[:, :1] - h[:, 1:2]], 1).mean(1) * 6, lambda m, h: h.sum(1) + h[:, 0] - h[:, 1]),
         (lambda m, h: m.whole(torch.relu(h.flatten(1))), lambda m, h: m.whole(torch.relu(h).flatten(1))),
         (lambda m, h: torch.relu(input=h).mean(1), lambda m, h: torch.relu(h).mean(1)),
+        (lambda m, h: torch.relu(F.layer_norm(h, (8,), m.ln.weight, m.ln.bias)).mean(1), lambda m, h: torch.relu(m.ln(h)).mean(1)),
+        (lambda m, h: torch.relu(F.layer_norm(h, (8,), eps=0.3)).mean(1), lambda m, h: torch.relu(m.plain(h)).mean(1)),
+        (lambda m, h: torch.relu(F.rms_norm(h, (8,), m.rms.weight)).mean(1), lambda m, h: torch.relu(m.rms(h)).mean(1)),
+        (lambda m, h: torch.relu(F.group_norm(h.mT, 1, eps=0.2)).mean(2), lambda m, h: torch.relu(m.group(h.mT)).mean(2)),
     ]  # fmt: skip
     for one, other in pairs:
-        a, b = (limit(Calls(f, whole=nn.Linear(40, 8)), x, w_std=1.3, b_std=0.4) for f in (one, other))
+        a, b = (limit(Calls(f, whole=nn.Linear(40, 8), **norms), x, w_std=1.3, b_std=0.4) for f in (one, other))
         torch.testing.assert_close(a, b, rtol=1e-12, atol=1e-12)
         assert (a.ntk.diagonal() > 0).all()
     hidden = lambda m, h: m.more(torch.relu(h)).mean(1)

@@ -17,7 +17,7 @@ from . import covariances, places
 from .activations import expectations
 from .algebra import ALGEBRA, multiply
 from .covariances import Pair, Sides, Weights
-from .layers import LAYERS, Value, dense, filtered, looked_up
+from .layers import LAYERS, Value, dense, filtered, looked_up, norm
 from .program import Builder, Contraction, Field, Program, Unknown, settled
 
 POINTWISE: dict[Any, str] = {
@@ -227,9 +227,21 @@ class Reader(fx.Interpreter):
                 self._use(*(w.value for w in (weight, bias) if w is not None))
                 (x,) = self._of_samples((self._as_field(given.pop("input")),))
                 return WEIGHTED[target](self.build, x, weight, bias, **given)
+        if target in NORMS and (_fields(args[:1]) or "input" in kwargs and _fields(kwargs["input"])):
+            return self._normed(NORMS[target](*args, **kwargs))
         if target is getattr and isinstance(args[0], Field) and args[1] != "mT":
             return getattr(places.numbered(self.build, args[0])[0], args[1])
         return self._apply("mT" if target is getattr else target, target, args, kwargs)
+
+    def _normed(self, called: "Normed") -> Field:
+        """Call a norm as its module would be."""
+        (x,), weights = self._of_samples((called.input,)), (called.weight, called.bias)
+        if not all(isinstance(w, Weight | None) and (w is None or (w.factor, w.turned) == (1.0, False)) for w in weights):
+            raise Unknown("its factors or shifts are no parameters; wanted parameters, as they start, or none")
+        module: Any = called.module(x)
+        module.weight, module.bias = (None if w is None else w.value for w in weights)
+        self._use(*(w.value for w in weights if w is not None))
+        return norm(self.build, next((w.name for w in weights if w is not None), self.build.key), module, x)
 
     def call_method(self, target, args, kwargs):
         """Pass a method of a tensor."""
@@ -404,6 +416,38 @@ def _convolution(
 
 _WEIGHTED_ARGUMENTS = ("input", "weight", "bias", "stride", "padding", "dilation", "groups")
 WEIGHTED = {F.linear: _linear, F.conv1d: _convolution, F.conv2d: _convolution, F.conv3d: _convolution}
+
+
+@dataclass(frozen=True)
+class Normed:
+    """A norm that is called as a function.
+
+    Attributes:
+        input: what it takes.
+        weight: its factors, or None.
+        bias: its shifts, or None.
+        module: makes the module without factors, for a field.
+    """
+
+    input: Any
+    weight: Any
+    bias: Any
+    module: Callable[[Field], nn.Module]
+
+
+def _layer_norm(input, normalized_shape, weight=None, bias=None, eps=1e-5) -> Normed:
+    return Normed(input, weight, bias, lambda x: nn.LayerNorm(normalized_shape, eps, elementwise_affine=False))
+
+
+def _rms_norm(input, normalized_shape, weight=None, eps=None) -> Normed:
+    return Normed(input, weight, None, lambda x: nn.RMSNorm(normalized_shape, eps, elementwise_affine=False))
+
+
+def _group_norm(input, num_groups, weight=None, bias=None, eps=1e-5) -> Normed:
+    return Normed(input, weight, bias, lambda x: nn.GroupNorm(num_groups, x.shape[0], eps, affine=False))
+
+
+NORMS: dict[Any, Callable[..., Normed]] = {F.layer_norm: _layer_norm, F.rms_norm: _rms_norm, F.group_norm: _group_norm}
 
 
 def _fields(arguments) -> list[Field]:
