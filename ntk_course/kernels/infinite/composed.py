@@ -76,9 +76,10 @@ def limit(
     scores over width  in the limit plain numbers, so that attention is a graph made of the sample
     ================== ==========================================================================================
 
-    Linear, Conv1d to 3d, Embedding, rows of a parameter by words, RNN (batch first), LayerNorm, RMSNorm, GroupNorm, BatchNorm (eval mode, as it
-    starts), average pooling, parameters that are added, sums, products, concatenation, stacks, matmul, softmax of settled scores, attention, what moves
-    axes about, and the activations of :data:`ACTIVATIONS`. Frozen weights count as random, but not as trained.
+    Linear, Conv1d to 3d, Embedding, rows of a parameter by words, RNN (batch first), LayerNorm, RMSNorm, GroupNorm, BatchNorm (eval
+    mode, as it starts), average pooling, parameters that are added, sums, products, concatenation, stacks, matmul, softmax of settled
+    scores, attention, what moves axes about, and the activations of :data:`ACTIVATIONS`. Frozen weights count as random, but not as
+    trained.
 
     Args:
         model: in eval mode, without chance, hooks on layers or torch.no_grad; of at least two channels in every hidden layer.

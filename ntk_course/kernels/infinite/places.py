@@ -140,7 +140,9 @@ def summed(build: Builder, function: Callable, args: tuple, kwargs: dict, field:
     unit = torch.cat([unit, torch.zeros_like(unit)], axis + 1)
     done = function(*swapped(args, given, unit), **swapped(kwargs, given, unit))
     if not isinstance(done, Tensor) or done.dim() == 0 or done.shape[0] != count + 1 or done[count].any():
-        raise Unknown("it takes samples together, or is no sum; wanted each by itself")
+        raise Unknown(
+            "it takes samples together, or is no sum, such as padding by other numbers than zero; wanted sums over positions"
+        )
     done = done[:count]
     alive = [a for a in range(1, done.dim()) if done.shape[a] == 2 and not done.select(a, 1).any()]
     if len(alive) != 1:
