@@ -812,6 +812,14 @@ def test_one_map_of_positions_or_another_says_the_same():
         (lambda m, h: torch.stack([h[:, 1], h[:, 4]], 1).sum(1), lambda m, h: h[:, 1] + h[:, 4]),
         (lambda m, h: torch.cat([h, h[:, :1] - h[:, 1:2]], 1).mean(1) * 6, lambda m, h: h.sum(1) + h[:, 0] - h[:, 1]),
         (lambda m, h: m.whole(torch.relu(h.flatten(1))), lambda m, h: m.whole(torch.relu(h).flatten(1))),
+        (
+            lambda m, h: (torch.softmax(h @ h.flip(1).mT / 8, -1) @ h)[:, 0],
+            lambda m, h: (torch.softmax((h @ h.mT / 8).flip(-1), -1) @ h)[:, 0],
+        ),
+        (
+            lambda m, h: (torch.softmax((2 * h + edges @ h) @ h.mT / 8, -1) @ h)[:, 0],
+            lambda m, h: (torch.softmax(2 * (h @ h.mT / 8) + edges @ (h @ h.mT / 8), -1) @ h)[:, 0],
+        ),
         (lambda m, h: torch.relu(input=h).mean(1), lambda m, h: torch.relu(h).mean(1)),
         (lambda m, h: torch.relu(F.layer_norm(h, (8,), m.ln.weight, m.ln.bias)).mean(1), lambda m, h: torch.relu(m.ln(h)).mean(1)),
         (lambda m, h: torch.relu(F.layer_norm(h, (8,), eps=0.3)).mean(1), lambda m, h: torch.relu(m.plain(h)).mean(1)),
