@@ -320,16 +320,16 @@ class Means(nn.Module):
 
 
 class Dense(nn.Module):
-    """Sums that have parts in common, and an activation behind flattening."""
+    """Sums that have parts in common, a norm of activations over positions too, and an activation behind flattening."""
 
     def __init__(self, n):
         super().__init__()
         self.a, self.b, self.c = nn.Conv1d(6, n, 1), nn.Conv1d(n, n, 3, padding=1), nn.Conv1d(n, n, 1)
-        self.out = nn.Linear(5 * n, 1)
+        self.group, self.out = nn.GroupNorm(1, n), nn.Linear(5 * n, 1)
 
     def forward(self, x):
         first = self.a(x.view(-1, 5, 6).mT)
-        second = first + self.b(torch.relu(first))
+        second = first + self.b(self.group(torch.relu(first)))
         third = second + self.c(torch.tanh(second)) - 0.5 * first
         return self.out(torch.relu((third + 0.4 * second.flip(2)).flatten(1)))
 
@@ -834,6 +834,22 @@ def test_one_map_of_positions_or_another_says_the_same():
     both = (lambda m, h: (h - h).mean(1) + hidden(m, h)), hidden
     a, b = (limit(Calls(f, more=nn.Linear(8, 8)), x, w_std=1.3, b_std=0.4) for f in both)
     torch.testing.assert_close(a, b, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("whole", [False, True])
+def test_a_norm_takes_the_mean_off_what_activations_make(whole):
+    """Against a million channels drawn from their Gaussian, at positions of very different sizes."""
+    x = torch.randn(3, 4, 6, dtype=torch.float64) * torch.tensor([0.2, 1.0, 3.0, 0.5])[:, None]
+    norm = nn.GroupNorm(1, 8, affine=False) if whole else nn.LayerNorm(8, elementwise_affine=False)
+    normed = (lambda m, h: m.norm(h.mT).mT) if whole else (lambda m, h: m.norm(h))
+    flat = x.reshape(12, 6)
+    root = torch.linalg.cholesky(1.69 * flat @ flat.T / 6 + 0.16 + 1e-9 * torch.eye(12))
+    h = torch.relu((root @ torch.randn(12, 1_000_000, dtype=torch.float64)).view(3, 4, -1))
+    wanted = F.layer_norm(h, h.shape[1:] if whole else h.shape[2:])
+    for place in range(4):
+        found = limit(Calls(lambda m, h, p=place: normed(m, torch.relu(h))[:, p], norm=norm), x, w_std=1.3, b_std=0.4)
+        products = wanted[:, place] @ wanted[:, place].T / h.shape[-1]
+        torch.testing.assert_close(found.nngp, 1.69 * products + 0.16, rtol=0.01, atol=0.01)
 
 
 def test_an_output_without_an_axis_of_its_own():
