@@ -804,6 +804,8 @@ def test_one_map_of_positions_or_another_says_the_same():
     edges = torch.rand(5, 5, dtype=torch.float64)
     whole = torch.eye(5) + edges
     norms = {"ln": nn.LayerNorm(8), "rms": nn.RMSNorm(8), "plain": nn.LayerNorm(8, 0.3, elementwise_affine=False)}
+    norms |= {"two": nn.Linear(8, 16), "two_": nn.Linear(8, 16), "glu": nn.GLU()}
+    off = torch.tensor([False, True, False, True, True])[:, None]
     norms["group"] = nn.GroupNorm(1, 8, 0.2, affine=False)
     pairs = [
         (lambda m, h: (h + edges @ h).mean(1), lambda m, h: (whole.double() @ h).mean(1)),
@@ -820,6 +822,10 @@ def test_one_map_of_positions_or_another_says_the_same():
             lambda m, h: (torch.softmax((2 * h + edges @ h) @ h.mT / 8, -1) @ h)[:, 0],
             lambda m, h: (torch.softmax(2 * (h @ h.mT / 8) + edges @ (h @ h.mT / 8), -1) @ h)[:, 0],
         ),
+        (lambda m, h: F.glu(m.two(h)).mean(1), lambda m, h: (m.two(h)[..., :8] * torch.sigmoid(m.two_(h)[..., 8:])).mean(1)),
+        (lambda m, h: m.glu(m.two(h)).mean(1), lambda m, h: F.glu(m.two(h)).mean(1)),
+        (lambda m, h: h.masked_fill(off, 0).mean(1), lambda m, h: (h * (~off).double()).mean(1)),
+        (lambda m, h: torch.index_select(h, 1, torch.tensor([3, 1])).mean(1), lambda m, h: (h[:, 1] + h[:, 3]) / 2),
         (lambda m, h: torch.relu(input=h).mean(1), lambda m, h: torch.relu(h).mean(1)),
         (lambda m, h: torch.relu(F.layer_norm(h, (8,), m.ln.weight, m.ln.bias)).mean(1), lambda m, h: torch.relu(m.ln(h)).mean(1)),
         (lambda m, h: torch.relu(F.layer_norm(h, (8,), eps=0.3)).mean(1), lambda m, h: torch.relu(m.plain(h)).mean(1)),

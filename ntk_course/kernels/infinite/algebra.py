@@ -120,6 +120,15 @@ def _masked(build: Builder, field: Field, value: Tensor) -> Field:
     return build.like(field, rule, by=lambda t: factors[..., None] * t)
 
 
+def masked_fill(build: Builder, a: Any, mask: Any, value: Any) -> Any:
+    """Put zeros where a plain mask says so."""
+    if not isinstance(a, Field):
+        return settled(a).masked_fill(mask, value)
+    if isinstance(mask, Field | Contraction) or isinstance(value, Tensor | Field) or value != 0:
+        raise Unknown("it puts other numbers than zeros in the place of random ones, or where random ones say so; wanted zeros")
+    return _masked(build, a, (~mask).double())
+
+
 def divide(build: Builder, a: Any, b: Any) -> Any:
     """Divide by a number, or by plain numbers."""
     if isinstance(b, Field | Contraction):
@@ -296,4 +305,5 @@ ALGEBRA: dict[Any, Callable] = {
     operator.neg: negative, torch.neg: negative, "neg": negative,
     operator.matmul: contract, torch.matmul: contract, torch.bmm: contract, "matmul": contract, "bmm": contract,
     F.scaled_dot_product_attention: attention, torch.cat: concatenate, torch.concat: concatenate, torch.stack: stack,
+    torch.masked_fill: masked_fill, "masked_fill": masked_fill,
 }  # fmt: skip

@@ -77,7 +77,7 @@ def limit(
     ================== ==========================================================================================
 
     Linear, Conv1d to 3d, Embedding, rows of a parameter by words, RNN (batch first), LayerNorm, RMSNorm, GroupNorm, BatchNorm (eval
-    mode, as it starts), average pooling, parameters that are added, sums, products, concatenation, stacks, matmul, softmax of settled
+    mode, as it starts), average pooling, parameters that are added, sums, products, GLU, concatenation, stacks, matmul, softmax of settled
     scores, attention, what moves axes about, and the activations of :data:`ACTIVATIONS`. Frozen weights count as random, but not as
     trained.
 

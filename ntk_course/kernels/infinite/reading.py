@@ -34,7 +34,7 @@ MOVING = {
     torch.movedim, torch.swapaxes, operator.getitem, "view", "reshape", "flatten", "unflatten", "transpose", "permute", "squeeze", "unsqueeze",
     "contiguous", "clone", "flip", "roll", "swapaxes", "movedim", "select", "narrow", "expand", "mT",
     torch.chunk, torch.split, torch.unbind, torch.tensor_split, "chunk", "split", "unbind", "tensor_split", "swapdims", "T", "t",
-    "repeat", "double", "float",
+    "repeat", "double", "float", torch.index_select, "index_select", torch.narrow, torch.select,
     nn.Flatten, nn.Unflatten, nn.Identity, nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, F.dropout,
 }  # fmt: skip
 SUMMING = {
@@ -42,6 +42,7 @@ SUMMING = {
     F.adaptive_avg_pool2d, F.pad, F.interpolate, nn.AvgPool1d, nn.AvgPool2d, nn.AvgPool3d, nn.AdaptiveAvgPool1d,
     nn.AdaptiveAvgPool2d, nn.ZeroPad1d, nn.ZeroPad2d, nn.Upsample,
 }  # fmt: skip
+GATED = (nn.GLU, F.glu)
 _SHAPES = ("shape", "dtype", "device", "ndim")
 # Whether it multiplies, or divides.
 _SCALING = {operator.mul: True, torch.mul: True, "mul": True, operator.truediv: False, torch.div: False, "div": False}
@@ -291,6 +292,10 @@ class Reader(fx.Interpreter):
             )
         if what is F.dropout and (kwargs.get("training", True) if len(args) < 3 else args[2]):
             raise Unknown("its answer depends on chance; wanted F.dropout(h, p, self.training) in eval mode")
+        if what in GATED:
+            dim = module.dim if isinstance(module, nn.GLU) else args[1] if len(args) > 1 else kwargs.get("dim", -1)
+            opened, gate = places.moved(self.build, torch.chunk, (args[0], 2, dim), {}, args[0])
+            return multiply(self.build, opened, self._pointwise("sigmoid", gate))
         if what in POINTWISE:
             name = _variant(what, module, function, args[1:], kwargs)
             if (name, id(args[0])) not in self.acted:  # the same of the same is one field
