@@ -50,6 +50,9 @@ def test_it_keeps_targets_unless_asked_and_what_it_was_given():
     x, y, start, values = points(20), points(20, 1, seed=1)[:, 0], points(5, seed=2), points(5, 1, seed=3)[:, 0]
     kept, made = start.clone(), values.clone()
     found = distil(dense, x, y, start, values, steps=5, progress=False)
+    with torch.inference_mode():
+        there = distil(dense, *(1.0 * t for t in (x, y, start, values)), steps=5, progress=False)
+    assert torch.equal(there.x, found.x) and torch.equal(there.losses, found.losses)
     assert torch.equal(found.targets, values) and found.targets.shape == (5,) and not torch.equal(found.x, start)
     moved = distil(dense, x, y, start, values, steps=5, learn_targets=True, progress=False)
     assert not torch.equal(moved.targets, values) and torch.equal(start, kept) and torch.equal(values, made)

@@ -88,7 +88,10 @@ def distil(
     wanted, given = as_columns(targets, start.new_empty(len(x), 0)), as_columns(start_targets, start, "start_targets")
     if wanted.shape[1] != given.shape[1]:
         raise ValueError(f"start_targets: got {given.shape[1]} outputs; wanted {wanted.shape[1]}, as the targets have")
-    points, values = start.detach().clone().requires_grad_(), given.detach().clone().requires_grad_(learn_targets)
+    with torch.inference_mode(False):  # tensors made in it have no derivatives
+        x, wanted, points, values = (t.detach().clone() for t in (x, wanted, start, given))
+        points.requires_grad_()
+        values.requires_grad_(learn_targets)
     moved = [points, values] if learn_targets else [points]
     adam, losses = torch.optim.Adam(moved, lr=lr), []
 
@@ -107,7 +110,7 @@ def distil(
             raise ArithmeticError(f"{name}: got a loss of {float(loss.detach())} {where}{than}")
         return loss
 
-    with torch.enable_grad():
+    with torch.inference_mode(False), torch.enable_grad():
         for step in after_a_moment(range(steps + 1), "distilling", unit="step", shown=progress):
             loss = loss_at(step)
             losses.append(float(loss.detach()))
