@@ -1254,8 +1254,8 @@ SHOWN = [
     ("19_whom_to_thank", "EK-FAC foresees {:.0f} with its own damping", lambda: peers_foresee("kronfluence, EK-FAC")),
     (
         "19_whom_to_thank",
-        "an influence function is first, {:.2f}, TRAK second, {:.2f}, leaving out by a kernel third, {:.2f} to {:.2f}. Then come TracIn, {:.2f}, "
-        "the path kernels, {:.2f}, likeness with the sign of the label, {:.2f}, and gradients at the end, {:.2f}.",
+        "an influence function is first, {:.2f}, TRAK second, {:.2f}, leaving out by a kernel third, {:.2f} to {:.2f}. Then come "
+        "TracIn, {:.2f}, the path kernels, {:.2f}, likeness with the sign of the label, {:.2f}, and gradients at the end, {:.2f}.",
         lambda: (
             lost_alone("influence", 0.1),
             lost_alone("TRAK", 1.0),
