@@ -1056,10 +1056,10 @@ def lost_alone(method, ridge=None, column="of_the_largest"):
     return rows[rows.ridge.isna() if ridge is None else rows.ridge == ridge][column].mean()
 
 
-def peers_foresee(method, ridge=None):
-    """Return the mean datamodelling score of others' code for chapter 19's networks, in per cent."""
+def peers_foresee(method, ridge=None, how="mean"):
+    """Return the mean, or another number, of the datamodelling score of others' code for chapter 19's networks, in per cent."""
     rows = stored("attribution_peers", "class").frame(part="halves", networks="all").query("method == @method")
-    return 100 * rows[rows.ridge.isna() if ridge is None else rows.ridge == ridge].score.mean()
+    return 100 * rows[rows.ridge.isna() if ridge is None else rows.ridge == ridge].score.agg(how)
 
 
 def taught_by(halves):
@@ -1243,13 +1243,17 @@ SHOWN = [
     ),
     (
         "19_whom_to_thank",
-        "it foresees {:.0f}, {:.0f} and {:.0f} per cent, where a ridge has {:.0f}.",
+        "they foresee {:.0f}, {:.0f} and {:.0f} per cent, where a ridge has {:.0f}.",
         lambda: (*(peers_foresee(f"traker, {n} projections") for n in (50, 100, 150)), foresees("TRAK")),
     ),
     (
         "19_whom_to_thank",
-        "and foresees {:.0f} with it, as a Gauss-Newton one does with that; with a tenth of it {:.0f}.",
-        lambda: (peers_foresee("dattri, whole Hessian", 1.0), peers_foresee("dattri, whole Hessian", 0.1)),
+        "With that it foresees {:.0f}, and a Gauss-Newton one {:.0f}; with a tenth of it {:.0f}, between {:.0f} and {:.0f}.",
+        lambda: (
+            peers_foresee("dattri, whole Hessian", 1.0),
+            foresees("influence", 1.0),
+            *(peers_foresee("dattri, whole Hessian", 0.1, end) for end in ("mean", "min", "max")),
+        ),
     ),
     ("19_whom_to_thank", "EK-FAC foresees {:.0f} with its own damping", lambda: peers_foresee("kronfluence, EK-FAC")),
     (
