@@ -1062,6 +1062,18 @@ def peers_foresee(method, ridge=None, how="mean"):
     return 100 * rows[rows.ridge.isna() if ridge is None else rows.ridge == ridge].score.agg(how)
 
 
+def gained_by_three(method):
+    """Return how many points others' scores gain by three networks in place of one."""
+    rows = stored("attribution_peers", "class").frame(part="halves").query("method == @method").groupby("networks").score.mean()
+    return 100 * (rows["all"] - rows["one"])
+
+
+def agreed(values):
+    """Return the one number that several are, as printed."""
+    (value,) = {*map(float, values)}
+    return value
+
+
 def taught_by(halves):
     """Return the name of the linear regression that has learnt from so many halves."""
     return f"linear regression, {halves} halves"
@@ -1267,8 +1279,25 @@ SHOWN = [
             *(lost_alone(method) for method in ("TracIn", "exact path kernel", "alike and of one label", "gradients at the end")),
         ),
     ),
-    ("19_whom_to_thank", "without the image correlates with it by {:.2f}.", lambda: lost_alone(OTHERS_CHANGE)),
-    ("19_whom_to_thank", "agree about their ranks by {:.2f} only", lambda: lost_alone(OTHERS_CHANGE, column="spearman")),
+    ("19_whom_to_thank", "in the mean, correlates with that by {:.2f}.", lambda: lost_alone(OTHERS_CHANGE)),
+    (
+        "19_whom_to_thank",
+        "even other networks agree by {:.2f} only, and an influence by {:.2f}.",
+        lambda: (lost_alone(OTHERS_CHANGE, column="spearman"), lost_alone("influence", 0.1, "spearman")),
+    ),
+    (
+        "19_whom_to_thank",
+        "TracIn and the path kernels, {:.2f}, do no better than images of the label at random, {:.2f}.",
+        lambda: (
+            agreed([f"{lost_alone(m, column='spearman'):.2f}" for m in ("TracIn", "exact path kernel")]),
+            lost_alone("drawn at random, of the label", column="spearman"),
+        ),
+    ),
+    (
+        "19_whom_to_thank",
+        "to TRAK with a ridge, and {:.0f} to {:.0f} to its projections;",
+        lambda: (min(gain := [gained_by_three(f"traker, {n} projections") for n in (50, 100, 150)]), max(gain)),
+    ),
     (
         "19_whom_to_thank",
         "the log odds fall by {:.1f} to {:.1f},",
@@ -1278,7 +1307,7 @@ SHOWN = [
     (
         "19_whom_to_thank",
         "matter less, {:.1f} to {:.1f}, the regression from 200 halves {:.1f}, TRAK {:.1f}, TracIn {:.1f}, gradients at the end {:.1f}. "
-        "Ten images of the label at random: {:.1f}; ten at random among all: {:.1f}.",
+        "Ten images of the label at random: {:.1f}; ten at random among all: {:.2f}.",
         lambda: (
             min(middle := [falls(m) for m in ("influence", "exact path kernel")]),
             max(middle),
