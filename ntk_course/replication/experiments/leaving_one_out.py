@@ -77,7 +77,7 @@ def correlation(a: Tensor, b: Tensor) -> Tensor:
     """Return Pearson's correlation of each row of a with the same row of b, both (M, N); nan where one is constant.
 
     Example:
-        >>> correlation(torch.tensor([[1.0, 2.0, 3.0]]), torch.tensor([[2.0, 4.0, 6.0]]))
+        >>> correlation(torch.tensor([[1.0, 2.0, 3.0]]), torch.tensor([[2.0, 4.0, 6.0]])).round(decimals=4)
         tensor([1.])
     """
     a, b = (v - v.mean(1, keepdim=True) for v in (a, b))
