@@ -376,7 +376,7 @@ REFUSED = {
     "two recurrent networks of ReLUs": (
         TOKENS,
         lambda n: Made(lambda m, x: m.out(m.r(x)[0][:, -1] + m.q(x.flip(1))[0][:, -1]), r=RNN(n), q=RNN(n), out=L(n, 4)),
-        "it adds several parts whose mean is not zero",
+        "several parts whose mean is not zero, one of which is not known",
     ),
     "scores of recurrent networks of ReLUs": (
         TOKENS,
@@ -387,7 +387,7 @@ REFUSED = {
             a=L(6, n),
             out=L(n, 4),
         ),
-        "it multiplies several parts whose mean is not zero",
+        "several parts whose mean is not zero, one of which is not known",
     ),
     "no_grad": (
         ROWS,

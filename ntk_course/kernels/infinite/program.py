@@ -55,7 +55,7 @@ class Part:
         """
         if self.root.mean is None:
             raise Unknown(
-                "it adds, joins or multiplies several parts whose mean is not zero, one of which is not known, such as of a product: "
+                "it adds, joins or multiplies several parts whose mean is not zero, one of which is not known, such as a recurrent one: "
                 "products of their means stay; wanted a layer behind all but one"
             )
         return self.of(self.root.mean()[..., None])
