@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 import torch
+from scipy.stats import rankdata
 from torch import Tensor
 
 from ..experiment import Experiment
@@ -85,7 +86,8 @@ def correlation(a: Tensor, b: Tensor) -> Tensor:
 
 
 def _ranks(values: Tensor) -> Tensor:
-    return values.argsort(1).argsort(1).to(values)
+    """Rank each row, those that are equal by the mean of their ranks: some scores are zero for most images."""
+    return torch.as_tensor(rankdata(values.numpy(), axis=1))
 
 
 def largest(scores: Tensor, count: int) -> Tensor:
