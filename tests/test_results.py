@@ -1287,7 +1287,7 @@ SHOWN = [
     ),
     (
         "19_whom_to_thank",
-        "TracIn and the path kernels, {:.2f}, do no better than images of the label at random, {:.2f}.",
+        "TracIn and the path kernels, {:.2f}, do worse than images of the label at random, {:.2f}.",
         lambda: (
             agreed([f"{lost_alone(m, column='spearman'):.2f}" for m in ("TracIn", "exact path kernel")]),
             lost_alone("drawn at random, of the label", column="spearman"),
